@@ -1,0 +1,184 @@
+//! What the launcher hands to the kernel image at its start.
+//!
+//! The launcher maps the image, the heap and the frames (see [`crate::layout`]), writes a [`BootHeader`] and
+//! behind it the `postcard` encoding of a [`BootConfig`] to the start of the heap, and jumps to the image's ELF
+//! entry point on any valid stack with `rdi` = region base. The image relocates itself, moves to a kernel stack
+//! of its own, unmaps everything outside its region (but the vDSO), installs its signal handlers and then the
+//! filter, and becomes the warden (pid 1 of the sandbox's pid namespace).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// First eight bytes of the heap.
+pub const BOOT_MAGIC: u64 = 0x3130_786f_6270_7274;
+
+/// Lies at the start of the heap; `config_len` bytes of encoded [`BootConfig`] follow it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct BootHeader {
+    /// [`BOOT_MAGIC`].
+    pub magic: u64,
+    /// Length of the encoded configuration, at most `HEAP_BOOT_BYTES - size_of::<BootHeader>()`.
+    pub config_len: u64,
+}
+
+/// Everything the kernel needs to know. Descriptor numbers are host descriptors, open in the launched process;
+/// all other descriptors are closed by then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BootConfig {
+    /// The program and its arguments (argv). Never empty.
+    pub argv: Vec<Vec<u8>>,
+    /// Path of the program inside the sandbox, absolute (already looked up in PATH), or relative to `cwd`.
+    pub program: Vec<u8>,
+    /// Environment, `NAME=value` each.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory inside the sandbox.
+    pub cwd: Vec<u8>,
+    /// Virtual identity of the first process.
+    pub identity: Identity,
+    /// Virtual host name.
+    pub hostname: String,
+    /// The sandbox's mount table, in the order in which to mount. The first entry mounts `/`.
+    pub mounts: Vec<MountSpec>,
+    /// The seccomp program, each `sock_filter` as its eight bytes in memory order.
+    pub filter: Vec<u64>,
+    /// Host descriptors.
+    pub fds: BootFds,
+    /// What was asked for on the command line.
+    pub options: BootOptions,
+    /// What the launcher found out about the host.
+    pub host: HostFacts,
+}
+
+/// Who the program is, as it sees itself, and how host ids look from inside.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Identity {
+    /// Virtual user id (real, effective, saved).
+    pub uid: u32,
+    /// Virtual group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Host id shown for files whose owner the user namespace does not map (the kernel's overflow id), as it
+    /// comes back from `stat`: files with this owner are shown as owned by `unmapped_shown_as`.
+    pub overflow_uid: u32,
+    /// Likewise for groups.
+    pub overflow_gid: u32,
+    /// What files with an unmapped owner (user or group) are shown as.
+    pub unmapped_shown_as: u32,
+}
+
+/// One mount of the sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Absolute path inside the sandbox. Missing directories are made in the root when that is a tmpfs.
+    pub target: Vec<u8>,
+    /// What is mounted there.
+    pub kind: MountKind,
+    /// Shown in `/proc/mounts`; the kernel refuses writes.
+    pub read_only: bool,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A directory or file of the host root (the tree that the launcher pivoted to, `BootFds::root`).
+    Host {
+        /// Path below the host root, without a leading slash; empty for the root itself.
+        path: Vec<u8>,
+        /// Others may change it while the sandbox runs: attributes are revalidated. Otherwise they are cached for good.
+        shared: bool,
+    },
+    /// A host directory below, read-only, and an upper layer in memory.
+    Overlay {
+        /// Path below the host root, as for `Host`.
+        lower: Vec<u8>,
+    },
+    /// In memory.
+    Tmpfs {
+        /// Limit in bytes; 0 means half of the memory limit.
+        size: u64,
+        /// Permission bits of its root.
+        mode: u32,
+    },
+    /// proc(5) of the sandbox.
+    Proc,
+    /// sysfs(5) of the sandbox.
+    Sys,
+    /// `/dev`.
+    Dev,
+    /// `/dev/pts`.
+    DevPts,
+    /// POSIX message queues.
+    Mqueue,
+    /// A symbolic link at `target`, such as `/bin` to `usr/bin`; not a mount in `/proc/mounts`.
+    Symlink {
+        /// Its text.
+        text: Vec<u8>,
+    },
+}
+
+/// Host descriptors handed over.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct BootFds {
+    /// Standard input, output and error of the program; -1 where closed.
+    pub stdio: [i32; 3],
+    /// `O_PATH | O_DIRECTORY` on the host root.
+    pub root: i32,
+    /// The control socket (`SOCK_SEQPACKET`), see [`crate::control`].
+    pub control: i32,
+    /// Where log lines go (a pipe or file, each line one `write`); -1 for none.
+    pub log: i32,
+    /// Where `--strace` lines go; -1 for none.
+    pub strace: i32,
+    /// The heap and frames `memfd`s (needed to map frames into programs).
+    pub heap: i32,
+    /// See `heap`.
+    pub frames: i32,
+}
+
+/// Command-line choices that the kernel acts on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BootOptions {
+    /// 0 = errors only, 1 = warnings, 2 = info (default), 3 = debug, 4 = trace.
+    pub log_level: u8,
+    /// Memory that the sandbox shows and enforces for its own files, bytes.
+    pub memory_limit: u64,
+    /// Tasks at most.
+    pub pids_limit: u32,
+    /// Resource limits of the first process, by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity.
+    pub rlimits: Vec<(u64, u64)>,
+}
+
+/// What only the launcher could read: the host's `/proc` is not visible inside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -v`.
+    pub version: String,
+    /// `[start, end)` of the `[vvar]`, `[vvar_vclock]` and `[vdso]` mappings in the launched process, with the name as
+    /// in `/proc/self/maps`.
+    pub special_maps: Vec<(u64, u64, String)>,
+    /// `AT_SYSINFO_EHDR` (start of the vDSO), 0 if none.
+    pub vdso: u64,
+    /// `AT_HWCAP`.
+    pub hwcap: u64,
+    /// `AT_HWCAP2`, as the host gave it.
+    pub hwcap2: u64,
+    /// `AT_MINSIGSTKSZ`.
+    pub minsigstksz: u64,
+    /// Online processors that the sandbox may use (its affinity mask), by number.
+    pub cpus: Vec<u32>,
+    /// The host's `/proc/cpuinfo`.
+    pub cpuinfo: Vec<u8>,
+    /// Clock value (`CLOCK_BOOTTIME`, ns) when the sandbox was started.
+    pub boottime_ns: u64,
+    /// 32 random bytes.
+    pub seed: [u8; 32],
+    /// Start and end of the gadget's pages (the section `.gadget` of the mapped image).
+    pub gadget: (u64, u64),
+    /// Lowest address the host lets anyone map (`vm.mmap_min_addr`).
+    pub mmap_min_addr: u64,
+}
