@@ -1,1 +1,16 @@
+//! Files: mounts, dentries, inodes behind one trait, open files behind another, descriptor tables.
+//!
+//! ```text
+//!   descriptor ─> OpenFile (flags, offset) ─> dyn FileOps          (pipes, sockets, epoll, ... have no more than this)
+//!                     └─> Path { mount, dentry } ─> dyn Inode      (the same inode under every name)
+//! ```
+
 #![no_std]
+extern crate alloc;
+
+pub mod attributes;
+pub mod file;
+pub mod inode;
+pub mod namespace;
+
+pub use kernel::{Errno, Result};

@@ -1,0 +1,49 @@
+//! What the launcher handed over, for everyone to read.
+
+use crate::sync::BootCell;
+use alloc::boxed::Box;
+use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
+use boundary::control::{FromSandbox, MAX_MESSAGE};
+use boundary::layout::{HEAP_BOOT_BYTES, HEAP_OFFSET};
+use trap_handler::{host, region};
+
+/// Exit status of a host process that ends because the kernel cannot go on.
+pub const FATAL_STATUS: i32 = 134;
+
+static CONFIG: BootCell<Box<BootConfig>> = BootCell::new();
+
+/// Reads the boot page. `false` if it is not what this kernel expects.
+pub fn load() -> bool {
+    let start = region::base() + HEAP_OFFSET;
+    // SAFETY: the launcher maps the heap and writes the boot page before it jumps to the image.
+    let header = unsafe { (start as *const BootHeader).read() };
+    let room = HEAP_BOOT_BYTES - size_of::<BootHeader>() as u64;
+    if header.magic != BOOT_MAGIC || header.config_len > room {
+        return false;
+    }
+    let first = start + size_of::<BootHeader>() as u64;
+    // SAFETY: within the boot page, which nothing writes any more.
+    let bytes = unsafe { core::slice::from_raw_parts(first as *const u8, header.config_len as usize) };
+    match postcard::from_bytes::<BootConfig>(bytes) {
+        Ok(config) => {
+            CONFIG.set(Box::new(config));
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// The configuration; `None` only before [`load`].
+pub fn config() -> Option<&'static BootConfig> {
+    CONFIG.get().map(|config| &**config)
+}
+
+/// Sends a message to the supervisor. Any process may: the control socket is shared.
+pub fn send(message: &FromSandbox) {
+    let Some(config) = config() else { return };
+    if let Ok(bytes) = postcard::to_allocvec(message)
+        && bytes.len() <= MAX_MESSAGE
+    {
+        let _ = host::send(config.fds.control, &bytes);
+    }
+}

@@ -1,0 +1,46 @@
+//! Clocks. Times are nanoseconds in `u64`.
+
+use crate::{Errno, Result};
+use linux_raw_sys::general as raw;
+use trap_handler::host;
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// `CLOCK_MONOTONIC`.
+pub fn monotonic() -> u64 {
+    host::clock_ns(raw::CLOCK_MONOTONIC).unwrap_or(0)
+}
+
+/// `CLOCK_REALTIME`.
+pub fn realtime() -> u64 {
+    host::clock_ns(raw::CLOCK_REALTIME).unwrap_or(0)
+}
+
+/// The clock that file times are taken from (`CLOCK_REALTIME_COARSE`, as Linux does).
+pub fn file_time() -> raw::timespec {
+    host::timespec(host::clock_ns(raw::CLOCK_REALTIME_COARSE).unwrap_or(0))
+}
+
+/// A timespec of the program as nanoseconds; `EINVAL` unless normalised and not negative.
+pub fn from_timespec(time: &raw::timespec) -> Result<u64> {
+    if time.tv_sec < 0 || !(0..SECOND as i64).contains(&time.tv_nsec) {
+        return Err(Errno::EINVAL);
+    }
+    Ok((time.tv_sec as u64).saturating_mul(SECOND).saturating_add(time.tv_nsec as u64))
+}
+
+/// A timeval of the program as nanoseconds; `EINVAL` unless normalised and not negative.
+pub fn from_timeval(time: &raw::timeval) -> Result<u64> {
+    if time.tv_sec < 0 || !(0..1_000_000).contains(&time.tv_usec) {
+        return Err(Errno::EINVAL);
+    }
+    Ok((time.tv_sec as u64).saturating_mul(SECOND).saturating_add(time.tv_usec as u64 * 1000))
+}
+
+/// Nanoseconds as a timeval.
+pub fn timeval(ns: u64) -> raw::timeval {
+    raw::timeval { tv_sec: (ns / SECOND) as i64, tv_usec: (ns % SECOND / 1000) as i64 }
+}
+
+pub use host::timespec;

@@ -1,0 +1,199 @@
+//! The one way to sleep: a wait queue (or several), a deadline, and the pending-signal check.
+
+use crate::poll::PollEvents;
+use crate::sync::Mutex;
+use crate::{Errno, Result, task, time};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use trap_handler::host;
+
+/// Something that a wait queue can wake: a sleeping task, or an epoll item that passes the news on.
+pub trait Wake: Send + Sync {
+    /// Called with the queue's lock held: must not block, and may take only locks below wait queues.
+    fn wake(&self, events: PollEvents);
+}
+
+/// The word that one task sleeps on.
+#[derive(Default)]
+pub struct Waiter {
+    word: AtomicU32,
+}
+
+const IDLE: u32 = 0;
+const SLEEPING: u32 = 1;
+const WOKEN: u32 = 2;
+
+impl Wake for Waiter {
+    fn wake(&self, _events: PollEvents) {
+        if self.word.swap(WOKEN, Ordering::SeqCst) == SLEEPING {
+            host::futex_wake(&self.word, 1);
+        }
+    }
+}
+
+struct Entry {
+    id: u64,
+    wake: Arc<dyn Wake>,
+    exclusive: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    count: AtomicU32,
+    next_id: AtomicU64,
+    entries: Mutex<Vec<Entry>>,
+}
+
+/// A list of those who want to know when something changes. A handle: clones are the same queue.
+#[derive(Clone, Default)]
+pub struct WaitQueue(Arc<Inner>);
+
+impl WaitQueue {
+    /// An empty queue.
+    pub fn new() -> WaitQueue {
+        WaitQueue::default()
+    }
+
+    /// Adds a listener; the number is for [`Self::remove`].
+    pub fn add(&self, wake: Arc<dyn Wake>, exclusive: bool) -> u64 {
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.0.entries.lock();
+        entries.push(Entry { id, wake, exclusive });
+        self.0.count.store(entries.len() as u32, Ordering::SeqCst);
+        id
+    }
+
+    /// Takes a listener off.
+    pub fn remove(&self, id: u64) {
+        let mut entries = self.0.entries.lock();
+        entries.retain(|entry| entry.id != id);
+        self.0.count.store(entries.len() as u32, Ordering::SeqCst);
+    }
+
+    /// Tells every listener that is not exclusive, and the first exclusive one, that `events` may have come about. The
+    /// change itself must have been made before.
+    pub fn wake(&self, events: PollEvents) {
+        self.wake_up_to(events, 1);
+    }
+
+    /// Tells every listener.
+    pub fn wake_all(&self, events: PollEvents) {
+        self.wake_up_to(events, usize::MAX);
+    }
+
+    fn wake_up_to(&self, events: PollEvents, exclusive: usize) {
+        // Pairs with the store in `add`: either we see the listener, or it sees the change.
+        fence(Ordering::SeqCst);
+        if self.0.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let entries = self.0.entries.lock();
+        let mut left = exclusive;
+        for entry in entries.iter() {
+            if entry.exclusive {
+                if left == 0 {
+                    continue;
+                }
+                left -= 1;
+            }
+            entry.wake.wake(events);
+        }
+    }
+}
+
+/// Why a wait ended without what was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// A signal is to be delivered (or the thread is to end).
+    Interrupted,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+impl Ended {
+    /// `ERESTARTSYS` for a signal, `timeout` for the deadline.
+    pub fn errno(self, timeout: Errno) -> Errno {
+        match self {
+            Ended::Interrupted => Errno::ERESTARTSYS,
+            Ended::TimedOut => timeout,
+        }
+    }
+}
+
+struct Listening<'a> {
+    queues: &'a [&'a WaitQueue],
+    ids: Vec<u64>,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        for (queue, id) in self.queues.iter().zip(&self.ids) {
+            queue.remove(*id);
+        }
+    }
+}
+
+/// How long a sleeper first spins when another processor may bring what it waits for.
+const SPIN_NS: u64 = 5_000;
+
+/// Sleeps until `ready` gives something, looking again whenever one of the queues is woken. No lock may be held.
+/// `deadline` is in `CLOCK_MONOTONIC` nanoseconds.
+pub fn until<T>(
+    queues: &[&WaitQueue],
+    deadline: Option<u64>,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T, Ended> {
+    if let Some(value) = ready() {
+        return Ok(value);
+    }
+    let waiter = &task::current().waiter;
+    let mut listening = Listening { queues, ids: Vec::new() };
+    for queue in queues {
+        listening.ids.push(queue.add(waiter.clone(), false));
+    }
+    until_woken(deadline, ready)
+}
+
+/// As [`until`], for a caller that has put the task's waiter on its queues by itself (poll tables).
+pub fn until_woken<T>(deadline: Option<u64>, mut ready: impl FnMut() -> Option<T>) -> Result<T, Ended> {
+    let task = task::current();
+    let word = &task.waiter.word;
+    loop {
+        word.store(IDLE, Ordering::SeqCst);
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        if task.interrupted() {
+            return Err(Ended::Interrupted);
+        }
+        if deadline.is_some_and(|deadline| time::monotonic() >= deadline) {
+            return Err(Ended::TimedOut);
+        }
+        spin(word);
+        if word.compare_exchange(IDLE, SLEEPING, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            // EINTR, EAGAIN and ETIMEDOUT all mean: look again.
+            let _ = host::futex_wait(word, SLEEPING, deadline);
+        }
+    }
+}
+
+fn spin(word: &AtomicU32) {
+    if !task::may_spin() {
+        return;
+    }
+    for _ in 0..SPIN_NS / 40 {
+        if word.load(Ordering::Relaxed) != IDLE {
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Sleeps until the deadline; `Err` if a signal came first.
+pub fn sleep_until(deadline: u64) -> Result<(), Ended> {
+    match until_woken::<()>(Some(deadline), || None) {
+        Err(Ended::Interrupted) => Err(Ended::Interrupted),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,172 @@
+//! The host's signal handler: looks at where the thread was and moves its instruction pointer. It locks nothing, allocates
+//! nothing and never blocks.
+
+use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock};
+use crate::entry::{Bug, kernel};
+use crate::{Errno, copy, entry, gadget, host, region};
+use core::sync::atomic::Ordering;
+
+/// The host signal by which one thread makes another look at its `work` word.
+pub const POKE: i32 = 63;
+
+const SIGILL: i32 = 4;
+const SIGTRAP: i32 = 5;
+const SIGBUS: i32 = 7;
+const SIGFPE: i32 = 8;
+const SIGSEGV: i32 = 11;
+const SIGCHLD: i32 = 17;
+const SIGSYS: i32 = 31;
+
+const SYS_SECCOMP: i32 = 1;
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+
+/// `siginfo_t` as far as the handler reads it (sigaction(2)).
+#[repr(C)]
+struct SigInfo {
+    signal: i32,
+    errno: i32,
+    code: i32,
+    pad: i32,
+    /// `si_addr` / `si_call_addr`.
+    address: u64,
+    /// `si_syscall`.
+    syscall: i32,
+    /// `si_arch`.
+    arch: u32,
+}
+
+/// `ucontext_t` of x86-64 (`arch/x86/include/uapi/asm/{ucontext,sigcontext}.h`).
+#[repr(C)]
+struct UContext {
+    flags: u64,
+    link: u64,
+    stack: [u64; 3],
+    r8: u64,
+    r9: u64,
+    r10: u64,
+    r11: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    rdi: u64,
+    rsi: u64,
+    rbp: u64,
+    rbx: u64,
+    rdx: u64,
+    rax: u64,
+    rcx: u64,
+    rsp: u64,
+    rip: u64,
+    eflags: u64,
+    segments: u64,
+    err: u64,
+    trapno: u64,
+    oldmask: u64,
+    cr2: u64,
+}
+
+/// Installs the handler for every signal that the kernel uses. Called once, at boot, before the filter; processes
+/// made later inherit it.
+pub fn install() -> Result<(), Errno> {
+    let action = host::SigAction {
+        handler: host_signal as *const () as u64,
+        flags: host::SA_SIGINFO | host::SA_ONSTACK | host::SA_NODEFER | host::SA_RESTORER,
+        restorer: &raw const gadget::gadget_sigreturn as u64,
+        mask: (1 << (POKE - 1)) | (1 << (SIGCHLD - 1)),
+    };
+    for signal in [SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGCHLD, POKE] {
+        host::rt_sigaction(signal, &action)?;
+    }
+    // What a terminal or a stray kill could send must not end host processes: signals to the sandbox are virtual.
+    let ignore = host::SigAction { handler: host::SIG_IGN, flags: 0, restorer: 0, mask: 0 };
+    for signal in [1, 2, 3, 10, 12, 13, 14, 15, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30] {
+        host::rt_sigaction(signal, &ignore)?;
+    }
+    Ok(())
+}
+
+fn address_of(symbol: *const u8) -> u64 {
+    symbol as u64
+}
+
+unsafe extern "C" fn host_signal(signal: i32, info: *const SigInfo, context: *mut UContext) {
+    // SAFETY: the host passes a siginfo and the saved context on this thread's alternate stack.
+    let (info, context) = unsafe { (&*info, &mut *context) };
+    match signal {
+        SIGSYS if info.code == SYS_SECCOMP => trapped(info, context),
+        POKE | SIGCHLD => poked(context),
+        SIGSEGV | SIGBUS | SIGFPE | SIGILL | SIGTRAP if info.code > 0 => fault(signal, info, context),
+        // Sent by somebody, not raised by the processor: only code that has taken over a process can do that.
+        _ => {}
+    }
+}
+
+fn trapped(info: &SigInfo, context: &mut UContext) {
+    if region::is_kernel_code(context.rip) {
+        bug(SIGSYS, info.code, info.syscall as u64, context);
+    }
+    if info.arch == AUDIT_ARCH_X86_64 {
+        // RCX holds the return address already, except behind a vsyscall.
+        context.rcx = context.rip;
+        context.rip = address_of(&raw const entry::entry_call);
+        return;
+    }
+    debug_assert!(info.arch == AUDIT_ARCH_I386);
+    aside(context, CAUSE_INT80);
+}
+
+fn aside(context: &mut UContext, cause: u64) {
+    let block = ThreadBlock::current();
+    block.aside_rip.store(context.rip, Ordering::Relaxed);
+    block.cause.store(cause, Ordering::Relaxed);
+    context.rip = address_of(&raw const entry::entry_aside);
+}
+
+fn poked(context: &mut UContext) {
+    let rip = context.rip;
+    if !region::is_kernel_code(rip) {
+        aside(context, CAUSE_POKE);
+        return;
+    }
+    let within = |start: *const u8, end: *const u8| rip >= address_of(start) && rip < address_of(end);
+    if within(&raw const entry::exit_to_user, &raw const entry::exit_window_end) {
+        context.rip = address_of(&raw const entry::exit_to_user);
+        context.rsp = ThreadBlock::current().regs.get() as u64;
+    } else if within(&raw const gadget::gadget_call_interruptible, &raw const gadget::gadget_window_end) {
+        context.rip = address_of(&raw const gadget::gadget_interrupted);
+    }
+    // Anywhere else the kernel will look at its work word by itself.
+}
+
+fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
+    if let Some(exit) = copy::fixup(context.rip) {
+        context.rip = exit;
+        return;
+    }
+    if region::is_kernel_code(context.rip) {
+        bug(signal, info.code, info.address, context);
+    }
+    let block = ThreadBlock::current();
+    // SAFETY: this thread was in program code, so nothing reads the record now.
+    unsafe {
+        *block.fault.get() = Fault {
+            signal,
+            code: info.code,
+            address: info.address,
+            trapno: context.trapno,
+            error: context.err,
+            cr2: context.cr2,
+        };
+    }
+    aside(context, CAUSE_FAULT);
+}
+
+fn bug(signal: i32, code: i32, address: u64, context: &UContext) -> ! {
+    let what = Bug { signal, code, rip: context.rip, rsp: context.rsp, rbp: context.rbp, address };
+    match kernel() {
+        Some(kernel) => kernel.bug(what),
+        None => host::exit_group(134),
+    }
+}

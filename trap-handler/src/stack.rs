@@ -1,0 +1,127 @@
+//! Kernel stacks: one slot a thread, `[guard page][stack][thread block]`, aligned to its size.
+//!
+//! The stack is the host's alternate signal stack and the kernel's stack at once: program code never runs on it, and
+//! kernel code interrupted by a signal has its frame put below it.
+
+use crate::block::{ThreadBlock, ThreadState};
+use crate::{Errno, gadget, host};
+use boundary::layout::{PAGE_SIZE, STACK_SLOT_SIZE, STACKS_OFFSET, STACKS_SIZE};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Number of slots.
+pub const SLOTS: u64 = STACKS_SIZE / STACK_SLOT_SIZE;
+
+static HAS_FSGSBASE: AtomicBool = AtomicBool::new(false);
+
+/// Bytes kept at the end of a slot for the thread block.
+const BLOCK_BYTES: u64 = (size_of::<ThreadBlock>() as u64).next_multiple_of(PAGE_SIZE);
+
+/// Notes whether the host lets user mode write GS and FS (bit 1 of AT_HWCAP2). Called once, at boot.
+pub fn set_fsgsbase(available: bool) {
+    HAS_FSGSBASE.store(available, Ordering::Relaxed);
+}
+
+fn slot_start(slot: u64) -> u64 {
+    crate::region::base() + STACKS_OFFSET + slot * STACK_SLOT_SIZE
+}
+
+/// Where the thread block of `slot` lies; also the top of its stack.
+pub fn block_of(slot: u64) -> *mut ThreadBlock {
+    (slot_start(slot) + STACK_SLOT_SIZE - BLOCK_BYTES) as *mut ThreadBlock
+}
+
+/// Makes slot memory usable and writes a fresh block there.
+///
+/// # Safety
+/// No thread uses the slot.
+pub unsafe fn prepare(slot: u64, state: *const ThreadState) -> Result<(), Errno> {
+    let start = slot_start(slot);
+    host::map_anonymous_fixed(
+        start + PAGE_SIZE,
+        STACK_SLOT_SIZE - PAGE_SIZE,
+        host::PROT_READ | host::PROT_WRITE,
+    )?;
+    // SAFETY: just mapped, and the caller vouches that nobody uses it.
+    unsafe { ThreadBlock::init(block_of(slot), state) };
+    Ok(())
+}
+
+/// Takes over the calling host thread for `slot`: GS, alternate stack.
+///
+/// # Safety
+/// `prepare(slot)` was done; the thread runs on that slot's stack or on a stack it will soon leave.
+pub unsafe fn adopt(slot: u64) -> Result<(), Errno> {
+    let block = block_of(slot);
+    set_gs_base(block as u64)?;
+    let stack = host::SigAltStack {
+        sp: slot_start(slot) + PAGE_SIZE,
+        flags: 0,
+        pad: 0,
+        size: block as u64 - slot_start(slot) - PAGE_SIZE,
+    };
+    host::sigaltstack(&stack)
+}
+
+fn set_gs_base(base: u64) -> Result<(), Errno> {
+    if HAS_FSGSBASE.load(Ordering::Relaxed) {
+        // SAFETY: the instruction is available; GS is the kernel's.
+        unsafe { core::arch::asm!("wrgsbase {}", in(reg) base, options(nostack, preserves_flags)) };
+        return Ok(());
+    }
+    host::arch_prctl(host::ARCH_SET_GS, base)
+}
+
+/// Sets the program's thread pointer.
+pub fn set_fs_base(base: u64) -> Result<(), Errno> {
+    if HAS_FSGSBASE.load(Ordering::Relaxed) {
+        // SAFETY: kernel code never uses FS; a non-canonical address was refused by the caller.
+        unsafe { core::arch::asm!("wrfsbase {}", in(reg) base, options(nostack, preserves_flags)) };
+        return Ok(());
+    }
+    host::arch_prctl(host::ARCH_SET_FS, base)
+}
+
+/// The program's thread pointer.
+pub fn fs_base() -> u64 {
+    let mut base = 0u64;
+    if HAS_FSGSBASE.load(Ordering::Relaxed) {
+        // SAFETY: reads a register.
+        unsafe { core::arch::asm!("rdfsbase {}", out(reg) base, options(nostack, preserves_flags)) };
+    } else {
+        let _ = host::arch_prctl(host::ARCH_GET_FS, &raw mut base as u64);
+    }
+    base
+}
+
+/// Runs `first(argument)` on the stack of `slot`, leaving the present stack for good.
+///
+/// # Safety
+/// `adopt(slot)` was done, and nothing on the present stack is needed any more.
+pub unsafe fn switch_to(slot: u64, first: unsafe extern "C" fn(u64) -> !, argument: u64) -> ! {
+    // SAFETY: the slot's stack is ours, its top is 16-byte aligned; `first` does not return.
+    unsafe {
+        core::arch::asm!("mov rsp, {0}", "xor ebp, ebp", "call {1}", "ud2",
+            in(reg) block_of(slot) as u64, in(reg) first, in("rdi") argument, options(noreturn))
+    }
+}
+
+/// Starts a host thread (or a process that shares memory) on `slot`; `flags`, `parent_tid`, `child_tid` are clone(2)'s.
+/// The new thread begins in `first(argument)` and must call [`adopt`] before anything else.
+///
+/// # Safety
+/// `prepare(slot)` was done and nobody uses the slot; `first` does not return; the tid addresses are valid for as long as
+/// the host may write to them.
+pub unsafe fn spawn(
+    slot: u64,
+    flags: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    first: unsafe extern "C" fn(u64) -> !,
+    argument: u64,
+) -> Result<i32, Errno> {
+    // SAFETY: the caller vouches for slot and function.
+    let result = unsafe {
+        gadget::clone_onto(block_of(slot) as u64, first, argument, [flags, 0, parent_tid, child_tid, 0, 0])
+    };
+    host::check(result).map(|tid| tid as i32)
+}

@@ -1,0 +1,144 @@
+//! The filesystem side: what an inode can do.
+//!
+//! Permission checks, name rules (`.`/`..`, length, trailing slashes), read-only mounts and the dentry cache are above this
+//! trait (in `namespace`); an implementation deals with valid single names and with its own storage.
+
+use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::file::FileOps;
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use linux_raw_sys::general as raw;
+
+/// A node to be made.
+#[derive(Debug, Clone)]
+pub struct NewNode<'a> {
+    /// What it is, with what that needs.
+    pub what: NewKind<'a>,
+    /// Permission bits, umask applied.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group (the directory's, where that has the set-group-ID bit; decided above).
+    pub gid: u32,
+}
+
+/// What kind of node to make.
+#[derive(Debug, Clone)]
+pub enum NewKind<'a> {
+    /// An empty regular file.
+    Regular,
+    /// An empty directory.
+    Directory,
+    /// A symbolic link with this text.
+    Symlink(&'a [u8]),
+    /// A named pipe.
+    Fifo,
+    /// A socket's name.
+    Socket,
+    /// A device node.
+    Device(Kind, u64),
+}
+
+/// Where a symbolic link leads.
+pub enum LinkTarget {
+    /// A text to walk.
+    Text(Vec<u8>),
+    /// An object directly (the magic links of `/proc/PID/{fd/*,cwd,root,exe}`): a place in the tree or an open file without
+    /// one, and the text that readlink(2) shows.
+    Object(crate::file::FileRef, Vec<u8>),
+}
+
+/// An inode of some filesystem. Methods on directories give `ENOTDIR` elsewhere by default.
+pub trait Inode: Send + Sync {
+    /// What stat(2) tells. May ask the host.
+    fn attributes(&self) -> Result<Attributes>;
+
+    /// Its kind; never changes, never asks the host.
+    fn kind(&self) -> Kind;
+
+    /// For implementations that need to know their own kind (rename, link across).
+    fn as_any(&self) -> &dyn Any;
+
+    /// Changes attributes; rules about who may are above.
+    fn set_attributes(&self, change: &AttributeChange) -> Result<()>;
+
+    /// Opens it for reading and writing as `flags` (`O_*`) says. For regular files, directories and devices.
+    fn open(self: Arc<Self>, flags: u32) -> Result<Arc<dyn FileOps>>;
+
+    /// Finds `name`: `ENOENT`.
+    fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Whether dentries below may be kept without asking again. `false` for `/proc` and for shared host directories.
+    fn cacheable(&self) -> bool {
+        true
+    }
+
+    /// For a dentry of a directory that is not [`Self::cacheable`]: whether this inode is still what `name` in `parent` means.
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+        true
+    }
+
+    /// Makes a node: `EEXIST`, `ENOSPC`.
+    fn create(&self, _name: &[u8], _node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EPERM)
+    }
+
+    /// Makes a regular file without a name (`O_TMPFILE`).
+    fn create_unnamed(&self, _node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Another name for `target`, an inode of the same filesystem: `EEXIST`, `EMLINK`.
+    fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes a name that is not a directory's.
+    fn unlink(&self, _name: &[u8]) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes an empty directory: `ENOTEMPTY`.
+    fn rmdir(&self, _name: &[u8]) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Moves `name` to `new_name` in `new_parent`, a directory of the same filesystem; `flags` are renameat2(2)'s. Kinds,
+    /// loops and permissions were checked above; `ENOTEMPTY`, `EINVAL` for flags it cannot do.
+    fn rename(
+        &self,
+        _name: &[u8],
+        _new_parent: &Arc<dyn Inode>,
+        _new_name: &[u8],
+        _flags: u32,
+    ) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Where it leads, if it is a symbolic link.
+    fn read_link(&self) -> Result<LinkTarget> {
+        Err(Errno::EINVAL)
+    }
+
+    /// What statfs(2) tells of its filesystem.
+    fn filesystem(&self) -> Result<raw::statfs>;
+
+    /// Value of an extended attribute: `ENODATA`, `EOPNOTSUPP`.
+    fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets (or with `None` removes) one; `flags` are setxattr(2)'s.
+    fn set_xattr(&self, _name: &[u8], _value: Option<&[u8]>, _flags: u32) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Names, each with its NUL.
+    fn list_xattr(&self) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+}
