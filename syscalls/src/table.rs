@@ -1,0 +1,131 @@
+//! The one table of calls.
+
+use crate::args::Args;
+use crate::{Result, memory};
+use trap_handler::regs::Regs;
+
+/// What a call's function gets beside its arguments.
+pub struct Context<'a> {
+    /// The program's registers: few calls look at them (clone, execve, sigreturn).
+    pub regs: &'a mut Regs,
+}
+
+/// A call's function: the value for RAX, or the error.
+pub type Call = fn(&mut Context<'_>, Args) -> Result<u64>;
+
+/// How far a call is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Everything that man page and kernel say.
+    Full,
+    /// What is missing.
+    Partial(&'static str),
+    /// Always refused with this errno on purpose, for this reason.
+    Refused(&'static str),
+}
+
+/// How `--strace` shows an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Signed decimal.
+    Int,
+    /// Unsigned decimal.
+    Unsigned,
+    /// Hexadecimal, `NULL` for zero.
+    Address,
+    /// Octal (modes).
+    Octal,
+    /// A descriptor, `AT_FDCWD` by name.
+    Fd,
+    /// A NUL-terminated string of the program.
+    Path,
+    /// Bytes that the program passes in; the length is the next argument.
+    BytesIn,
+    /// Bytes that the call fills; the length is its result.
+    BytesOut,
+    /// A signal number by name.
+    Signal,
+    /// A NULL-terminated array of strings.
+    Strings,
+    /// Flags by their names.
+    Flags(&'static [(u64, &'static str)]),
+    /// One of several values by its name.
+    OneOf(&'static [(u64, &'static str)]),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// Number (x86-64).
+    pub number: u16,
+    /// Name, as in syscalls(2).
+    pub name: &'static str,
+    /// What does it.
+    pub call: Call,
+    /// How far it is done.
+    pub status: Status,
+    /// How `--strace` shows its arguments.
+    pub show: &'static [Show],
+}
+
+/// A row of a fully implemented call.
+pub const fn full(number: u32, name: &'static str, call: Call, show: &'static [Show]) -> Row {
+    Row { number: number as u16, name, call, status: Status::Full, show }
+}
+
+/// A row of a call of which something is missing.
+pub const fn partial(
+    number: u32,
+    name: &'static str,
+    call: Call,
+    show: &'static [Show],
+    missing: &'static str,
+) -> Row {
+    Row { number: number as u16, name, call, status: Status::Partial(missing), show }
+}
+
+/// A row of a call that is refused on purpose.
+pub const fn refused(
+    number: u32,
+    name: &'static str,
+    call: Call,
+    show: &'static [Show],
+    why: &'static str,
+) -> Row {
+    Row { number: number as u16, name, call, status: Status::Refused(why), show }
+}
+
+/// Every family's rows.
+const FAMILIES: &[&[Row]] = &[memory::ROWS];
+
+/// Numbers that the table covers.
+const NUMBERS: usize = 512;
+
+static TABLE: [Option<&'static Row>; NUMBERS] = build();
+
+const fn build() -> [Option<&'static Row>; NUMBERS] {
+    let mut table = [None; NUMBERS];
+    let mut family = 0;
+    while family < FAMILIES.len() {
+        let rows: &'static [Row] = FAMILIES[family];
+        let mut index = 0;
+        while index < rows.len() {
+            let row = &rows[index];
+            assert!(table[row.number as usize].is_none(), "two rows for one number");
+            table[row.number as usize] = Some(row);
+            index += 1;
+        }
+        family += 1;
+    }
+    table
+}
+
+/// The row for a number, if the call is there.
+pub fn row(number: u64) -> Option<&'static Row> {
+    TABLE.get(usize::try_from(number).ok()?).copied().flatten()
+}
+
+/// All rows, by number.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter_map(|row| *row)
+}
