@@ -13,6 +13,7 @@ pub mod heap;
 pub mod log;
 pub mod mm;
 pub mod poll;
+pub mod signal;
 pub mod sync;
 pub mod task;
 pub mod time;

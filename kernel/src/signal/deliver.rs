@@ -1,0 +1,112 @@
+//! Delivery: what a thread has to do before it goes back to the program.
+
+use super::*;
+use crate::Errno;
+use crate::task::{Task, work};
+use core::sync::atomic::Ordering;
+use trap_handler::block::Fault;
+use trap_handler::regs::Regs;
+
+/// What to do next.
+#[derive(Debug, Clone, Copy)]
+pub enum Next {
+    /// Nothing: back to the program.
+    Nothing,
+    /// The thread ends: its group ends with this wait status (or another thread executes a new program).
+    Exit,
+    /// The group is to end with this wait status, by this thread's doing.
+    EndGroup(i32),
+    /// The group is stopped: sleep until it is continued, then ask again.
+    Stopped,
+    /// Stop the group for this signal, then ask again.
+    Stop(i32),
+    /// Run this handler.
+    Handle(SigInfo, Action),
+}
+
+/// Takes the running task's next signal, if any, and says what it means.
+pub fn next(task: &Task) -> Next {
+    let mut signals = task.group.signals.lock();
+    loop {
+        if signals.must_end(task) {
+            return Next::Exit;
+        }
+        if signals.stop.is_some() {
+            let kill = task.signals.lock().pending.set() | signals.pending.set();
+            if kill & bit(SIGKILL) == 0 {
+                return Next::Stopped;
+            }
+        }
+        let info = {
+            let mut own = task.signals.lock();
+            let allowed = !own.blocked;
+            own.pending.take(allowed).or_else(|| signals.pending.take(allowed))
+        };
+        let Some(info) = info else {
+            task.update_signal_work_locked(&signals);
+            return Next::Nothing;
+        };
+        let action = signals.action(info.signal).unwrap_or_default();
+        match action.handler {
+            SIG_IGN if info.signal != SIGKILL && info.signal != SIGSTOP => continue,
+            SIG_DFL | SIG_IGN => match default_action(info.signal) {
+                Default::Ignore => continue,
+                Default::Stop => {
+                    if info.signal != SIGSTOP && signals.orphaned {
+                        continue;
+                    }
+                    return Next::Stop(info.signal);
+                }
+                Default::Terminate => return Next::EndGroup(info.signal),
+            },
+            _ => {
+                if action.flags & sa::RESETHAND != 0 {
+                    signals.set_action(info.signal, Action { handler: SIG_DFL, ..action });
+                }
+                return Next::Handle(info, action);
+            }
+        }
+    }
+}
+
+/// Settles the result of an interrupted call before a signal's handler runs (`handler` given) or the program goes on:
+/// restart it, or `EINTR` (signal(7), "Interruption of system calls").
+pub fn finish_call(regs: &mut Regs, handler: Option<&Action>) {
+    const RESTART_SYSCALL: u64 = 219;
+    if regs.orig_rax == Regs::NO_CALL {
+        return;
+    }
+    let result = Errno((regs.rax as i64).wrapping_neg().clamp(0, 4095) as i32);
+    let restart = match (result, handler) {
+        (Errno::ERESTARTSYS, Some(action)) if action.flags & sa::RESTART != 0 => regs.orig_rax,
+        (Errno::ERESTARTSYS | Errno::ERESTARTNOHAND | Errno::ERESTART_RESTARTBLOCK, Some(_)) => {
+            regs.rax = Errno::EINTR.as_result() as u64;
+            regs.orig_rax = Regs::NO_CALL;
+            return;
+        }
+        (Errno::ERESTARTSYS | Errno::ERESTARTNOHAND, None) => regs.orig_rax,
+        (Errno::ERESTART_RESTARTBLOCK, None) => RESTART_SYSCALL,
+        _ => return,
+    };
+    // Two bytes back: `syscall` (or the patched site's, which still holds it) runs again.
+    regs.rax = restart;
+    regs.rip = regs.rip.wrapping_sub(2);
+    regs.orig_rax = Regs::NO_CALL;
+}
+
+/// Turns a processor fault into the program's signal. A fault signal that is blocked or ignored ends the process, as
+/// `force_sig_info` has it.
+pub fn fault(task: &Task, fault: &Fault, code: i32) {
+    let mut signals = task.group.signals.lock();
+    let mut own = task.signals.lock();
+    let signal = fault.signal;
+    own.fault = (fault.trapno, fault.error, fault.cr2);
+    let info = SigInfo::at_address(signal, code, fault.address);
+    let ignored = signals.action(signal).is_some_and(|action| action.handler == SIG_IGN);
+    if own.blocked & bit(signal) != 0 || ignored {
+        own.blocked &= !bit(signal);
+        signals.set_action(signal, Action::default());
+    }
+    own.pending.add(info);
+    task.state.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
+}

@@ -1,0 +1,233 @@
+//! A thread group: what the program calls a process.
+
+use super::Task;
+use crate::signal::{Action, Pending, SIG_DFL, SIG_IGN};
+use crate::sync::Mutex;
+use crate::wait::WaitQueue;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// Processor time, nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// In program code (and in our kernel).
+    pub user: u64,
+    /// In the host's kernel.
+    pub system: u64,
+}
+
+/// How a group ends, once that is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All threads end; this is the wait status.
+    Group(i32),
+    /// A thread executes a new program: all but the one with this tid end.
+    Exec(i32),
+}
+
+/// State under the signal lock.
+pub struct GroupSignals {
+    /// Living threads, the oldest first.
+    pub tasks: Vec<Arc<Task>>,
+    /// Signals sent to the process.
+    pub pending: Pending,
+    /// Actions by number; `actions[0]` is signal 1. Shared when made with `CLONE_SIGHAND` (always within a group).
+    actions: [Action; 64],
+    /// The group is ending.
+    pub exit: Option<Exit>,
+    /// Stopped by this signal.
+    pub stop: Option<i32>,
+    /// The stop was told to the parent (waitid consumes it).
+    pub stop_reported: bool,
+    /// Continued since the parent last looked.
+    pub continued: bool,
+    /// The process group is orphaned: terminal stop signals are dropped.
+    pub orphaned: bool,
+}
+
+impl GroupSignals {
+    /// The action for `signal`; `None` for a number that is none.
+    pub fn action(&self, signal: i32) -> Option<Action> {
+        self.actions.get(usize::try_from(signal - 1).ok()?).copied()
+    }
+
+    /// Sets an action; unknown numbers are ignored.
+    pub fn set_action(&mut self, signal: i32, action: Action) {
+        if let Some(slot) = usize::try_from(signal - 1).ok().and_then(|index| self.actions.get_mut(index)) {
+            *slot = action;
+        }
+    }
+
+    /// The table of actions, for a fork.
+    pub fn actions(&self) -> [Action; 64] {
+        self.actions
+    }
+
+    /// Replaces the table of actions (fork).
+    pub fn set_actions(&mut self, actions: [Action; 64]) {
+        self.actions = actions;
+    }
+
+    /// Handlers become the default; ignored stays ignored (execve(2)).
+    pub fn reset_handlers(&mut self) {
+        for action in &mut self.actions {
+            let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+            *action = Action { handler, ..Action::default() };
+        }
+    }
+
+    /// Whether `task` has to end now.
+    pub fn must_end(&self, task: &Task) -> bool {
+        match self.exit {
+            Some(Exit::Group(_)) => true,
+            Some(Exit::Exec(tid)) => task.tid() != tid,
+            None => false,
+        }
+    }
+}
+
+/// Relations to other processes; guarded by the process table's lock.
+pub struct Family {
+    /// Who waits for it; `None` once nobody does.
+    pub parent: Weak<ThreadGroup>,
+    /// Living and dead children.
+    pub children: Vec<Arc<ThreadGroup>>,
+    /// Process group.
+    pub pgid: i32,
+    /// Session.
+    pub sid: i32,
+    /// Has executed a program since it was forked (setpgid(2) cares).
+    pub executed: bool,
+    /// Wait status, once all its threads have ended.
+    pub zombie: Option<i32>,
+    /// Adopts the orphans below it (prctl(2) `PR_SET_CHILD_SUBREAPER`).
+    pub subreaper: bool,
+}
+
+/// A process.
+pub struct ThreadGroup {
+    /// Virtual process id.
+    pub tgid: i32,
+    /// Signal the parent gets at its end (clone(2)); 0 for none.
+    pub exit_signal: AtomicI32,
+    /// Signals, threads, stop and exit.
+    pub signals: Mutex<GroupSignals>,
+    /// Parent, children, process group, session.
+    pub family: Mutex<Family>,
+    /// Woken when a child changes state.
+    pub child_queue: WaitQueue,
+    /// Woken when a signal arrives (signalfd, sigtimedwait).
+    pub signal_queue: WaitQueue,
+    /// Woken when the group is continued or killed.
+    pub stop_queue: WaitQueue,
+    /// Woken when a thread ends (execve waits for the others), and when the group is dead (pidfd).
+    pub exit_queue: WaitQueue,
+    rlimits: Mutex<[(u64, u64); 16]>,
+    /// Threads that have not ended.
+    pub alive: AtomicU32,
+    /// Time of threads that ended.
+    pub ended_times: Mutex<Times>,
+    /// Time of children that were waited for.
+    pub children_times: Mutex<Times>,
+    /// `CLOCK_MONOTONIC` at its start.
+    pub started: u64,
+    /// Host process; 0 before it runs. A vfork child that has not executed yet borrows its parent's.
+    pub host_pid: AtomicI32,
+    /// May be dumped or traced (prctl(2) `PR_SET_DUMPABLE`).
+    pub dumpable: AtomicI32,
+    /// personality(2).
+    pub personality: AtomicU32,
+}
+
+impl ThreadGroup {
+    /// A new process without threads, child of `parent`.
+    pub fn new(tgid: i32, parent: &Arc<ThreadGroup>, exit_signal: i32) -> Arc<ThreadGroup> {
+        let (pgid, sid) = {
+            let family = parent.family.lock();
+            (family.pgid, family.sid)
+        };
+        let rlimits = *parent.rlimits.lock();
+        let group = Self::with(tgid, Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
+        group.personality.store(parent.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+        group
+    }
+
+    /// The process 1 that the program sees: it adopts orphans and takes their ends. It has no threads.
+    pub fn init(rlimits: [(u64, u64); 16]) -> Arc<ThreadGroup> {
+        Self::with(1, Weak::new(), 0, rlimits, 1, 1)
+    }
+
+    fn with(
+        tgid: i32,
+        parent: Weak<ThreadGroup>,
+        exit_signal: i32,
+        rlimits: [(u64, u64); 16],
+        pgid: i32,
+        sid: i32,
+    ) -> Arc<ThreadGroup> {
+        Arc::new(ThreadGroup {
+            tgid,
+            exit_signal: AtomicI32::new(exit_signal),
+            signals: Mutex::new(GroupSignals {
+                tasks: Vec::new(),
+                pending: Pending::default(),
+                actions: [Action::default(); 64],
+                exit: None,
+                stop: None,
+                stop_reported: false,
+                continued: false,
+                orphaned: false,
+            }),
+            family: Mutex::new(Family {
+                parent,
+                children: Vec::new(),
+                pgid,
+                sid,
+                executed: false,
+                zombie: None,
+                subreaper: false,
+            }),
+            child_queue: WaitQueue::new(),
+            signal_queue: WaitQueue::new(),
+            stop_queue: WaitQueue::new(),
+            exit_queue: WaitQueue::new(),
+            rlimits: Mutex::new(rlimits),
+            alive: AtomicU32::new(0),
+            ended_times: Mutex::default(),
+            children_times: Mutex::default(),
+            started: crate::time::monotonic(),
+            host_pid: AtomicI32::new(0),
+            dumpable: AtomicI32::new(1),
+            personality: AtomicU32::new(0),
+        })
+    }
+
+    /// Soft and hard limit of a resource (`RLIMIT_*`); `u64::MAX` is infinity, also for numbers that are none.
+    pub fn rlimit(&self, resource: u32) -> (u64, u64) {
+        self.rlimits.lock().get(resource as usize).copied().unwrap_or((u64::MAX, u64::MAX))
+    }
+
+    /// Sets a limit; rules are the caller's.
+    pub fn set_rlimit(&self, resource: u32, limit: (u64, u64)) {
+        if let Some(slot) = self.rlimits.lock().get_mut(resource as usize) {
+            *slot = limit;
+        }
+    }
+
+    /// A thread of the group.
+    pub fn find(&self, tid: i32) -> Option<Arc<Task>> {
+        self.signals.lock().tasks.iter().find(|task| task.tid() == tid).cloned()
+    }
+
+    /// The main thread (or the oldest that lives).
+    pub fn leader(&self) -> Option<Arc<Task>> {
+        self.signals.lock().tasks.first().cloned()
+    }
+
+    /// Parent's process id; 0 when there is none.
+    pub fn parent_id(&self) -> i32 {
+        self.family.lock().parent.upgrade().map_or(0, |parent| parent.tgid)
+    }
+}

@@ -1,0 +1,159 @@
+//! Tasks (threads), thread groups (processes) and how they relate: parents, process groups, sessions.
+
+mod group;
+mod table;
+
+pub use group::{Exit, Family, GroupSignals, ThreadGroup, Times};
+pub use table::{Table, init_table, lock_table, table};
+
+use crate::cred::Cred;
+use crate::signal::{AltStack, Pending, SigSet};
+use crate::sync::{BootCell, Mutex};
+use crate::wait::Waiter;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use trap_handler::block::{ThreadBlock, ThreadState};
+
+/// Bits of `ThreadState::work`.
+pub mod work {
+    /// A signal may be deliverable, or the group is stopped.
+    pub const SIGNAL: u32 = 1;
+    /// The thread is to end.
+    pub const EXIT: u32 = 2;
+    /// Somebody has work for the thread to do in its own context.
+    pub const CALLS: u32 = 4;
+}
+
+/// Thread block slot of the running [`Task`].
+pub const SLOT_TASK: usize = 0;
+/// Thread block slot of the running process thread (crate `syscalls`).
+pub const SLOT_THREAD: usize = 1;
+
+/// A task's own signal state; guarded by its group's signal lock as well where both matter.
+#[derive(Debug, Default)]
+pub struct TaskSignals {
+    /// Blocked signals.
+    pub blocked: SigSet,
+    /// Signals sent to this thread.
+    pub pending: Pending,
+    /// Alternate stack.
+    pub altstack: AltStack,
+    /// Mask to go back to once the signal that a temporary mask let through was dealt with (sigsuspend, ppoll).
+    pub restore_mask: Option<SigSet>,
+    /// Signals that sigtimedwait(2) waits for though they are blocked.
+    pub waits_for: SigSet,
+    /// Trap number, error code and CR2 of the last fault, for saved contexts.
+    pub fault: (u64, u64, u64),
+}
+
+/// A thread of the program.
+pub struct Task {
+    /// Words for the stubs and for whoever pokes the thread.
+    pub state: ThreadState,
+    tid: AtomicI32,
+    /// The process it belongs to.
+    pub group: Arc<ThreadGroup>,
+    host_pid: AtomicI32,
+    /// Host thread id; 0 before it runs and after it ended. The host itself writes it (clone's tid arguments).
+    pub host_tid: AtomicI32,
+    /// What it sleeps on.
+    pub waiter: Arc<Waiter>,
+    /// Signal state.
+    pub signals: Mutex<TaskSignals>,
+    cred: Mutex<Arc<Cred>>,
+    /// `comm` (prctl(2) `PR_SET_NAME`), NUL-padded.
+    pub comm: Mutex<[u8; 16]>,
+    /// Address that is zeroed and woken at the thread's end (set_tid_address(2)); 0 for none.
+    pub clear_child_tid: AtomicU64,
+    /// Address of the robust futex list; 0 for none.
+    pub robust_list: AtomicU64,
+    /// `CLOCK_MONOTONIC` at its start.
+    pub started: u64,
+    /// Parent-death signal (prctl(2) `PR_SET_PDEATHSIG`).
+    pub death_signal: AtomicI32,
+}
+
+impl Task {
+    /// A new task of `group`, not yet in the table and without a host thread.
+    pub fn new(tid: i32, group: Arc<ThreadGroup>, cred: Arc<Cred>, comm: [u8; 16]) -> Task {
+        Task {
+            state: ThreadState::default(),
+            tid: AtomicI32::new(tid),
+            group,
+            host_pid: AtomicI32::new(0),
+            host_tid: AtomicI32::new(0),
+            waiter: Arc::default(),
+            signals: Mutex::new(TaskSignals::default()),
+            cred: Mutex::new(cred),
+            comm: Mutex::new(comm),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            started: crate::time::monotonic(),
+            death_signal: AtomicI32::new(0),
+        }
+    }
+
+    /// Virtual thread id. Changes only when a thread that is not the main one executes a new program.
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Takes over the main thread's id (execve(2)).
+    pub fn become_leader(&self) {
+        self.tid.store(self.group.tgid, Ordering::Relaxed);
+    }
+
+    /// Host process and thread; thread 0 if none.
+    pub fn host_ids(&self) -> (i32, i32) {
+        (self.host_pid.load(Ordering::SeqCst), self.host_tid.load(Ordering::SeqCst))
+    }
+
+    /// Notes the host thread that runs the task.
+    pub fn set_host_ids(&self, process: i32, thread: i32) {
+        self.host_pid.store(process, Ordering::SeqCst);
+        self.host_tid.store(thread, Ordering::SeqCst);
+    }
+
+    /// Whether it is the running one.
+    pub fn is_current(&self) -> bool {
+        core::ptr::eq(self, current())
+    }
+
+    /// Whether a blocking call must end: a signal is to be delivered, or the thread is to end.
+    pub fn interrupted(&self) -> bool {
+        self.state.work.load(Ordering::SeqCst) != 0
+    }
+
+    /// Its credentials now.
+    pub fn cred(&self) -> Arc<Cred> {
+        self.cred.lock().clone()
+    }
+
+    /// Replaces its credentials.
+    pub fn set_cred(&self, cred: Arc<Cred>) {
+        *self.cred.lock() = cred;
+    }
+
+    /// Soft limit of a resource of its process (`RLIMIT_*`); `u64::MAX` is infinity.
+    pub fn rlimit(&self, resource: u32) -> u64 {
+        self.group.rlimit(resource).0
+    }
+}
+
+/// The running task.
+pub fn current() -> &'static Task {
+    // SAFETY: slot 0 holds the task of the running thread, which holds a reference to it.
+    unsafe { &*(ThreadBlock::current().slot(SLOT_TASK) as *const Task) }
+}
+
+static CPUS: BootCell<usize> = BootCell::new();
+
+/// Notes how many processors the sandbox may use. Called once, at boot.
+pub fn set_cpus(count: usize) {
+    CPUS.set(count);
+}
+
+/// Whether spinning may help: more than one processor.
+pub fn may_spin() -> bool {
+    CPUS.get().is_some_and(|&count| count > 1)
+}

@@ -1,0 +1,120 @@
+//! The process table: every task and group by its virtual id. Its lock also guards all family relations.
+
+use super::{Task, ThreadGroup};
+use crate::sync::{BootCell, Mutex, MutexGuard};
+use crate::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use hashbrown::HashMap;
+
+/// Highest id, as Linux's default `kernel.pid_max`.
+const PID_MAX: i32 = 4_194_304;
+/// Where ids start again after [`PID_MAX`] (`RESERVED_PIDS`).
+const PID_RESTART: i32 = 300;
+
+/// All ids.
+pub struct Table {
+    tasks: HashMap<i32, Arc<Task>>,
+    groups: HashMap<i32, Arc<ThreadGroup>>,
+    last: i32,
+    init: Arc<ThreadGroup>,
+    limit: usize,
+}
+
+static TABLE: BootCell<Box<Mutex<Table>>> = BootCell::new();
+
+/// Sets the table up with the process 1. `limit` bounds the number of tasks. Called once, at boot.
+pub fn init_table(init: Arc<ThreadGroup>, limit: usize) {
+    let mut groups = HashMap::new();
+    groups.insert(init.tgid, init.clone());
+    TABLE.set(Box::new(Mutex::new(Table { tasks: HashMap::new(), groups, last: 1, init, limit })));
+}
+
+/// The table's lock object; `None` only before boot has set it up.
+pub fn table() -> Option<&'static Mutex<Table>> {
+    TABLE.get().map(|table| &**table)
+}
+
+/// The table, locked.
+pub fn lock_table() -> Result<MutexGuard<'static, Table>> {
+    table().map(Mutex::lock).ok_or(Errno::ESRCH)
+}
+
+impl Table {
+    /// A task by its id.
+    pub fn task(&self, tid: i32) -> Option<Arc<Task>> {
+        self.tasks.get(&tid).cloned()
+    }
+
+    /// A process by its id (also a zombie).
+    pub fn group(&self, tgid: i32) -> Option<Arc<ThreadGroup>> {
+        self.groups.get(&tgid).cloned()
+    }
+
+    /// All processes, by id.
+    pub fn groups(&self) -> Vec<Arc<ThreadGroup>> {
+        let mut groups: Vec<_> = self.groups.values().cloned().collect();
+        groups.sort_by_key(|group| group.tgid);
+        groups
+    }
+
+    /// The process that adopts orphans when nobody else does.
+    pub fn init(&self) -> &Arc<ThreadGroup> {
+        &self.init
+    }
+
+    /// Number of tasks.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether no task lives.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// An id that names no task, process, process group or session. `EAGAIN` at the sandbox's limit.
+    pub fn new_id(&mut self) -> Result<i32> {
+        if self.tasks.len() >= self.limit {
+            return Err(Errno::EAGAIN);
+        }
+        for _ in 0..PID_MAX {
+            self.last = if self.last >= PID_MAX { PID_RESTART } else { self.last + 1 };
+            let id = self.last;
+            let taken = self.tasks.contains_key(&id)
+                || self.groups.contains_key(&id)
+                || self.groups.values().any(|group| {
+                    let family = group.family.lock();
+                    family.pgid == id || family.sid == id
+                });
+            if !taken {
+                return Ok(id);
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// Puts a task in, and its group if that is new.
+    pub fn insert(&mut self, task: &Arc<Task>) {
+        self.tasks.insert(task.tid(), task.clone());
+        self.groups.entry(task.group.tgid).or_insert_with(|| task.group.clone());
+    }
+
+    /// Takes an ended task out.
+    pub fn remove_task(&mut self, tid: i32) {
+        self.tasks.remove(&tid);
+    }
+
+    /// Gives the id of an ended main thread to `task`, which executes a new program.
+    pub fn rename_to_leader(&mut self, task: &Arc<Task>) {
+        self.tasks.remove(&task.tid());
+        task.become_leader();
+        self.tasks.insert(task.tid(), task.clone());
+    }
+
+    /// Takes a process out that was waited for.
+    pub fn remove_group(&mut self, tgid: i32) {
+        self.groups.remove(&tgid);
+    }
+}
