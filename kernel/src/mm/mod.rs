@@ -1,5 +1,33 @@
 //! Memory areas of the program: the kernel's own record of what the host has mapped for it.
+//!
+//! [`AddressSpace`] is the record and the only place that maps program memory on the host. Its bookkeeping is
+//! [`AreaMap`], which asks nobody; the calls are in one file a family (`map_calls`, `protect`, `remap`, `advise`,
+//! `lock_calls`), what happens on a fault in `fault`, and what `/proc` shows in `report`.
 
+mod advise;
+mod area;
+mod area_map;
+mod fault;
+mod host_map;
+mod lock_calls;
+mod map_calls;
 mod mappable;
+mod protect;
+mod range_set;
+mod remap;
+mod report;
+mod space;
+#[cfg(test)]
+mod tests;
 
+pub use area::{Area, AreaFlags, Content, Prot};
+pub use area_map::{AreaMap, STACK_GUARD, Totals};
+pub use fault::{Fault, FaultOutcome};
+pub use map_calls::{FileToMap, MapRequest};
 pub use mappable::{Backing, Mappable, MappingId};
+pub use range_set::RangeSet;
+pub use report::AreaReport;
+pub use space::{
+    AddressSpace, Limits, MAX_AREAS, MAX_STACK, MakeSharedMemory, ProgramRanges, random_pages,
+    random_program_base, set_shared_memory,
+};

@@ -1,0 +1,108 @@
+//! What a fault of the program means.
+
+use super::area::{Area, AreaFlags, Content};
+use super::area_map::STACK_GUARD;
+use super::host_map;
+use super::space::{AddressSpace, Inner, Limits};
+use boundary::layout::PAGE_SIZE;
+use trap_handler::region;
+
+const SIGBUS: i32 = 7;
+const SIGSEGV: i32 = 11;
+/// Address not mapped.
+const SEGV_MAPERR: i32 = 1;
+/// Access not allowed.
+const SEGV_ACCERR: i32 = 2;
+/// Behind the end of a file.
+const BUS_ADRERR: i32 = 2;
+
+/// A memory fault as the host reported it.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    /// `SIGSEGV` or `SIGBUS`.
+    pub signal: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr`.
+    pub address: u64,
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultOutcome {
+    /// The access will work now: go back to the instruction.
+    Retry,
+    /// The program gets this signal.
+    Signal {
+        /// Number.
+        signal: i32,
+        /// `si_code`.
+        code: i32,
+    },
+}
+
+impl AddressSpace {
+    /// What a fault means: pages of a file that came into being since it was mapped are mapped now, areas that grow
+    /// downwards grow, anything else is the program's signal. For the calling process.
+    pub fn resolve_fault(&self, fault: Fault, limits: &Limits) -> FaultOutcome {
+        let Fault { signal, code, address } = fault;
+        let page = address & !(PAGE_SIZE - 1);
+        match (signal, code) {
+            (SIGBUS, BUS_ADRERR) if self.extend_file(page) => FaultOutcome::Retry,
+            // Where the kernel lies there is nothing, for the program.
+            (SIGSEGV, SEGV_ACCERR) if !region::is_user(page, PAGE_SIZE) => {
+                FaultOutcome::Signal { signal, code: SEGV_MAPERR }
+            }
+            (SIGSEGV, SEGV_MAPERR) if self.inner.write().grow_down(page, limits) => FaultOutcome::Retry,
+            _ => FaultOutcome::Signal { signal, code },
+        }
+    }
+
+    /// Maps what a file has come to hold at a page that was behind its end.
+    fn extend_file(&self, page: u64) -> bool {
+        let mut inner = self.inner.write();
+        let Some((from, to)) = inner.beyond.find(page) else { return false };
+        let Some((start, area)) = inner.map.find(page) else { return false };
+        // From the page on: what is before it will say so when it is touched.
+        let (from, end) = (page.max(from), to.min(area.end));
+        let part = Area { end, ..area.tail(start, from) };
+        let Content::File(file, offset) = &part.content else { return false };
+        let Ok(pieces) = host_map::pieces(&**file, *offset, end - from, &part) else { return false };
+        let Ok(beyond) = host_map::file(from, &part, &pieces, 0) else { return false };
+        inner.beyond.remove(from, end);
+        for (start, end) in beyond {
+            inner.beyond.insert(start, end);
+        }
+        inner.beyond.find(page).is_none()
+    }
+}
+
+impl Inner {
+    /// Grows the area above `page` down to it if it is of that kind and there is room (Linux's `expand_downwards`).
+    fn grow_down(&mut self, page: u64, limits: &Limits) -> bool {
+        // Another thread may have grown it since.
+        if let Some((_, area)) = self.map.find(page) {
+            return area.flags.contains(AreaFlags::GROWS_DOWN) && !area.prot.is_empty();
+        }
+        let Some((start, area)) = self.map.next(page) else { return false };
+        if !area.flags.contains(AreaFlags::GROWS_DOWN) {
+            return false;
+        }
+        let more = start - page;
+        let far = area.end - page > limits.stack || !self.may_expand(limits, false, more);
+        let below = page.saturating_sub(STACK_GUARD);
+        let crowded = self
+            .map
+            .overlapping(below, page)
+            .any(|(_, area)| !area.flags.contains(AreaFlags::GROWS_DOWN) && !area.prot.is_empty());
+        if far || crowded || !region::is_user(below, start - below) {
+            return false;
+        }
+        let area = Area { end: start, ..area.clone() };
+        if host_map::area(page, &area, 0).is_err() {
+            return false;
+        }
+        self.map.insert(page, area);
+        true
+    }
+}
