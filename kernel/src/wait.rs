@@ -190,6 +190,29 @@ fn spin(word: &AtomicU32) {
     }
 }
 
+/// Sleeps until `ready`, whatever signals come; only the end of the thread itself cuts it short (`TASK_KILLABLE`).
+pub fn killable(queue: &WaitQueue, mut ready: impl FnMut() -> bool) {
+    let task = task::current();
+    let queues = [queue];
+    let _listening = Listening { ids: [queue.add(task.waiter.clone(), false)].into(), queues: &queues };
+    let word = &task.waiter.word;
+    loop {
+        word.store(IDLE, Ordering::SeqCst);
+        if ready() || task.is_ending() {
+            return;
+        }
+        // Not the interruptible call: pending work that is not the thread's end would make it spin. A kick for an end
+        // is noticed because the poke interrupts the host's wait.
+        if word.compare_exchange(IDLE, SLEEPING, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            let deadline = time::monotonic().saturating_add(KILLABLE_LOOK_NS);
+            host::futex_wait_until(word, SLEEPING, deadline);
+        }
+    }
+}
+
+/// How often a sleep that signals do not end looks whether the thread is to end.
+const KILLABLE_LOOK_NS: u64 = 50_000_000;
+
 /// Sleeps until the deadline; `Err` if a signal came first.
 pub fn sleep_until(deadline: u64) -> Result<(), Ended> {
     match until_woken::<()>(Some(deadline), || None) {

@@ -85,6 +85,8 @@ pub struct ThreadBlock {
     /// Address of this block.
     pub(crate) this: u64,
     pub(crate) xmm: UnsafeCell<XmmRegs>,
+    /// Non-zero while a host thread uses the slot: the host clears it when the thread has ended (`CLONE_CHILD_CLEARTID`).
+    pub(crate) occupied: AtomicU32,
 }
 
 /// xmm0 to xmm15.
@@ -112,6 +114,7 @@ impl ThreadBlock {
             slots: Default::default(),
             this: start,
             xmm: UnsafeCell::new(XmmRegs::default()),
+            occupied: AtomicU32::new(1),
         };
         // SAFETY: the caller vouches for `at`.
         unsafe { at.write(block) }

@@ -124,6 +124,13 @@ impl Task {
         self.state.work.load(Ordering::SeqCst) != 0
     }
 
+    /// Whether the thread is to end, whatever else it would do.
+    pub fn is_ending(&self) -> bool {
+        let signals = self.group.signals.lock();
+        let killed = signals.pending.set() | self.signals.lock().pending.set();
+        signals.must_end(self) || killed & crate::signal::bit(crate::signal::SIGKILL) != 0
+    }
+
     /// Its credentials now.
     pub fn cred(&self) -> Arc<Cred> {
         self.cred.lock().clone()

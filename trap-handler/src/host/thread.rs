@@ -164,6 +164,26 @@ pub fn futex_wait(
     .map(|_| ())
 }
 
+/// As [`futex_wait`], not ended by pending work (but by a poke that arrives during it).
+pub fn futex_wait_until(word: &core::sync::atomic::AtomicU32, expected: u32, deadline_ns: u64) {
+    let deadline = timespec(deadline_ns);
+    let bitset_wait = 9; // FUTEX_WAIT_BITSET
+    // SAFETY: the word is kernel heap, mapped in every process; the deadline is valid for the call.
+    let _ = unsafe {
+        call(
+            raw::__NR_futex,
+            [
+                word.as_ptr() as u64,
+                bitset_wait,
+                u64::from(expected),
+                &raw const deadline as u64,
+                0,
+                u64::from(u32::MAX),
+            ],
+        )
+    };
+}
+
 /// As [`futex_wait`] without a deadline and not ended by pending work: for locks.
 pub fn futex_wait_lock(word: &core::sync::atomic::AtomicU32, expected: u32) {
     // SAFETY: as above.

@@ -1,0 +1,112 @@
+//! From a trap to a call's function and back: the one place that all entries pass.
+
+use crate::table::{self, Context};
+use crate::args::Args;
+use crate::{Errno, process, strace, thread};
+use core::sync::atomic::Ordering;
+use kernel::signal::{self, Next};
+use kernel::task::work;
+use trap_handler::block::{Cause, ThreadBlock};
+use trap_handler::entry::{Bug, Kernel};
+use trap_handler::regs::Regs;
+
+/// The kernel, as the machine layer calls it.
+pub struct TrapboxKernel;
+
+impl Kernel for TrapboxKernel {
+    fn trap(&self, cause: Cause, regs: &mut Regs) {
+        match cause {
+            Cause::Call => call(regs),
+            // The 32-bit ABI is not offered, as on a host without IA32 emulation: the call fails, the program goes on.
+            Cause::Int80 => {
+                kernel::warn!("int 0x80 (32-bit call {}) is not supported: ENOSYS", regs.rax as u32);
+                regs.rax = Errno::ENOSYS.as_result() as u64;
+            }
+            Cause::Fault => crate::fault::handle(ThreadBlock::current().fault()),
+            Cause::Poke => {}
+        }
+    }
+
+    fn exit_work(&self, regs: &mut Regs) {
+        exit_work(regs);
+    }
+
+    fn bug(&self, what: Bug) -> ! {
+        crate::boot::bug(what)
+    }
+}
+
+fn call(regs: &mut Regs) {
+    let thread = thread::current();
+    let number = regs.orig_rax;
+    let args = Args(regs.args());
+    let row = table::row(number);
+    let tracing = strace::enabled().then(|| strace::entry(number, row, &args));
+    let result = match row {
+        Some(row) => (row.call)(&mut Context { regs, thread }, args),
+        None => {
+            kernel::warn!("{} is not implemented: ENOSYS", crate::names::describe(number));
+            Err(Errno::ENOSYS)
+        }
+    };
+    if let Some(tracing) = tracing {
+        strace::exit(tracing, row, &args, &result);
+    }
+    match result {
+        // The calls that replace all registers (sigreturn, execve) leave `orig_rax` marked and their own RAX.
+        Ok(_) if regs.orig_rax == Regs::NO_CALL => {}
+        Ok(value) => regs.rax = value,
+        Err(errno) => {
+            regs.rax = errno.as_result() as u64;
+            if matches!(errno, Errno::ERESTARTSYS | Errno::ERESTARTNOHAND | Errno::ERESTART_RESTARTBLOCK) {
+                // The exit path settles it even if another thread took the signal.
+                thread.task.state.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// What stands between a thread and its program: ends, stops, signals.
+fn exit_work(regs: &mut Regs) {
+    let thread = thread::current();
+    let task = &thread.task;
+    task.state.work.fetch_and(!work::CALLS, Ordering::SeqCst);
+    loop {
+        match signal::next(task) {
+            Next::Nothing => {
+                signal::finish_call(regs, None);
+                restore_mask(thread);
+                return;
+            }
+            Next::Exit => process::exit_thread(thread),
+            Next::EndGroup(signal) => process::exit_group(thread, signal),
+            Next::Stopped => process::wait_while_stopped(thread),
+            Next::Stop(signal) => process::stop_group(thread, signal),
+            Next::Handle(info, action) => {
+                signal::finish_call(regs, Some(&action));
+                if signal::deliver_to_handler(task, regs, &info, &action).is_err() {
+                    kernel::debug!("no room for the frame of signal {}: SIGSEGV", info.signal);
+                    process::exit_group(thread, signal::SIGSEGV);
+                }
+                task.update_signal_work();
+            }
+        }
+    }
+}
+
+/// A temporary mask (sigsuspend, ppoll) that let no handler run is taken back.
+fn restore_mask(thread: &thread::Thread) {
+    let restored = {
+        let mut own = thread.task.signals.lock();
+        match own.restore_mask.take() {
+            Some(mask) => {
+                own.blocked = mask;
+                true
+            }
+            None => false,
+        }
+    };
+    if restored {
+        thread.task.update_signal_work();
+    }
+}

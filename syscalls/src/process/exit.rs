@@ -1,0 +1,229 @@
+//! exit(2), exit_group(2): the end of threads and processes.
+
+use crate::args::Args;
+use crate::table::{Context, Row, Show, full};
+use crate::thread::{self, Thread};
+use crate::{Result, futex};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use kernel::poll::PollEvents;
+use kernel::signal::{self, SIG_IGN, SIGCHLD, SigInfo, sa, si};
+use kernel::task::{Exit, Family, Task, ThreadGroup, lock_table, work};
+use linux_raw_sys::general as raw;
+use trap_handler::{gadget, host};
+
+/// The rows of this file.
+pub const ROWS: &[Row] = &[
+    full(raw::__NR_exit, "exit", sys_exit, &[Show::Int]),
+    full(raw::__NR_exit_group, "exit_group", sys_exit_group, &[Show::Int]),
+];
+
+fn sys_exit(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let thread = context.thread;
+    let status = (args.i32(0) & 0xff) << 8;
+    {
+        // The last thread's status is the process's.
+        let mut signals = thread.task.group.signals.lock();
+        if signals.tasks.len() == 1 && signals.exit.is_none() {
+            signals.exit = Some(Exit::Group(status));
+        }
+    }
+    exit_thread(thread)
+}
+
+fn sys_exit_group(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    exit_group(context.thread, (args.i32(0) & 0xff) << 8)
+}
+
+/// Ends the whole process with a wait status (a signal number for a death by signal).
+pub fn exit_group(thread: &Thread, status: i32) -> ! {
+    {
+        let mut signals = thread.task.group.signals.lock();
+        if !matches!(signals.exit, Some(Exit::Group(_))) {
+            signals.exit = Some(Exit::Group(status));
+            signal::kick_all(&signals, Some(&thread.task), work::EXIT);
+        }
+    }
+    exit_thread(thread)
+}
+
+/// Ends the calling thread; the last one ends the process.
+pub fn exit_thread(thread: &Thread) -> ! {
+    let task = thread.task.clone();
+    let group = task.group.clone();
+    futex::exit_robust_list(&task);
+    futex::clear_child_tid(&task);
+    if let Some(vfork) = thread.vfork.lock().take() {
+        vfork.finish();
+    }
+    add_times(&task);
+    let last = leave_group(&task, &group);
+    thread::unregister(task.tid());
+    // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
+    drop(Thread::release());
+    task.host_tid.store(0, Ordering::SeqCst);
+    if last {
+        become_zombie(&group);
+        drop((task, group));
+        host::exit_group(0)
+    }
+    drop((task, group));
+    // SAFETY: nothing on this stack is shared; the host clears the slot's word when the thread is gone.
+    unsafe { gadget::exit_thread(0) }
+}
+
+fn add_times(task: &Task) {
+    const RUSAGE_THREAD: i32 = 1;
+    if let Ok(usage) = host::getrusage(RUSAGE_THREAD) {
+        let mut times = task.group.ended_times.lock();
+        let ns = |time: raw::timeval| (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000;
+        times.user += ns(usage.ru_utime);
+        times.system += ns(usage.ru_stime);
+    }
+}
+
+/// Takes the task out of its group and the table; whether it was the last.
+fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) -> bool {
+    let Ok(mut table) = lock_table() else { return false };
+    let mut signals = group.signals.lock();
+    signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
+    let pending = !signals.pending.is_empty();
+    if pending {
+        // Somebody else has to take what this thread was chosen for.
+        signal::kick_all(&signals, None, work::SIGNAL);
+    }
+    drop(signals);
+    table.remove_task(task.tid());
+    drop(table);
+    let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
+    group.exit_queue.wake_all(PollEvents::IN);
+    last
+}
+
+/// The process has no threads any more: orphans go to their new parent, the parent learns of the end.
+fn become_zombie(group: &Arc<ThreadGroup>) {
+    let status = match group.signals.lock().exit {
+        Some(Exit::Group(status)) => status,
+        _ => 0,
+    };
+    super::sessions::leader_ended(group);
+    let Ok(mut table) = lock_table() else { return };
+    let adopter = adopter_of(group, table.init());
+    let children = core::mem::take(&mut group.family.lock().children);
+    let mut dead = alloc::vec::Vec::new();
+    for child in children {
+        let zombie = {
+            let mut family = child.family.lock();
+            family.parent = Arc::downgrade(&adopter);
+            family.zombie.is_some()
+        };
+        child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
+        send_death_signal(&child);
+        if zombie && adopter.tgid == 1 {
+            dead.push(child);
+        } else {
+            adopter.family.lock().children.push(child);
+        }
+    }
+    for child in dead {
+        table.remove_group(child.tgid);
+    }
+    adopter.child_queue.wake_all(PollEvents::IN);
+    let parent = group.family.lock().parent.upgrade();
+    group.family.lock().zombie = Some(status);
+    let reaped_at_once = match &parent {
+        Some(parent) => tell_parent(parent, group, status),
+        None => true,
+    };
+    if reaped_at_once {
+        if let Some(parent) = &parent {
+            forget_child(&mut parent.family.lock(), group);
+        }
+        table.remove_group(group.tgid);
+    }
+    drop(table);
+    group.exit_queue.wake_all(PollEvents::IN);
+    if let Some(parent) = parent {
+        parent.child_queue.wake_all(PollEvents::IN);
+    }
+    crate::boot::process_ended(group, status);
+}
+
+/// Who adopts the children of `group`: the next subreaper above it, or the process 1 (prctl(2)).
+fn adopter_of(group: &Arc<ThreadGroup>, init: &Arc<ThreadGroup>) -> Arc<ThreadGroup> {
+    let mut next = group.family.lock().parent.upgrade();
+    while let Some(ancestor) = next {
+        let family = ancestor.family.lock();
+        if family.subreaper && family.zombie.is_none() {
+            drop(family);
+            return ancestor;
+        }
+        let above = family.parent.upgrade();
+        drop(family);
+        next = above;
+    }
+    init.clone()
+}
+
+fn send_death_signal(child: &Arc<ThreadGroup>) {
+    if let Some(leader) = child.leader() {
+        let signal = leader.death_signal.load(Ordering::Relaxed);
+        if signal != 0 {
+            let _ = signal::send_to_group(child, SigInfo::from_process(signal, si::USER, 0, 0));
+        }
+    }
+}
+
+/// Sends the exit signal. `true` if the parent does not want to wait: the child is reaped at once (`do_notify_parent`).
+fn tell_parent(parent: &Arc<ThreadGroup>, group: &Arc<ThreadGroup>, status: i32) -> bool {
+    if parent.tgid == 1 {
+        return true;
+    }
+    let exit_signal = group.exit_signal.load(Ordering::Relaxed);
+    let action = parent.signals.lock().action(SIGCHLD).unwrap_or_default();
+    let ignored =
+        exit_signal == SIGCHLD && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0);
+    if exit_signal != 0 && !(ignored && action.handler == SIG_IGN) {
+        let (code, value) = describe_end(status);
+        let ticks = |ns: u64| ns / 10_000_000;
+        let times = *group.ended_times.lock();
+        let info = SigInfo::child(
+            exit_signal,
+            code,
+            group.tgid,
+            super::ids::real_uid(group),
+            value,
+            (ticks(times.user), ticks(times.system)),
+        );
+        let _ = signal::send_to_group(parent, info);
+    }
+    ignored
+}
+
+/// `si_code` and `si_status` of a wait status.
+pub fn describe_end(status: i32) -> (i32, i32) {
+    match status & 0x7f {
+        0 => (si::CLD_EXITED, (status >> 8) & 0xff),
+        signal if status & 0x80 != 0 => (si::CLD_DUMPED, signal),
+        signal => (si::CLD_KILLED, signal),
+    }
+}
+
+/// Takes a child off its parent's list.
+pub fn forget_child(family: &mut Family, child: &Arc<ThreadGroup>) {
+    family.children.retain(|other| !Arc::ptr_eq(other, child));
+}
+
+/// A process that the host refused to make: everything as before.
+pub fn forget_unborn(child: &Arc<Thread>) {
+    let task = &child.task;
+    thread::unregister(task.tid());
+    let Ok(mut table) = lock_table() else { return };
+    table.remove_task(task.tid());
+    let parent = task.group.family.lock().parent.upgrade();
+    if let Some(parent) = parent {
+        forget_child(&mut parent.family.lock(), &task.group);
+    }
+    table.remove_group(task.group.tgid);
+    task.group.signals.lock().tasks.clear();
+}

@@ -1,0 +1,20 @@
+//! Processes: clone(2), execve(2), exit(2), wait4(2), ids.
+
+mod clone;
+mod exec;
+mod exec_image;
+mod exit;
+mod ids;
+mod sessions;
+mod stop;
+mod wait;
+
+pub use clone::VforkDone;
+pub use exec::{ExecRequest, execute};
+pub use exit::{exit_group, exit_thread};
+pub use stop::{stop_group, wait_while_stopped};
+
+use crate::table::Row;
+
+/// The rows of this family, a slice a file.
+pub const ROWS: &[&[Row]] = &[clone::ROWS, exec::ROWS, exit::ROWS, ids::ROWS, sessions::ROWS, wait::ROWS];

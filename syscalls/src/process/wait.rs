@@ -1,0 +1,194 @@
+//! wait4(2), waitid(2).
+
+use super::exit::{describe_end, forget_child};
+use crate::args::Args;
+use crate::table::{Context, Row, Show, full, partial};
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use kernel::signal::{SIGCHLD, SIGCONT, SigInfo, si};
+use kernel::task::{ThreadGroup, Times, lock_table};
+use kernel::{time, uaccess, wait};
+use linux_raw_sys::general as raw;
+
+/// The rows of this file.
+pub const ROWS: &[Row] = &[
+    full(raw::__NR_wait4, "wait4", sys_wait4, &[Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address]),
+    partial(raw::__NR_waitid, "waitid", sys_waitid, &[Show::Int, Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address], "P_PIDFD"),
+];
+
+const FLAGS: &[(u64, &str)] = &[
+    (1, "WNOHANG"),
+    (2, "WSTOPPED"),
+    (4, "WEXITED"),
+    (8, "WCONTINUED"),
+    (0x100_0000, "WNOWAIT"),
+    (0x2000_0000, "__WNOTHREAD"),
+    (0x4000_0000, "__WALL"),
+    (0x8000_0000, "__WCLONE"),
+];
+
+const WNOHANG: u32 = 1;
+const WUNTRACED: u32 = 2;
+const WEXITED: u32 = 4;
+const WCONTINUED: u32 = 8;
+const WNOWAIT: u32 = 0x100_0000;
+const WNOTHREAD: u32 = 0x2000_0000;
+const WALL: u32 = 0x4000_0000;
+const WCLONE: u32 = 0x8000_0000;
+
+/// Which children.
+#[derive(Clone, Copy)]
+enum Which {
+    Any,
+    Process(i32),
+    Group(i32),
+}
+
+/// What became of a child.
+struct Found {
+    pid: i32,
+    uid: u32,
+    /// Wait status.
+    status: i32,
+    times: Times,
+}
+
+fn sys_wait4(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let (pid, options) = (args.i32(0), args.u32(2));
+    if options & !(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let own_group = context.thread.task.group.family.lock().pgid;
+    let which = match pid {
+        -1 => Which::Any,
+        0 => Which::Group(own_group),
+        i32::MIN => return Err(Errno::ESRCH),
+        pid if pid < 0 => Which::Group(-pid),
+        pid => Which::Process(pid),
+    };
+    let found = wait_for(context, which, options | WEXITED)?;
+    let Some(found) = found else { return Ok(0) };
+    uaccess::write_optional(args.u64(1), &found.status)?;
+    if args.u64(3) != 0 {
+        uaccess::write(args.u64(3), &usage(&found.times))?;
+    }
+    Ok(found.pid as u64)
+}
+
+fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let (kind, id, options) = (args.i32(0), args.i32(1), args.u32(3));
+    let known = WNOHANG | WUNTRACED | WEXITED | WCONTINUED | WNOWAIT | WNOTHREAD | WALL | WCLONE;
+    if options & !known != 0 || options & (WEXITED | WUNTRACED | WCONTINUED) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let which = match kind {
+        0 => Which::Any,
+        1 if id > 0 => Which::Process(id),
+        2 if id > 0 => Which::Group(id),
+        2 if id == 0 => Which::Group(context.thread.task.group.family.lock().pgid),
+        _ => return Err(Errno::EINVAL),
+    };
+    let found = wait_for(context, which, options)?;
+    let info = match &found {
+        None => SigInfo::new(0, 0),
+        Some(found) => {
+            let (code, value) = match found.status {
+                0xffff => (si::CLD_CONTINUED, SIGCONT),
+                status if status & 0xff == 0x7f => (si::CLD_STOPPED, status >> 8),
+                status => describe_end(status),
+            };
+            SigInfo::child(SIGCHLD, code, found.pid, found.uid, value, (0, 0))
+        }
+    };
+    uaccess::write_optional(args.u64(2), &info)?;
+    if let Some(found) = &found
+        && args.u64(4) != 0
+    {
+        uaccess::write(args.u64(4), &usage(&found.times))?;
+    }
+    Ok(0)
+}
+
+fn usage(times: &Times) -> raw::rusage {
+    // SAFETY: `rusage` is plain data, for which zero is a value.
+    let mut usage: raw::rusage = unsafe { core::mem::zeroed() };
+    usage.ru_utime = time::timeval(times.user);
+    usage.ru_stime = time::timeval(times.system);
+    usage
+}
+
+fn wait_for(context: &mut Context<'_>, which: Which, options: u32) -> Result<Option<Found>> {
+    let group = context.thread.task.group.clone();
+    let mut outcome = look(&group, which, options)?;
+    if outcome.is_none() && options & WNOHANG == 0 {
+        outcome = wait::until(&[&group.child_queue], None, || match look(&group, which, options) {
+            Ok(None) => None,
+            done => Some(done),
+        })
+        .map_err(|ended| ended.errno(Errno::EINTR))??;
+    }
+    Ok(outcome)
+}
+
+/// One look at the children. `ECHILD` if none can ever match.
+fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<Found>> {
+    let mut table = lock_table()?;
+    let children = group.family.lock().children.clone();
+    let mut candidates = false;
+    for child in children {
+        let family = child.family.lock();
+        let matches = match which {
+            Which::Any => true,
+            Which::Process(pid) => child.tgid == pid,
+            Which::Group(pgid) => family.pgid == pgid,
+        };
+        let is_clone = child.exit_signal.load(Ordering::Relaxed) != SIGCHLD;
+        if !matches || (options & WALL == 0 && is_clone != (options & WCLONE != 0)) {
+            continue;
+        }
+        candidates = true;
+        let uid = super::ids::real_uid(&child);
+        if let Some(status) = family.zombie {
+            drop(family);
+            if options & WEXITED == 0 {
+                continue;
+            }
+            let mut times = *child.ended_times.lock();
+            let below = *child.children_times.lock();
+            if options & WNOWAIT == 0 {
+                times.user += below.user;
+                times.system += below.system;
+                let mut ours = group.children_times.lock();
+                ours.user += times.user;
+                ours.system += times.system;
+                forget_child(&mut group.family.lock(), &child);
+                table.remove_group(child.tgid);
+            }
+            return Ok(Some(Found { pid: child.tgid, uid, status, times }));
+        }
+        drop(family);
+        if let Some(status) = stop_or_continue(&child, options) {
+            return Ok(Some(Found { pid: child.tgid, uid, status, times: Times::default() }));
+        }
+    }
+    if candidates { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+fn stop_or_continue(child: &Arc<ThreadGroup>, options: u32) -> Option<i32> {
+    let mut signals = child.signals.lock();
+    let keep = options & WNOWAIT != 0;
+    if let Some(signal) = signals.stop
+        && options & WUNTRACED != 0
+        && !signals.stop_reported
+    {
+        signals.stop_reported = !keep;
+        return Some(signal << 8 | 0x7f);
+    }
+    if signals.continued && options & WCONTINUED != 0 {
+        signals.continued = keep;
+        return Some(0xffff);
+    }
+    None
+}
+

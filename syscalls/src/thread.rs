@@ -1,0 +1,166 @@
+//! A thread with all that belongs to it: the kernel's task, and the memory, files and filesystem context it uses.
+
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kernel::mm::AddressSpace;
+use kernel::sync::{BootCell, Mutex, RwLock};
+use kernel::task::{SLOT_TASK, SLOT_THREAD, Task};
+use hashbrown::HashMap;
+use trap_handler::block::ThreadBlock;
+use trap_handler::stack;
+use vfs::context::FsContext;
+use vfs::table::FileTable;
+
+/// Memory of a process and what is bound to it on the host.
+pub struct Memory {
+    /// The record of areas.
+    pub space: Arc<AddressSpace>,
+    /// Kernel stack slots whose memory is mapped in the process.
+    stacks: AtomicU64,
+    /// Held while a slot is chosen.
+    choosing: Mutex<()>,
+}
+
+impl Memory {
+    /// For a process with `stacks` mapped slots.
+    pub fn new(space: Arc<AddressSpace>, stacks: u64) -> Arc<Memory> {
+        Arc::new(Memory { space, stacks: AtomicU64::new(stacks), choosing: Mutex::new(()) })
+    }
+
+    /// Number of mapped slots.
+    pub fn stacks(&self) -> u64 {
+        self.stacks.load(Ordering::Relaxed)
+    }
+
+    /// A kernel stack for a new thread of the calling process, with a fresh block.
+    pub fn take_stack(&self, task: &Task) -> Result<u64> {
+        let _choosing = self.choosing.lock();
+        let used = self.stacks();
+        let slot = match stack::find_free(used) {
+            Some(slot) => slot,
+            None if used < stack::SLOTS => used,
+            None => return Err(Errno::EAGAIN),
+        };
+        // SAFETY: the slot is free, and `choosing` keeps others from taking it.
+        unsafe { stack::prepare(slot, &task.state) }?;
+        if slot == used {
+            self.stacks.store(used + 1, Ordering::Relaxed);
+        }
+        Ok(slot)
+    }
+}
+
+/// A thread.
+pub struct Thread {
+    /// The kernel's part.
+    pub task: Arc<Task>,
+    memory: RwLock<Arc<Memory>>,
+    files: RwLock<Arc<FileTable>>,
+    fs: RwLock<Arc<FsContext>>,
+    /// The program's thread pointer as clone(2) set it, until the thread runs.
+    pub initial_fs_base: AtomicU64,
+    /// What restart_syscall(2) continues.
+    pub restart: Mutex<Option<crate::restart::Restart>>,
+    /// A vfork parent waits for this: 1 while the child has neither executed a program nor ended.
+    pub vfork: Mutex<Option<Arc<crate::process::VforkDone>>>,
+}
+
+impl Thread {
+    /// A thread for `task`.
+    pub fn new(task: Arc<Task>, memory: Arc<Memory>, files: Arc<FileTable>, fs: Arc<FsContext>) -> Arc<Thread> {
+        Arc::new(Thread {
+            task,
+            memory: RwLock::new(memory),
+            files: RwLock::new(files),
+            fs: RwLock::new(fs),
+            initial_fs_base: AtomicU64::new(0),
+            restart: Mutex::new(None),
+            vfork: Mutex::new(None),
+        })
+    }
+
+    /// Its process's memory.
+    pub fn memory(&self) -> Arc<Memory> {
+        self.memory.read().clone()
+    }
+
+    /// Replaces the memory (execve).
+    pub fn set_memory(&self, memory: Arc<Memory>) {
+        *self.memory.write() = memory;
+    }
+
+    /// The areas of its process's memory.
+    pub fn space(&self) -> Arc<AddressSpace> {
+        self.memory.read().space.clone()
+    }
+
+    /// Its descriptor table.
+    pub fn files(&self) -> Arc<FileTable> {
+        self.files.read().clone()
+    }
+
+    /// Replaces the descriptor table (execve, unshare).
+    pub fn set_files(&self, files: Arc<FileTable>) {
+        *self.files.write() = files;
+    }
+
+    /// Root, working directory, umask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.read().clone()
+    }
+
+    /// Replaces the filesystem context (unshare).
+    pub fn set_fs(&self, fs: Arc<FsContext>) {
+        *self.fs.write() = fs;
+    }
+
+    /// Makes it the running thread of the calling host thread. The thread block keeps a reference of its own, which
+    /// [`Self::release`] gives back.
+    pub fn install(self: &Arc<Thread>) {
+        let block = ThreadBlock::current();
+        block.set_state(&self.task.state);
+        block.set_slot(SLOT_TASK, Arc::as_ptr(&self.task) as u64);
+        block.set_slot(SLOT_THREAD, Arc::into_raw(self.clone()) as u64);
+    }
+
+    /// Takes back the reference of the thread block. The running thread must not use `current` afterwards.
+    pub fn release() -> Option<Arc<Thread>> {
+        let block = ThreadBlock::current();
+        let pointer = block.slot(SLOT_THREAD) as *const Thread;
+        block.set_slot(SLOT_THREAD, 0);
+        // SAFETY: `install` put it there with a reference.
+        (!pointer.is_null()).then(|| unsafe { Arc::from_raw(pointer) })
+    }
+}
+
+/// The running thread.
+pub fn current() -> &'static Thread {
+    // SAFETY: `install` put it there; the block's reference keeps it alive while the thread runs.
+    unsafe { &*(ThreadBlock::current().slot(SLOT_THREAD) as *const Thread) }
+}
+
+static THREADS: BootCell<alloc::boxed::Box<RwLock<HashMap<i32, Arc<Thread>>>>> = BootCell::new();
+
+/// Sets up the directory of threads. Called once, at boot.
+pub fn init_directory() {
+    THREADS.set(alloc::boxed::Box::default());
+}
+
+/// Puts a thread into the directory, for `/proc` and calls that name other processes.
+pub fn register(thread: &Arc<Thread>) {
+    if let Some(threads) = THREADS.get() {
+        threads.write().insert(thread.task.tid(), thread.clone());
+    }
+}
+
+/// Takes a thread out.
+pub fn unregister(tid: i32) {
+    let removed = THREADS.get().and_then(|threads| threads.write().remove(&tid));
+    drop(removed);
+}
+
+/// A thread by its virtual id.
+pub fn find(tid: i32) -> Option<Arc<Thread>> {
+    THREADS.get().and_then(|threads| threads.read().get(&tid).cloned())
+}
