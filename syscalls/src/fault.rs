@@ -1,26 +1,20 @@
 //! Processor faults of the program.
 
 use crate::thread;
-use kernel::mm::FaultOutcome;
+use kernel::mm::{Fault, FaultOutcome, Limits};
 use kernel::signal;
-use trap_handler::block::Fault;
-
-/// A write access, in a page fault's error code.
-const ERROR_WRITE: u64 = 2;
+use trap_handler::block;
 
 /// Resolves a fault (a page that has come into being since it was mapped) or turns it into the program's signal.
-pub fn handle(fault: Fault) {
+pub fn handle(mut fault: block::Fault) {
     let thread = thread::current();
-    let mut fault = fault;
-    let mut code = fault.code;
-    if matches!(fault.signal, signal::SIGSEGV | signal::SIGBUS) && fault.trapno == 14 {
-        match thread.space().resolve_fault(fault.address, fault.error & ERROR_WRITE != 0) {
+    if matches!(fault.signal, signal::SIGSEGV | signal::SIGBUS) {
+        let seen = Fault { signal: fault.signal, code: fault.code, address: fault.address };
+        match thread.space().resolve_fault(seen, &Limits::current()) {
             FaultOutcome::Retry => return,
-            FaultOutcome::Signal { signal, code: wanted } => {
-                fault.signal = signal;
-                code = wanted;
-            }
+            FaultOutcome::Signal { signal, code } => (fault.signal, fault.code) = (signal, code),
         }
     }
+    let code = fault.code;
     signal::fault(&thread.task, &fault, code);
 }

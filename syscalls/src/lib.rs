@@ -8,7 +8,23 @@
 extern crate alloc;
 
 pub mod args;
+pub mod boot;
+pub mod dispatch;
+pub mod fault;
+pub mod file;
+pub mod first_process;
+pub mod futex;
 pub mod memory;
+pub mod mounts;
+pub mod names;
+pub mod process;
+pub mod restart;
+pub mod signal;
+pub mod strace;
+pub mod system;
 pub mod table;
+pub mod thread;
+pub mod time;
+pub mod warden;
 
 pub use kernel::{Errno, Result};

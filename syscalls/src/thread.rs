@@ -62,6 +62,7 @@ pub struct Thread {
     pub initial_fs_base: AtomicU64,
     /// What restart_syscall(2) continues.
     pub restart: Mutex<Option<crate::restart::Restart>>,
+    executable: Mutex<Option<vfs::file::FileRef>>,
     /// A vfork parent waits for this: 1 while the child has neither executed a program nor ended.
     pub vfork: Mutex<Option<Arc<crate::process::VforkDone>>>,
 }
@@ -76,6 +77,7 @@ impl Thread {
             fs: RwLock::new(fs),
             initial_fs_base: AtomicU64::new(0),
             restart: Mutex::new(None),
+            executable: Mutex::new(None),
             vfork: Mutex::new(None),
         })
     }
@@ -113,6 +115,17 @@ impl Thread {
     /// Replaces the filesystem context (unshare).
     pub fn set_fs(&self, fs: Arc<FsContext>) {
         *self.fs.write() = fs;
+    }
+
+    /// The program file (`/proc/PID/exe`).
+    pub fn executable(&self) -> Option<vfs::file::FileRef> {
+        self.executable.lock().clone()
+    }
+
+    /// Notes the program file (execve, fork).
+    pub fn set_executable(&self, file: vfs::file::FileRef) {
+        let old = self.executable.lock().replace(file);
+        drop(old);
     }
 
     /// Makes it the running thread of the calling host thread. The thread block keeps a reference of its own, which

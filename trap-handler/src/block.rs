@@ -171,6 +171,12 @@ impl ThreadBlock {
         unsafe { &*(self.state.load(Ordering::Relaxed) as *const ThreadState) }
     }
 
+    /// Replaces the program's registers: what the exit stub restores.
+    pub fn set_regs(&self, regs: &Regs) {
+        // SAFETY: only this thread, in kernel code, touches its record.
+        unsafe { *self.regs.get() = *regs }
+    }
+
     /// xmm0-15 and mxcsr of the program.
     pub fn vector(&self) -> (XmmRegs, u32) {
         // SAFETY: only this thread, in kernel code, touches them.

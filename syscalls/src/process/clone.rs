@@ -170,6 +170,12 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
     Arc::new(task)
 }
 
+fn inherit_executable(parent: &Thread, child: &Thread) {
+    if let Some(file) = parent.executable() {
+        child.set_executable(file);
+    }
+}
+
 fn clone_thread(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     let parent = context.thread;
     let group = parent.task.group.clone();
@@ -179,6 +185,7 @@ fn clone_thread(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     let slot = memory.take_stack(&task)?;
     let (files, fs) = new_tables(parent, request.flags);
     let child = Thread::new(task.clone(), memory, files, fs);
+    inherit_executable(parent, &child);
     let fs_base =
         if request.flags & u64::from(raw::CLONE_SETTLS) != 0 { request.tls } else { stack::fs_base() };
     child.initial_fs_base.store(fs_base, Ordering::Relaxed);
@@ -307,9 +314,10 @@ fn clone_process(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     }
     let task = new_task(parent, group.clone(), tid, request);
     let memory = parent.memory();
-    let child_memory = Memory::new(memory.space.fork_clone(), memory.stacks());
+    let child_memory = Memory::new(Arc::new(memory.space.fork_clone()), memory.stacks());
     let (files, fs) = new_tables(parent, request.flags);
     let child = Thread::new(task.clone(), child_memory, files, fs);
+    inherit_executable(parent, &child);
     let vfork = (request.flags & u64::from(raw::CLONE_VFORK) != 0)
         .then(|| Arc::new(VforkDone { done: AtomicU32::new(0), queue: WaitQueue::new() }));
     *child.vfork.lock() = vfork.clone();

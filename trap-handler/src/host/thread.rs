@@ -266,3 +266,10 @@ pub fn getrusage(who: i32) -> Result<raw::rusage, Errno> {
     unsafe { call(raw::__NR_getrusage, [who as u64, &raw mut usage as u64, 0, 0, 0, 0]) }?;
     Ok(usage)
 }
+
+/// eventfd2(2), at boot only: the descriptor that wakes the warden.
+pub fn eventfd() -> Result<i32, Errno> {
+    const EFD_CLOEXEC_NONBLOCK: u64 = 0o2000000 | 0o4000;
+    // SAFETY: no pointers.
+    unsafe { call(raw::__NR_eventfd2, [0, EFD_CLOEXEC_NONBLOCK, 0, 0, 0, 0]) }.map(|fd| fd as i32)
+}

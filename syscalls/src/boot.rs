@@ -1,0 +1,179 @@
+//! From the launcher's jump to the first instruction of the program, and what happens when the kernel cannot go on.
+
+use crate::dispatch::TrapboxKernel;
+use crate::thread::{self, Memory};
+use crate::{first_process, warden};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use boundary::layout::USER_END;
+use core::panic::PanicInfo;
+use kernel::task::ThreadGroup;
+use kernel::{boot, frames, heap, hostpoll, log, task};
+use trap_handler::block::ThreadState;
+use trap_handler::entry::Bug;
+use trap_handler::{entry, handler, host, region, stack, xstate};
+
+static KERNEL: TrapboxKernel = TrapboxKernel;
+
+/// Exit status of the warden when it cannot even read its configuration.
+const BAD_BOOT: i32 = 133;
+
+/// Called by the image's entry on the launcher's stack: sets up what a kernel stack needs and goes there.
+pub fn start(base: u64) -> ! {
+    region::set_base(base);
+    heap::init();
+    if !boot::load() {
+        host::exit_group(BAD_BOOT);
+    }
+    let Some(config) = boot::config() else { host::exit_group(BAD_BOOT) };
+    log::init(config);
+    xstate::detect();
+    stack::set_fsgsbase(config.host.hwcap2 & 2 != 0);
+    // The boot thread's words live as long as the sandbox: the warden goes on with them.
+    let state = Box::leak(Box::new(ThreadState::default()));
+    // SAFETY: slot 0 is unused, and the launcher's stack is left for good.
+    unsafe {
+        if stack::prepare(0, state).is_err() || stack::adopt(0).is_err() {
+            log::fatal("the kernel stack could not be mapped");
+        }
+        stack::switch_to(0, on_kernel_stack, 0)
+    }
+}
+
+unsafe extern "C" fn on_kernel_stack(_argument: u64) -> ! {
+    if let Err(what) = set_up() {
+        log::fatal(&what);
+    }
+    first_process::start();
+    warden::run()
+}
+
+/// Leaves nothing of the launcher behind, installs handler and filter, and makes the kernel's shared objects.
+fn set_up() -> Result<(), String> {
+    let config = boot::config().ok_or_else(|| String::from("no configuration"))?;
+    let said = |what: &'static str| move |errno| format!("{what}: {errno}");
+    unmap_launcher()?;
+    let _ = stack::set_fs_base(0);
+    host::set_signal_mask(0).map_err(said("signal mask"))?;
+    handler::install().map_err(said("signal handler"))?;
+    entry::set_kernel(&KERNEL);
+
+    task::set_cpus(config.host.cpus.len());
+    frames::init();
+    thread::init_directory();
+    let rlimits = core::array::from_fn(|index| {
+        config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))
+    });
+    task::init_table(ThreadGroup::init(rlimits), config.options.pids_limit as usize);
+    crate::futex::init();
+    let event = host::eventfd().map_err(said("eventfd"))?;
+    hostpoll::init(event);
+    warden::init(event);
+    first_process::init()?;
+    host::install_filter(&config.filter).map_err(said("the filter was refused by the host"))
+}
+
+/// Unmaps everything but the kernel's region and the host's special pages.
+fn unmap_launcher() -> Result<(), String> {
+    let config = boot::config().ok_or_else(|| String::from("no configuration"))?;
+    let mut keep: alloc::vec::Vec<(u64, u64)> =
+        config.host.special_maps.iter().map(|(start, end, _)| (*start, *end)).collect();
+    keep.push((region::base(), region::end()));
+    keep.push((USER_END, USER_END));
+    keep.sort_unstable();
+    let mut at = 0;
+    for (start, end) in keep {
+        if start > at {
+            host::munmap(at, start - at).map_err(|errno| format!("unmapping the launcher: {errno}"))?;
+        }
+        at = at.max(end);
+    }
+    Ok(())
+}
+
+/// A process has lost its last thread. The first process's end is the sandbox's.
+pub fn process_ended(group: &ThreadGroup, status: i32) {
+    if group.tgid == first_process::ID {
+        warden::end_sandbox(status);
+    }
+}
+
+/// The report for a kernel that has panicked.
+pub fn panicked(info: &PanicInfo<'_>) -> ! {
+    // No formatting into the heap: its lock may be held.
+    let mut text = FixedText::new();
+    let _ = core::fmt::write(&mut text, format_args!("kernel panic: {info}\n"));
+    log::raw(text.bytes());
+    log::fatal(core::str::from_utf8(text.bytes()).unwrap_or("kernel panic"))
+}
+
+/// A landing pad was reached although panics abort: the image is broken.
+pub fn unreachable_unwind() -> ! {
+    log::fatal("the kernel tried to unwind")
+}
+
+/// The report for kernel code that faulted.
+pub fn bug(what: Bug) -> ! {
+    let mut text = FixedText::new();
+    let offset = what.rip.wrapping_sub(region::base());
+    let _ = core::fmt::write(
+        &mut text,
+        format_args!(
+            "kernel fault: signal {} code {} at image+{:#x}, address {:#x}, stack {:#x}\n",
+            what.signal, what.code, offset, what.address, what.rsp
+        ),
+    );
+    backtrace(&mut text, what.rsp);
+    log::raw(text.bytes());
+    log::fatal(core::str::from_utf8(text.bytes()).unwrap_or("kernel fault"))
+}
+
+/// Return addresses on the kernel stack, as image offsets: what looks like one, newest first.
+fn backtrace(text: &mut FixedText, rsp: u64) {
+    let top = trap_handler::block::ThreadBlock::current() as *const _ as u64;
+    let mut at = rsp & !7;
+    let mut shown = 0;
+    while at < top && shown < 24 && at >= region::base() {
+        // SAFETY: within this thread's mapped kernel stack.
+        let value = unsafe { (at as *const u64).read() };
+        if value > region::base() && value < region::base() + (16 << 20) {
+            let _ = core::fmt::write(text, format_args!("  image+{:#x}\n", value - region::base()));
+            shown += 1;
+        }
+        at += 8;
+    }
+}
+
+struct FixedText {
+    bytes: [u8; 2048],
+    length: usize,
+}
+
+impl FixedText {
+    fn new() -> FixedText {
+        FixedText { bytes: [0; 2048], length: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+}
+
+impl core::fmt::Write for FixedText {
+    fn write_str(&mut self, part: &str) -> core::fmt::Result {
+        for byte in part.bytes() {
+            if let Some(slot) = self.bytes.get_mut(self.length) {
+                *slot = byte;
+                self.length += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Memory of the boot process, for processes made from it.
+pub fn fresh_memory() -> alloc::sync::Arc<Memory> {
+    Memory::new(alloc::sync::Arc::new(kernel::mm::AddressSpace::new()), 1)
+}
+

@@ -1,0 +1,126 @@
+//! Process groups and sessions: setpgid(2), getpgid(2), setsid(2), getsid(2), and what their ends mean.
+
+use crate::args::Args;
+use crate::table::{Context, Row, Show, full};
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use kernel::signal::{self, SIGCONT, SIGHUP, SigInfo, si};
+use kernel::task::{Table, ThreadGroup, lock_table};
+use linux_raw_sys::general as raw;
+
+/// The rows of this file.
+pub const ROWS: &[Row] = &[
+    full(raw::__NR_setpgid, "setpgid", sys_setpgid, &[Show::Int, Show::Int]),
+    full(raw::__NR_getpgid, "getpgid", sys_getpgid, &[Show::Int]),
+    full(raw::__NR_getpgrp, "getpgrp", |context, _| Ok(context.thread.task.group.family.lock().pgid as u64), &[]),
+    full(raw::__NR_setsid, "setsid", sys_setsid, &[]),
+    full(raw::__NR_getsid, "getsid", sys_getsid, &[Show::Int]),
+];
+
+fn find(table: &Table, own: &Arc<ThreadGroup>, pid: i32) -> Result<Arc<ThreadGroup>> {
+    if pid == 0 || pid == own.tgid {
+        return Ok(own.clone());
+    }
+    table.group(pid).ok_or(Errno::ESRCH)
+}
+
+fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let own = context.thread.task.group.clone();
+    let (pid, pgid) = (args.i32(0), args.i32(1));
+    if pgid < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let table = lock_table()?;
+    let target = find(&table, &own, pid)?;
+    let pgid = if pgid == 0 { target.tgid } else { pgid };
+    let own_sid = own.family.lock().sid;
+    {
+        let family = target.family.lock();
+        let is_child = family.parent.upgrade().is_some_and(|parent| Arc::ptr_eq(&parent, &own));
+        if !Arc::ptr_eq(&target, &own) {
+            if !is_child {
+                return Err(Errno::ESRCH);
+            }
+            if family.sid != own_sid {
+                return Err(Errno::EPERM);
+            }
+            if family.executed {
+                return Err(Errno::EACCES);
+            }
+        }
+        if family.sid == target.tgid {
+            return Err(Errno::EPERM);
+        }
+    }
+    if pgid != target.tgid {
+        let exists = table.groups().iter().any(|group| {
+            let family = group.family.lock();
+            family.pgid == pgid && family.sid == own_sid
+        });
+        if !exists {
+            return Err(Errno::EPERM);
+        }
+    }
+    target.family.lock().pgid = pgid;
+    Ok(0)
+}
+
+fn sys_getpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let table = lock_table()?;
+    let group = find(&table, &context.thread.task.group, args.i32(0))?;
+    let pgid = group.family.lock().pgid;
+    Ok(pgid as u64)
+}
+
+fn sys_getsid(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let table = lock_table()?;
+    let group = find(&table, &context.thread.task.group, args.i32(0))?;
+    let sid = group.family.lock().sid;
+    Ok(sid as u64)
+}
+
+fn sys_setsid(context: &mut Context<'_>, _args: Args) -> Result<u64> {
+    let own = &context.thread.task.group;
+    let table = lock_table()?;
+    let taken = table.groups().iter().any(|group| group.family.lock().pgid == own.tgid);
+    if taken {
+        return Err(Errno::EPERM);
+    }
+    let mut family = own.family.lock();
+    family.pgid = own.tgid;
+    family.sid = own.tgid;
+    Ok(own.tgid as u64)
+}
+
+/// A process has lost its last thread: process groups that are orphaned by that and have stopped members get SIGHUP and
+/// SIGCONT (`exit_notify`, POSIX 3.2.2.2).
+pub fn leader_ended(group: &Arc<ThreadGroup>) {
+    let Ok(table) = lock_table() else { return };
+    let groups = table.groups();
+    let children = group.family.lock().children.clone();
+    drop(table);
+    for child in children {
+        let (pgid, sid) = {
+            let family = child.family.lock();
+            (family.pgid, family.sid)
+        };
+        let members: alloc::vec::Vec<_> =
+            groups.iter().filter(|member| member.family.lock().pgid == pgid).cloned().collect();
+        let orphaned = members.iter().all(|member| {
+            let parent = member.family.lock().parent.upgrade();
+            parent.is_none_or(|parent| {
+                let family = parent.family.lock();
+                Arc::ptr_eq(&parent, group) || family.pgid == pgid || family.sid != sid
+            })
+        });
+        let stopped = members.iter().any(|member| member.signals.lock().stop.is_some());
+        if orphaned && stopped {
+            for member in &members {
+                member.signals.lock().orphaned = true;
+                for signal in [SIGHUP, SIGCONT] {
+                    let _ = signal::send_to_group(member, SigInfo::new(signal, si::KERNEL));
+                }
+            }
+        }
+    }
+}

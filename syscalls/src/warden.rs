@@ -1,0 +1,146 @@
+//! The warden: process 1 of the sandbox's pid namespace. It never runs program code; it reaps host processes, runs timers,
+//! watches host descriptors, answers the supervisor, and ends the sandbox.
+
+use crate::first_process;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use kernel::signal::{self, SigInfo, si};
+use kernel::sync::BootCell;
+use kernel::task::lock_table;
+use kernel::{boot, hostpoll, log, time, timer};
+use trap_handler::host::{self, raw};
+
+struct State {
+    /// Host descriptor that wakes the warden.
+    event: i32,
+    /// The first process has ended, with this wait status.
+    ended: AtomicBool,
+    status: AtomicI32,
+}
+
+static STATE: BootCell<Box<State>> = BootCell::new();
+
+/// Sets up; `event` is the eventfd that wakes the warden. Called once, at boot.
+pub fn init(event: i32) {
+    STATE.set(Box::new(State { event, ended: AtomicBool::new(false), status: AtomicI32::new(0) }));
+    timer::set_wake(wake);
+}
+
+/// Makes the warden look at its work.
+pub fn wake() {
+    if let Some(state) = STATE.get() {
+        let _ = host::write(state.event, 1u64.to_ne_bytes().as_slice().into());
+    }
+}
+
+/// The first process has ended: the warden tells the supervisor and ends everything.
+pub fn end_sandbox(status: i32) {
+    if let Some(state) = STATE.get() {
+        state.status.store(status, Ordering::SeqCst);
+        state.ended.store(true, Ordering::SeqCst);
+        wake();
+    }
+}
+
+/// The warden's loop.
+pub fn run() -> ! {
+    let Some(state) = STATE.get() else { log::fatal("the warden was not set up") };
+    let control = boot::config().map_or(-1, |config| config.fds.control);
+    let mut fds: Vec<raw::pollfd> = Vec::new();
+    loop {
+        if state.ended.load(Ordering::SeqCst) {
+            boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
+            host::exit_group(0);
+        }
+        reap();
+        let now = time::monotonic();
+        timer::run(now);
+        fds.clear();
+        for fd in [state.event, control] {
+            fds.push(raw::pollfd { fd, events: raw::POLLIN as i16, revents: 0 });
+        }
+        hostpoll::collect(&mut fds);
+        let timeout = timer::next_deadline().map(|deadline| deadline.saturating_sub(time::monotonic()));
+        // EINTR: a child has ended.
+        if host::ppoll_interruptible(&mut fds, timeout).is_err() {
+            continue;
+        }
+        if fds.first().is_some_and(|event| event.revents != 0) {
+            let mut count = [0u8; 8];
+            let _ = host::read(state.event, count.as_mut_slice().into());
+        }
+        if fds.get(1).is_some_and(|control| control.revents != 0) {
+            control_message(control);
+        }
+        hostpoll::dispatch(fds.get(2..).unwrap_or(&[]));
+    }
+}
+
+/// Takes the ends of host processes. One that our kernel did not order ends the sandbox with a report.
+fn reap() {
+    while let Ok(Some((pid, status))) = host::wait_any() {
+        if status == 0 && !owns_live_process(pid) {
+            continue;
+        }
+        let what = match status & 0x7f {
+            0 => format!("exited with status {}", status >> 8),
+            31 => "was killed by the host filter: it made a host call that is not allowed".into(),
+            signal => format!("was killed by signal {signal}"),
+        };
+        let who = describe(pid);
+        log::fatal(&format!("a process of the sandbox was lost: {who} {what}"));
+    }
+}
+
+/// Whether a process that still has threads runs in this host process.
+fn owns_live_process(host_pid: i32) -> bool {
+    let Ok(table) = lock_table() else { return false };
+    table.groups().iter().any(|group| {
+        group.host_pid.load(Ordering::SeqCst) == host_pid && group.alive.load(Ordering::SeqCst) > 0
+    })
+}
+
+fn describe(host_pid: i32) -> alloc::string::String {
+    let groups = lock_table().map(|table| table.groups()).unwrap_or_default();
+    for group in groups {
+        if group.host_pid.load(Ordering::SeqCst) != host_pid {
+            continue;
+        }
+        if let Some(leader) = group.leader() {
+            let comm = *leader.comm.lock();
+            let name = comm.split(|&byte| byte == 0).next().unwrap_or(&[]);
+            return format!("{} ({})", group.tgid, alloc::string::String::from_utf8_lossy(name));
+        }
+        return format!("{}", group.tgid);
+    }
+    format!("host process {host_pid}")
+}
+
+fn control_message(control: i32) {
+    let mut bytes = alloc::vec![0u8; MAX_MESSAGE];
+    let length = match host::receive(control, &mut bytes) {
+        // The supervisor is gone: so are we.
+        Ok(0) => host::exit_group(boot::FATAL_STATUS),
+        Ok(length) => length,
+        Err(_) => return,
+    };
+    let message = bytes.get(..length).and_then(|bytes| postcard::from_bytes(bytes).ok());
+    match message {
+        Some(ToSandbox::Signal { number }) => {
+            let target = lock_table().ok().and_then(|table| table.group(first_process::ID));
+            if let Some(target) = target {
+                let _ = signal::send_to_group(&target, SigInfo::from_process(number, si::USER, 0, 0));
+            }
+        }
+        Some(ToSandbox::WindowChanged) => {
+            let target = lock_table().ok().and_then(|table| table.group(first_process::ID));
+            if let Some(target) = target {
+                let _ = signal::send_to_group(&target, SigInfo::new(signal::SIGWINCH, si::KERNEL));
+            }
+        }
+        None => kernel::warn!("the supervisor sent a message that cannot be read"),
+    }
+}
