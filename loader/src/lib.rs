@@ -1,83 +1,42 @@
-//! From a program file to what has to be mapped and put on the stack: pure logic, without a system call.
+//! From an ELF file or a script to a list of mappings and an initial stack, as Linux makes them.
 //!
-//! Every field of a file is checked before use and the errors are Linux's (`fs/binfmt_elf.c`, `fs/binfmt_script.c`, `fs/exec.c`).
-//! Inside the sandbox it serves execve(2); outside, the launcher maps the kernel image with it.
+//! The crate is pure logic: it reads a file through [`Image`], decides, and hands back data. It makes no system
+//! call and touches no memory but its own, so the kernel uses it for `execve` and the launcher outside uses it to
+//! map the kernel image itself. An `execve` goes through it like this:
+//!
+//! 1. [`script::parse`] on the first bytes of the file; while it is a script, [`script::Script::rewrite_argv`] and
+//!    start again with the interpreter, at most [`script::MAX_REWRITES`] times.
+//! 2. [`elf::parse`], and [`elf::parse_interpreter`] on the file that `PT_INTERP` names.
+//! 3. [`stack::check_limits`]. From here on Linux has thrown the old program away.
+//! 4. [`plan::choose_bias`] and [`plan::plan`] for both files; the kernel carries out the [`plan::Step`]s.
+//! 5. [`stack::build`], copied to the new program; start at the entry point of the interpreter, if any.
+//!
+//! Every byte read is hostile. Nothing here panics: the lints below forbid the constructs that could.
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 extern crate alloc;
 
 pub mod elf;
+pub mod error;
+pub mod image;
+pub mod page;
 pub mod plan;
 pub mod script;
+pub mod section;
 pub mod stack;
 
-use core::fmt;
-
-/// Why a file cannot be executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadError {
-    /// Linux's error number for it.
-    pub errno: i32,
-    /// What is wrong, for people.
-    pub what: &'static str,
-}
-
-impl LoadError {
-    pub(crate) const fn new(errno: i32, what: &'static str) -> LoadError {
-        LoadError { errno, what }
-    }
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (errno {})", self.what, self.errno)
-    }
-}
-
-/// Error numbers of execve(2) that arise here.
-pub mod errno {
-    /// Argument list too long.
-    pub const E2BIG: i32 = 7;
-    /// Exec format error.
-    pub const ENOEXEC: i32 = 8;
-    /// Input/output error.
-    pub const EIO: i32 = 5;
-    /// Out of memory.
-    pub const ENOMEM: i32 = 12;
-    /// Invalid argument.
-    pub const EINVAL: i32 = 22;
-    /// Accessing a corrupted shared library.
-    pub const ELIBBAD: i32 = 80;
-}
-
-/// A file to be loaded.
-pub trait Image {
-    /// Reads at `offset` into `buffer` as far as the file goes; the number of bytes. `Err` is the error number.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, i32>;
-}
-
-impl Image for &[u8] {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, i32> {
-        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or(&[]);
-        let length = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..length), rest.get(..length)) {
-            to.copy_from_slice(from);
-        }
-        Ok(length)
-    }
-}
-
-/// Size of a page.
-pub const PAGE: u64 = 4096;
-
-/// First address that a program cannot have (47-bit address space).
-pub const USER_END: u64 = 0x7fff_ffff_f000;
-
-pub(crate) fn page_down(address: u64) -> u64 {
-    address & !(PAGE - 1)
-}
-
-pub(crate) fn page_up(address: u64) -> Option<u64> {
-    address.checked_add(PAGE - 1).map(page_down)
-}
+pub use elf::{Kind, Program, Prot, Segment, parse, parse_interpreter};
+pub use error::{Errno, LoadError};
+pub use image::Image;
+pub use plan::{Limits, Plan, Step, Window, choose_bias, choose_brk};
+pub use section::section_range;

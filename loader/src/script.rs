@@ -1,118 +1,109 @@
-//! `#!` scripts (execve(2), `fs/binfmt_script.c`).
+//! Scripts: files that begin with `#!` and the path of their interpreter.
+//!
+//! Source: fs/binfmt_script.c and `exec_binprm` in fs/exec.c of Linux 6.18, compared on a running kernel. What
+//! surprises:
+//!
+//! - Everything behind the path is *one* argument, inner blanks kept. Blanks at the end of the line are cut, but
+//!   without a newline in the first 256 bytes nothing is: `#!/bin/sh ` without one has an empty argument.
+//! - A path that may have been cut off at 256 bytes is refused; an argument is cut silently.
+//! - `\r` is part of the path. `#!` alone names the empty path, which Linux opens as the working directory: `EACCES`.
 
-use crate::LoadError;
-use crate::errno::ENOEXEC;
+use crate::error::{Errno, LoadError};
 use alloc::vec::Vec;
 
-/// How much of a file's start is looked at (`BINPRM_BUF_SIZE`).
-pub const HEAD_SIZE: usize = 256;
-/// How many scripts may be each other's interpreters (`bprm->recursion_depth`); one more gives `ELOOP`.
-pub const MAX_DEPTH: usize = 5;
+/// How much of a file Linux reads to find out what it is (linux/binfmts.h).
+pub const BINPRM_BUF_SIZE: usize = 256;
 
-/// The first line of a script.
+/// So many times may an interpreter be a script itself, before `execve` gives `ELOOP`: of a chain of six scripts the
+/// last fails (`exec_binprm`).
+pub const MAX_REWRITES: usize = 5;
+
+/// What the first line of a script says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
-    /// Path of the interpreter.
+    /// Path of the interpreter. May be empty, see above.
     pub interpreter: Vec<u8>,
-    /// The one argument, inner blanks and all.
+    /// Its one argument. May be empty, see above.
     pub argument: Option<Vec<u8>>,
+}
+
+/// Does a file with this beginning count as a script?
+pub fn is_script(head: &[u8]) -> bool {
+    head.starts_with(b"#!")
+}
+
+/// The error for one rewrite more than [`MAX_REWRITES`].
+pub const fn too_many_rewrites() -> LoadError {
+    LoadError::returned(Errno::ELOOP, "interpreters of scripts are scripts too many times over")
+}
+
+/// Parses the first line. `head` is the beginning of the file, as much of 256 bytes as there is.
+///
+/// # Errors
+/// `ENOEXEC` for what is no script, names no interpreter or one whose path may be longer than what was read.
+pub fn parse(head: &[u8]) -> Result<Script, LoadError> {
+    let refuse = |what| LoadError::returned(Errno::ENOEXEC, what);
+    if !is_script(head) {
+        return Err(refuse("not a script"));
+    }
+    // Behind the end of the file the buffer holds zeros.
+    let mut buf = [0; BINPRM_BUF_SIZE];
+    for (to, from) in buf.iter_mut().zip(head) {
+        *to = *from;
+    }
+    // A newline behind a NUL does not count (strnchr).
+    let newline = buf.iter().position(|&b| b == b'\n' || b == 0).filter(|&at| buf.get(at) == Some(&b'\n'));
+
+    let end = match newline {
+        Some(end) => end,
+        None => {
+            let path = find(&buf, 2, |b| !is_blank(b)).ok_or(refuse("the first line is blank"))?;
+            find(&buf, path, ends_path).ok_or(refuse("the path of the interpreter is cut off"))?;
+            BINPRM_BUF_SIZE.saturating_sub(1)
+        }
+    };
+    // The line without "#!" and without blanks at its end.
+    let line = buf.get(2..end).unwrap_or(&[]);
+    let line = line.get(..line.iter().rposition(|&b| !is_blank(b)).map_or(0, |at| at.saturating_add(1)));
+    let line = line.unwrap_or(&[]);
+    let name = find(line, 0, |b| !is_blank(b)).ok_or(refuse("the first line names no interpreter"))?;
+
+    let separator = find(line, name, ends_path);
+    let argument = separator
+        .filter(|&at| line.get(at) != Some(&0))
+        .and_then(|at| find(line, at, |b| !is_blank(b)))
+        .and_then(|at| line.get(at..));
+    let interpreter = line.get(name..separator.unwrap_or(line.len())).unwrap_or(&[]);
+    Ok(Script { interpreter: interpreter.to_vec(), argument: argument.map(|text| until_nul(text).to_vec()) })
+}
+
+impl Script {
+    /// The arguments for the interpreter: its path, its argument, the script's path, and what followed `argv[0]`.
+    ///
+    /// `script` is the path that `execve` was given; for `execveat` on a descriptor `/dev/fd/N` or `/dev/fd/N/path`.
+    pub fn rewrite_argv(&self, argv: Vec<Vec<u8>>, script: &[u8]) -> Vec<Vec<u8>> {
+        let mut new = Vec::with_capacity(argv.len().saturating_add(2));
+        new.push(self.interpreter.clone());
+        new.extend(self.argument.clone());
+        new.push(script.to_vec());
+        new.extend(argv.into_iter().skip(1));
+        new
+    }
 }
 
 fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
-/// Reads the first line. `None` if the file is no script; `ENOEXEC` for a line without an interpreter or with one that was
-/// cut off. `head` is the file's start, at most [`HEAD_SIZE`] bytes.
-pub fn parse(head: &[u8]) -> Result<Option<Script>, LoadError> {
-    let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
-    let bad = |what| Err(LoadError::new(ENOEXEC, what));
-    let line = line.get(..HEAD_SIZE - 2).unwrap_or(line);
-    let (line, complete) = match line.iter().position(|&byte| byte == b'\n') {
-        Some(end) => (line.get(..end).unwrap_or(line), true),
-        None => (line, head.len() < HEAD_SIZE),
-    };
-    // A NUL ends it too, as a C string.
-    let (line, complete) = match line.iter().position(|&byte| byte == 0) {
-        Some(end) => (line.get(..end).unwrap_or(line), true),
-        None => (line, complete),
-    };
-    let start = line.iter().position(|&byte| !is_blank(byte)).unwrap_or(line.len());
-    let rest = line.get(start..).unwrap_or(&[]);
-    let end = rest.iter().position(|&byte| is_blank(byte));
-    let interpreter = rest.get(..end.unwrap_or(rest.len())).unwrap_or(&[]);
-    if interpreter.is_empty() {
-        return bad("the script names no interpreter");
-    }
-    if end.is_none() && !complete {
-        return bad("the script's interpreter is too long");
-    }
-    let argument = end.and_then(|end| rest.get(end..)).unwrap_or(&[]);
-    let argument = argument.iter().position(|&byte| !is_blank(byte)).and_then(|start| argument.get(start..));
-    let argument = argument.map(|argument| {
-        let last = argument.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |last| last + 1);
-        argument.get(..last).unwrap_or(argument).to_vec()
-    });
-    Ok(Some(Script { interpreter: interpreter.to_vec(), argument: argument.filter(|text| !text.is_empty()) }))
+fn ends_path(byte: u8) -> bool {
+    is_blank(byte) || byte == 0
 }
 
-/// The arguments for the interpreter: itself, its argument, the script's path, and the script's arguments but the first.
-pub fn arguments(script: &Script, path: &[u8], argv: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut new = Vec::new();
-    new.push(script.interpreter.clone());
-    new.extend(script.argument.clone());
-    new.push(path.to_vec());
-    new.extend(argv.iter().skip(1).cloned());
-    new
+/// The first place at `from` or behind where `wanted` holds.
+fn find(bytes: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    bytes.get(from..)?.iter().position(|&b| wanted(b)).map(|at| at.saturating_add(from))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn script(interpreter: &str, argument: Option<&str>) -> Option<Script> {
-        Some(Script {
-            interpreter: interpreter.as_bytes().to_vec(),
-            argument: argument.map(|text| text.as_bytes().to_vec()),
-        })
-    }
-
-    #[test]
-    fn the_rest_of_the_line_is_one_argument_without_outer_blanks() {
-        assert_eq!(parse(b"#! /bin/sh -e -x  \t\nrest"), Ok(script("/bin/sh", Some("-e -x"))));
-        assert_eq!(parse(b"#!/bin/sh\n"), Ok(script("/bin/sh", None)));
-        assert_eq!(parse(b"#!/bin/sh"), Ok(script("/bin/sh", None)));
-        assert_eq!(parse(b"#!/bin/sh   \n"), Ok(script("/bin/sh", None)));
-    }
-
-    #[test]
-    fn a_file_without_the_two_characters_is_no_script() {
-        assert_eq!(parse(b"\x7fELF"), Ok(None));
-        assert_eq!(parse(b"#"), Ok(None));
-    }
-
-    #[test]
-    fn an_empty_or_cut_off_interpreter_is_refused() {
-        assert_eq!(parse(b"#!\n").map_err(|error| error.errno), Err(ENOEXEC));
-        assert_eq!(parse(b"#!   \n").map_err(|error| error.errno), Err(ENOEXEC));
-        let mut long = b"#!/".to_vec();
-        long.resize(HEAD_SIZE, b'a');
-        assert_eq!(parse(&long).map_err(|error| error.errno), Err(ENOEXEC));
-    }
-
-    #[test]
-    fn an_argument_that_is_cut_off_is_kept_as_far_as_it_goes() {
-        let mut long = b"#!/bin/sh ".to_vec();
-        long.resize(HEAD_SIZE, b'x');
-        let parsed = parse(&long).ok().flatten().and_then(|script| script.argument);
-        assert_eq!(parsed.map(|argument| argument.len()), Some(HEAD_SIZE - 10));
-    }
-
-    #[test]
-    fn the_interpreter_gets_the_scripts_path_in_place_of_its_first_argument() {
-        let script = Script { interpreter: b"/i".to_vec(), argument: Some(b"a b".to_vec()) };
-        let argv = [b"zero".to_vec(), b"one".to_vec()];
-        let expected: [&[u8]; 4] = [b"/i", b"a b", b"/s", b"one"];
-        assert_eq!(arguments(&script, b"/s", &argv), expected);
-    }
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|&b| b == 0).next().unwrap_or(&[])
 }
