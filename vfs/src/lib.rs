@@ -10,6 +10,8 @@ extern crate alloc;
 
 pub mod attributes;
 pub mod file;
+pub mod host;
+pub mod identity;
 pub mod inode;
 pub mod namespace;
 

@@ -1,0 +1,202 @@
+//! Changes to writable host trees.
+
+use super::{HostInode, Name, stat};
+use crate::attributes::{AttributeChange, Kind};
+use crate::inode::{Inode, NewKind, NewNode};
+use crate::{Errno, Result};
+use alloc::ffi::CString;
+use alloc::sync::Arc;
+use linux_raw_sys::general as raw;
+use trap_handler::host;
+
+/// `uid_t` and `gid_t` that chown(2) leaves alone.
+const UNCHANGED: u32 = u32::MAX;
+
+impl HostInode {
+    fn writable_tree(&self) -> Result<()> {
+        if self.fs.read_only { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    fn same_tree<'a>(&self, other: &'a Arc<dyn Inode>) -> Result<&'a HostInode> {
+        let other = other.as_any().downcast_ref::<HostInode>().ok_or(Errno::EXDEV)?;
+        if Arc::ptr_eq(&self.fs, &other.fs) { Ok(other) } else { Err(Errno::EXDEV) }
+    }
+
+    /// The inode behind `name` if this kernel knows it: its record of names has to follow.
+    fn known_child(&self, name: &Name) -> Result<Option<Arc<HostInode>>> {
+        let directory = self.directory()?;
+        let flags = raw::AT_SYMLINK_NOFOLLOW | raw::AT_NO_AUTOMOUNT;
+        let stat = host::statx(directory.number(), name.as_c_str(), flags, raw::STATX_INO)?;
+        Ok(self.fs.known(stat::identity(&stat)))
+    }
+
+    /// chmod(2), chown(2), truncate(2), utimensat(2).
+    pub(super) fn change_attributes(&self, change: &AttributeChange) -> Result<()> {
+        self.writable_tree()?;
+        if let Some(size) = change.size {
+            host::ftruncate(self.writable()?.number(), size)?;
+        }
+        // The owner first: changing it takes set-user-ID bits away.
+        self.change_owner(change)?;
+        if let Some(mode) = change.mode {
+            self.change_mode(mode & 0o7777)?;
+        }
+        if change.atime.is_some() || change.mtime.is_some() {
+            let omit = raw::timespec { tv_sec: 0, tv_nsec: i64::from(raw::UTIME_OMIT) };
+            let times = [change.atime.unwrap_or(omit), change.mtime.unwrap_or(omit)];
+            self.with_target(|fd, name, flags| host::utimensat(fd, name, &times, flags))?;
+        }
+        Ok(())
+    }
+
+    fn change_owner(&self, change: &AttributeChange) -> Result<()> {
+        if change.uid.is_none() && change.gid.is_none() {
+            return Ok(());
+        }
+        // What it is shown as already is no change: the host may have no such id to set.
+        let now = self.attributes()?;
+        let uid = change.uid.filter(|&uid| uid != now.uid).unwrap_or(UNCHANGED);
+        let gid = change.gid.filter(|&gid| gid != now.gid).unwrap_or(UNCHANGED);
+        if (uid, gid) == (UNCHANGED, UNCHANGED) {
+            return Ok(());
+        }
+        self.with_target(|fd, name, flags| {
+            let rest = [u64::from(uid), u64::from(gid), u64::from(flags)];
+            host::path_call(raw::__NR_fchownat, fd, name, rest)
+        })
+        // The host says EINVAL for an id that the user namespace does not map.
+        .map_err(|error| if error == Errno::EINVAL { Errno::EPERM } else { error })
+    }
+
+    fn change_mode(&self, mode: u32) -> Result<()> {
+        let result = self.with_target(|fd, name, flags| {
+            host::path_call(raw::__NR_fchmodat2, fd, name, [u64::from(mode), u64::from(flags), 0])
+        });
+        match result {
+            // Before Linux 6.6. fchmodat(2) would follow a link, so it is not asked to where others could put one.
+            Err(Errno::ENOSYS) if self.kind() != Kind::Symlink => {
+                let (directory, name) = self.place()?;
+                let rest = [u64::from(mode), 0, 0];
+                host::path_call(raw::__NR_fchmodat, directory.number(), name.as_c_str(), rest)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn create_node(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>> {
+        self.writable_tree()?;
+        let directory = self.directory()?;
+        let host_name = Name::new(name)?;
+        let mut made = None;
+        match &node.what {
+            NewKind::Regular => {
+                let flags = raw::O_CREAT | raw::O_EXCL | raw::O_RDWR;
+                let pool = &self.fs.tree.pool;
+                made = Some(pool.open_at(&directory, host_name.as_c_str(), flags, node.mode & 0o7777)?);
+            }
+            NewKind::Directory => {
+                let mode = u64::from(node.mode & 0o7777);
+                host::path_call(raw::__NR_mkdirat, directory.number(), host_name.as_c_str(), [mode, 0, 0])?;
+            }
+            NewKind::Symlink(text) => {
+                let text = CString::new(*text).map_err(|_| Errno::EINVAL)?;
+                host::symlinkat(&text, directory.number(), host_name.as_c_str())?;
+            }
+            // The host would serve them, to whoever is on its side.
+            NewKind::Fifo | NewKind::Socket | NewKind::Device(..) => return Err(Errno::EPERM),
+        }
+        let inode = self.child(name)?;
+        if inode.kind() != Kind::Symlink {
+            // The host's umask and set-group-ID rules had their say; what the program asked for counts.
+            let now = inode.attributes()?;
+            if now.mode & 0o7777 != node.mode & 0o7777 {
+                let _ = inode.change_mode(node.mode & 0o7777);
+            }
+        }
+        let owner =
+            AttributeChange { uid: Some(node.uid), gid: Some(node.gid), ..AttributeChange::default() };
+        // As far as the host allows: the file is there and usable either way.
+        let _ = inode.change_owner(&owner);
+        if made.is_some() {
+            inode.state.lock().made = made;
+            self.fs.tree.pool.keep(Arc::downgrade(&inode));
+        }
+        Ok(inode)
+    }
+
+    pub(super) fn link_node(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        self.writable_tree()?;
+        let target = self.same_tree(target)?;
+        let (from_directory, from) = target.place()?;
+        let directory = self.directory()?;
+        host::two_path_call(
+            raw::__NR_linkat,
+            (from_directory.number(), from.as_c_str()),
+            (directory.number(), Name::new(name)?.as_c_str()),
+            0,
+        )?;
+        target.found_at((self.arc()?, name.into()));
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, name: &[u8], flags: u32) -> Result<()> {
+        self.writable_tree()?;
+        let host_name = Name::new(name)?;
+        let known = self.known_child(&host_name)?;
+        let directory = self.directory()?;
+        host::path_call(
+            raw::__NR_unlinkat,
+            directory.number(),
+            host_name.as_c_str(),
+            [u64::from(flags), 0, 0],
+        )?;
+        if let Some(inode) = known {
+            inode.lost(self, name);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rename_node(
+        &self,
+        name: &[u8],
+        new_parent: &Arc<dyn Inode>,
+        new_name: &[u8],
+        flags: u32,
+    ) -> Result<()> {
+        self.writable_tree()?;
+        if flags & !(raw::RENAME_NOREPLACE | raw::RENAME_EXCHANGE) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let new_parent = self.same_tree(new_parent)?;
+        let (from, to) = (Name::new(name)?, Name::new(new_name)?);
+        let moved = self.known_child(&from)?;
+        let replaced = match new_parent.known_child(&to) {
+            Err(Errno::ENOENT) => None,
+            other => other?,
+        };
+        let (directory, new_directory) = (self.directory()?, new_parent.directory()?);
+        host::two_path_call(
+            raw::__NR_renameat2,
+            (directory.number(), from.as_c_str()),
+            (new_directory.number(), to.as_c_str()),
+            flags,
+        )?;
+        if let (Some(moved), Some(replaced)) = (&moved, &replaced)
+            && Arc::ptr_eq(moved, replaced)
+        {
+            // Two names of one file: rename(2) does nothing.
+            return Ok(());
+        }
+        if let Some(replaced) = &replaced {
+            replaced.lost(new_parent, new_name);
+            if flags & raw::RENAME_EXCHANGE != 0 {
+                replaced.found_at((self.arc()?, name.into()));
+            }
+        }
+        if let Some(moved) = &moved {
+            moved.lost(self, name);
+            moved.found_at((new_parent.arc()?, new_name.into()));
+        }
+        Ok(())
+    }
+}

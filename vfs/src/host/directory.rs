@@ -1,0 +1,122 @@
+//! Open host directories: listings.
+
+use super::{HostFd, HostInode};
+use crate::attributes::{AttributeChange, Attributes};
+use crate::file::{DirEntry, FileOps};
+use crate::inode::Inode;
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec;
+use core::any::Any;
+use kernel::sync::Mutex;
+use linux_raw_sys::general as raw;
+use trap_handler::host;
+
+/// Bytes of entries asked for at once.
+const BUFFER: usize = 32 << 10;
+
+/// An open host directory. Positions are the host's (`d_off`), which are stable under changes.
+pub struct HostDirectory {
+    inode: Arc<HostInode>,
+    fd: Arc<HostFd>,
+    /// Position of the host's descriptor, where it is known to be.
+    at: Mutex<u64>,
+}
+
+impl HostDirectory {
+    pub(super) fn open(inode: Arc<HostInode>) -> Result<HostDirectory> {
+        let directory = inode.directory()?;
+        let flags = raw::O_RDONLY | raw::O_DIRECTORY;
+        // Not through its name: the O_PATH descriptor is the directory itself.
+        let fd = inode.fs.tree.pool.open_at(&directory, c".", flags, 0)?;
+        Ok(HostDirectory { inode, fd, at: Mutex::new(0) })
+    }
+}
+
+/// The fields of one `linux_dirent64`, and how long it is.
+pub(crate) fn parse_entry(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
+    let field = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let length = usize::from(u16::from_ne_bytes(bytes.get(16..18)?.try_into().ok()?));
+    let name = bytes.get(19..length)?;
+    let name = name.get(..name.iter().position(|&byte| byte == 0)?)?;
+    Some((DirEntry { ino: field(0)?, next: field(8)?, kind: *bytes.get(18)?, name }, length))
+}
+
+impl FileOps for HostDirectory {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: u32) -> Result<u64> {
+        match whence {
+            raw::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL),
+            raw::SEEK_CUR => position.checked_add_signed(offset).ok_or(Errno::EINVAL),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        let mut at = self.at.lock();
+        if *at != position || position == 0 {
+            *at = host::lseek(self.fd.number(), position as i64, raw::SEEK_SET)?;
+        }
+        loop {
+            let filled = host::getdents64(self.fd.number(), &mut buffer)?;
+            let mut rest = buffer.get(..filled).unwrap_or(&[]);
+            if rest.is_empty() {
+                return Ok(());
+            }
+            while let Some((entry, length)) = parse_entry(rest) {
+                let next = entry.next;
+                if !emit(entry) {
+                    // The host's descriptor is at the end of the buffer: have it sought next time.
+                    *at = u64::MAX;
+                    return Ok(());
+                }
+                *at = next;
+                rest = rest.get(length..).unwrap_or(&[]);
+            }
+        }
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        self.inode.attributes()
+    }
+
+    fn set_attributes(&self, change: &AttributeChange) -> Result<()> {
+        self.inode.set_attributes(change)
+    }
+
+    fn sync(&self, data_only: bool) -> Result<()> {
+        if self.inode.fs.read_only { Ok(()) } else { host::fsync(self.fd.number(), data_only) }
+    }
+
+    fn describe(&self) -> alloc::string::String {
+        alloc::string::String::from_utf8_lossy(&self.inode.host_path()).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_as_getdents64_lays_them_out_and_damaged_ones_end_the_list() {
+        let mut bytes = [0u8; 24];
+        bytes[..8].copy_from_slice(&7u64.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&99u64.to_ne_bytes());
+        bytes[16..18].copy_from_slice(&24u16.to_ne_bytes());
+        bytes[18] = 8;
+        bytes[19..22].copy_from_slice(b"abc");
+        let (entry, length) = parse_entry(&bytes).expect("a whole entry");
+        assert_eq!((entry.ino, entry.next, entry.kind, entry.name, length), (7, 99, 8, &b"abc"[..], 24));
+        assert!(parse_entry(&bytes[..20]).is_none());
+        bytes[16..18].copy_from_slice(&3u16.to_ne_bytes());
+        assert!(parse_entry(&bytes).is_none());
+    }
+}

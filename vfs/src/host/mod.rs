@@ -1,0 +1,127 @@
+//! Filesystem `host`: a directory (or a single file) of the host, as far as it was granted.
+//!
+//! The sandbox's host root is the granted tree and nothing else, so confinement does not rest on this code. Still every
+//! host call names one component below a directory descriptor and follows no link. What is cached depends on the grant:
+//!
+//! | tree | attributes, link texts | dentries | descriptors |
+//! | --- | --- | --- | --- |
+//! | exclusive and read-only | for good | for good | of directories and files, pooled |
+//! | exclusive and writable | asked each time | for good | of directories, pooled |
+//! | shared | asked each time | revalidated by device and inode number | of directories, pooled, checked when reopened |
+//!
+//! Locks: an inode's state is an inode lock; the table of inodes and the pool are leaves below it.
+
+mod change;
+mod descriptor;
+mod directory;
+mod file;
+mod inode;
+mod name;
+mod stat;
+
+pub use descriptor::HostFd;
+pub use inode::HostInode;
+pub use name::{NAME_MAX, Name};
+
+use crate::attributes::Kind;
+use crate::identity::HostIds;
+use crate::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use descriptor::Pool;
+use hashbrown::HashMap;
+use kernel::sync::Mutex;
+use linux_raw_sys::general as raw;
+use trap_handler::host;
+
+/// The host root that the launcher handed over. One a sandbox: it owns the pool of host descriptors.
+pub struct HostTree {
+    root: Arc<HostFd>,
+    pool: Arc<Pool>,
+    ids: HostIds,
+}
+
+impl HostTree {
+    /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open.
+    pub fn new(root: i32, ids: HostIds) -> Arc<HostTree> {
+        Arc::new(HostTree { root: HostFd::borrowed(root), pool: Arc::new(Pool::default()), ids })
+    }
+
+    /// The filesystem whose root is `path` (without a leading slash; empty for the host root itself). `ELOOP` if a
+    /// component is a symbolic link: the launcher resolves those.
+    pub fn mount(self: &Arc<HostTree>, path: &[u8], shared: bool, read_only: bool) -> Result<Arc<HostInode>> {
+        let fs = Arc::new(HostFs { tree: self.clone(), shared, read_only, inodes: Mutex::default() });
+        let stat = host::statx(self.root.number(), c"", raw::AT_EMPTY_PATH, stat::MASK)?;
+        let mut inode = fs.root(&stat);
+        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            inode = inode.child(name)?;
+            if crate::inode::Inode::kind(&*inode) == Kind::Symlink {
+                return Err(Errno::ELOOP);
+            }
+        }
+        Ok(inode)
+    }
+}
+
+/// One mounted host directory.
+pub(crate) struct HostFs {
+    tree: Arc<HostTree>,
+    shared: bool,
+    read_only: bool,
+    /// The inodes in use, by device and inode number, so that a file is one inode under all its names. Nothing may be
+    /// dropped under this lock that could be the last reference to an inode.
+    inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
+}
+
+impl HostFs {
+    /// Nothing in it changes while the sandbox runs.
+    fn immutable(&self) -> bool {
+        self.read_only && !self.shared
+    }
+
+    fn root(self: &Arc<HostFs>, stat: &raw::statx) -> Arc<HostInode> {
+        let inode = HostInode::new(self.clone(), stat, None, Some(self.tree.root.clone()));
+        self.inodes.lock().insert(inode.id(), Arc::downgrade(&inode));
+        inode
+    }
+
+    /// The inode that `name` in `parent` is, given what the host says of it.
+    fn inode(self: &Arc<HostFs>, stat: &raw::statx, parent: Arc<HostInode>, name: &[u8]) -> Arc<HostInode> {
+        let id = stat::identity(stat);
+        let place = (parent, Box::from(name));
+        let found = self.inodes.lock().get(&id).and_then(Weak::upgrade);
+        if let Some(inode) = found
+            && crate::inode::Inode::kind(&*inode) == stat::kind(stat)
+        {
+            inode.found_at(place);
+            return inode;
+        }
+        let made = HostInode::new(self.clone(), stat, Some(place), None);
+        let raced = {
+            let mut inodes = self.inodes.lock();
+            match inodes.get(&id).and_then(Weak::upgrade) {
+                Some(other) if crate::inode::Inode::kind(&*other) == stat::kind(stat) => Some(other),
+                other => {
+                    inodes.insert(id, Arc::downgrade(&made));
+                    drop(inodes);
+                    drop(other);
+                    None
+                }
+            }
+        };
+        raced.unwrap_or(made)
+    }
+
+    /// The inode with this identity, if it is in use.
+    fn known(&self, id: (u64, u64)) -> Option<Arc<HostInode>> {
+        self.inodes.lock().get(&id).and_then(Weak::upgrade)
+    }
+
+    /// An inode is gone.
+    fn forget(&self, id: (u64, u64)) {
+        let mut inodes = self.inodes.lock();
+        if inodes.get(&id).is_some_and(|inode| inode.strong_count() == 0) {
+            inodes.remove(&id);
+        }
+    }
+}
