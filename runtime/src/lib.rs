@@ -1,0 +1,10 @@
+//! The outside of a sandbox: command line, host set-up, the filter's compilation, supervision.
+//!
+//! What comes from inside (control messages, exit states, log lines) is hostile and treated so.
+
+pub mod command;
+pub mod filter;
+pub mod launch;
+pub mod program;
+pub mod supervisor;
+pub mod view;

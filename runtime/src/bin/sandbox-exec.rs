@@ -1,1 +1,7 @@
-fn main() {}
+//! `sandbox-exec`: runs a program in a sandbox.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(runtime::command::main())
+}

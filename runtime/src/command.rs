@@ -1,0 +1,339 @@
+//! The command line of `sandbox-exec`.
+
+use crate::filter::{self, Configuration};
+use crate::launch::{self, LaunchError};
+use crate::program::{self, ProgramError};
+use crate::supervisor::{self, End};
+use crate::view::{Grant, MemoryDirectory, Request, View};
+use anyhow::Context;
+use boundary::boot::BootOptions;
+use clap::Parser;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Run a program in a sandbox: on a Linux kernel of its own, in its own address space.
+///
+/// The program sees the system's read-only parts, its own directory and the working directory (what it writes stays in
+/// memory), and empty /tmp, /run and home directories. It has no network, and no secrets of yours.
+#[derive(Debug, Parser)]
+#[command(name = "sandbox-exec", version, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Options {
+    /// Show SOURCE at TARGET (default: the same path); what the program writes there reaches the host.
+    #[arg(long, value_name = "SOURCE[:TARGET]")]
+    bind: Vec<OsString>,
+
+    /// As --bind, read-only. `--ro-bind /` shows everything.
+    #[arg(long, value_name = "SOURCE[:TARGET]")]
+    ro_bind: Vec<OsString>,
+
+    /// An empty directory in memory, of at most SIZE bytes (K, M, G).
+    #[arg(long, value_name = "TARGET[:SIZE]")]
+    tmpfs: Vec<OsString>,
+
+    /// Set a variable, or pass one on by its NAME.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+
+    /// Pass all of the environment on, not only the harmless names.
+    #[arg(long)]
+    keep_env: bool,
+
+    /// Start in DIRECTORY instead of the working directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    workdir: Option<PathBuf>,
+
+    /// The host name that the program sees.
+    #[arg(long, value_name = "NAME", default_value = "sandbox")]
+    hostname: String,
+
+    /// Memory that the sandbox may use for its files, and that it shows as its own (K, M, G) [default: half of the host's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+
+    /// Processes and threads at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = 32768)]
+    pids: u32,
+
+    /// Which network the program gets; only `none` for now (loopback alone).
+    #[arg(long, value_name = "KIND", default_value = "none", value_parser = ["none"])]
+    network: String,
+
+    /// Print the program's system calls as strace(1) does, to standard error or to FILE.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    strace: Option<Option<PathBuf>>,
+
+    /// What the kernel logs.
+    #[arg(long, value_name = "LEVEL", default_value = "error", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    log: String,
+
+    /// Where the kernel logs to [default: standard error].
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// Print the host calls that this configuration allows, with reasons, and exit.
+    #[arg(long)]
+    show_filter: bool,
+
+    /// With --show-filter: as JSON.
+    #[arg(long, requires = "show_filter")]
+    json: bool,
+
+    /// Print the table of system calls and how far each is done, and exit.
+    #[arg(long)]
+    list_syscalls: bool,
+
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM [ARGS]",
+          required_unless_present_any = ["show_filter", "list_syscalls"])]
+    program: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sandbox-exec ls -la                              list the working directory, from inside
+  sandbox-exec -- sh -c 'echo hi > f; cat f'       the file f is gone afterwards
+  sandbox-exec --bind \"$PWD\" make                  let a build write to the working directory
+  sandbox-exec --strace python3 -c 'print(1)'      watch what a program asks for
+
+Exit codes: the program's own; 128+n if signal n killed it; 125 if sandbox-exec itself failed; 126 if the program
+cannot be executed; 127 if it is not found.";
+
+/// Exit code of a failure of sandbox-exec itself.
+pub const FAILED: u8 = 125;
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
+        Some((at, _)) => text.split_at(at),
+        None => (text, ""),
+    };
+    let factor = match unit.to_ascii_uppercase().as_str() {
+        "" => 1,
+        "K" | "KB" | "KIB" => 1 << 10,
+        "M" | "MB" | "MIB" => 1 << 20,
+        "G" | "GB" | "GIB" => 1u64 << 30,
+        _ => return Err(format!("'{unit}' is no unit; use K, M or G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number".to_string())?;
+    number.checked_mul(factor).ok_or_else(|| "too large".into())
+}
+
+/// Splits `A[:B]`.
+fn split_pair(text: &OsString) -> (PathBuf, Option<OsString>) {
+    let bytes = text.as_bytes();
+    match bytes.iter().rposition(|&byte| byte == b':') {
+        Some(at) => (
+            PathBuf::from(OsString::from_vec(bytes[..at].to_vec())),
+            Some(OsString::from_vec(bytes[at + 1..].to_vec())),
+        ),
+        None => (PathBuf::from(text), None),
+    }
+}
+
+fn grant(text: &OsString, writable: bool) -> anyhow::Result<Grant> {
+    let option = if writable { "--bind" } else { "--ro-bind" };
+    let (source, target) = split_pair(text);
+    let resolved = std::fs::canonicalize(&source)
+        .with_context(|| format!("{option} {}: cannot be granted; name a path that exists", source.display()))?;
+    let target = target.map_or_else(|| resolved.clone(), PathBuf::from);
+    anyhow::ensure!(
+        target.is_absolute(),
+        "{option} {}: the target must be an absolute path of the sandbox",
+        target.display()
+    );
+    Ok(Grant { source: resolved, target, writable })
+}
+
+fn memory_directory(text: &OsString) -> anyhow::Result<MemoryDirectory> {
+    let (target, size) = split_pair(text);
+    anyhow::ensure!(target.is_absolute(), "--tmpfs {}: name an absolute path of the sandbox", target.display());
+    let size = match size {
+        Some(size) => parse_size(&size.to_string_lossy())
+            .map_err(|reason| anyhow::anyhow!("--tmpfs {}: size: {reason}", target.display()))?,
+        None => 0,
+    };
+    Ok(MemoryDirectory { target, size })
+}
+
+/// Runs the command; the exit code.
+pub fn main() -> u8 {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { FAILED } else { 0 };
+        }
+    };
+    match run(options) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = error.downcast_ref::<ProgramError>().map_or(FAILED, ProgramError::exit_code);
+            eprintln!("sandbox-exec: {error:#}");
+            code
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<u8> {
+    if options.list_syscalls {
+        print!("{}", syscalls::names::listing());
+        return Ok(0);
+    }
+    let workdir = match &options.workdir {
+        Some(directory) => std::fs::canonicalize(directory)
+            .with_context(|| format!("--workdir {}: name a directory that exists", directory.display()))?,
+        None => std::env::current_dir().context("the working directory is gone; change to one that exists")?,
+    };
+    let mut grants = Vec::new();
+    for text in &options.ro_bind {
+        grants.push(grant(text, false)?);
+    }
+    for text in &options.bind {
+        grants.push(grant(text, true)?);
+    }
+    let mut memory = Vec::new();
+    for text in &options.tmpfs {
+        memory.push(memory_directory(text)?);
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let mut request = Request { grants, memory, workdir: workdir.clone(), program_directory: None, home };
+    if options.show_filter {
+        let view = View::new(&request);
+        show_filter(&view, options.json)?;
+        return Ok(0);
+    }
+    let name = options.program.first().context("name a program to run; see --help")?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let found = program::find(name, &path, &workdir)?;
+    request.program_directory = std::fs::canonicalize(&found).ok().and_then(|file| file.parent().map(Path::to_path_buf));
+    let view = View::new(&request);
+    let workdir = if view.on_host(&workdir).is_some_and(|path| path.is_dir()) || options.workdir.is_some() {
+        workdir
+    } else {
+        PathBuf::from("/")
+    };
+    supervise(options, view, &found, &workdir)
+}
+
+fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
+    let configuration = Configuration {
+        writable_bind: view.has_writable_host_path(),
+        terminal: (0..3).any(|fd| {
+            // SAFETY: standard descriptors; a closed one is no terminal.
+            unsafe { libc::isatty(fd) == 1 }
+        }),
+        control_fd: 0,
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&filter::describe_json(&configuration))?);
+    } else {
+        print!("{}", filter::describe(&configuration));
+    }
+    Ok(())
+}
+
+fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> anyhow::Result<u8> {
+    let open_log = |path: &Option<PathBuf>| -> anyhow::Result<OwnedFd> {
+        match path {
+            Some(path) => Ok(std::fs::File::create(path)
+                .with_context(|| format!("{}: cannot be written; name another file", path.display()))?
+                .into()),
+            None => Ok(nix::unistd::dup(std::io::stderr()).context("standard error")?),
+        }
+    };
+    let strace = match &options.strace {
+        Some(path) => Some(open_log(path)?),
+        None => None,
+    };
+    let request = launch::Request {
+        argv: options.program.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+        program: program.as_os_str().as_bytes().to_vec(),
+        env: program::environment(options.keep_env, &options.env),
+        cwd: workdir.as_os_str().as_bytes().to_vec(),
+        identity: launch::caller(),
+        hostname: options.hostname.clone(),
+        view,
+        options: BootOptions {
+            log_level: ["error", "warn", "info", "debug", "trace"]
+                .iter()
+                .position(|level| *level == options.log)
+                .unwrap_or(0) as u8,
+            memory_limit: options.memory.unwrap_or_else(half_of_memory),
+            pids_limit: options.pids,
+            rlimits: resource_limits(),
+        },
+        log: Some(open_log(&options.log_file)?),
+        strace,
+    };
+    let signals = supervisor::block_signals().context("blocking signals")?;
+    let modes = terminal_modes();
+    let launched = launch::launch(request).map_err(explain)?;
+    let end = supervisor::watch(launched, &signals);
+    if let Some(modes) = modes {
+        let _ = nix::sys::termios::tcsetattr(std::io::stdin(), nix::sys::termios::SetArg::TCSANOW, &modes);
+    }
+    match end? {
+        End::Exited(code) => Ok(code),
+        End::Signalled(signal) => Ok(128 + signal),
+        End::NotExecuted(errno, path) => {
+            let reason = std::io::Error::from_raw_os_error(errno);
+            eprintln!("sandbox-exec: {path}: cannot be executed: {reason}; run with --log info for the kernel's reason");
+            Ok(if errno == libc::ENOENT { 127 } else { 126 })
+        }
+        End::Failed(report) => {
+            anyhow::bail!("the sandbox has ended: {}", report.trim_end());
+        }
+    }
+}
+
+fn explain(error: LaunchError) -> anyhow::Error {
+    error.into()
+}
+
+fn terminal_modes() -> Option<nix::sys::termios::Termios> {
+    nix::sys::termios::tcgetattr(std::io::stdin()).ok()
+}
+
+fn half_of_memory() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total() / 2)
+}
+
+fn resource_limits() -> Vec<(u64, u64)> {
+    (0..16)
+        .map(|resource| {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: fills the structure.
+            match unsafe { libc::getrlimit(resource, &mut limit) } {
+                0 => (limit.rlim_cur, limit.rlim_max),
+                _ => (u64::MAX, u64::MAX),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("512"), Ok(512));
+        assert!(parse_size("1X").is_err());
+        assert!(parse_size("99999999999G").is_err());
+    }
+
+    #[test]
+    fn options_behind_the_program_are_the_programs() {
+        let options = Options::try_parse_from(["sandbox-exec", "ls", "--bind", "x"]).expect("parses");
+        assert_eq!(options.program.len(), 3);
+        assert!(options.bind.is_empty());
+    }
+}

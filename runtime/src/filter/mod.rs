@@ -1,0 +1,169 @@
+//! The seccomp program of a sandbox: a prologue of ours that looks where a call comes from, and behind it the strict
+//! allowlist, compiled by libseccomp.
+//!
+//! A call from outside the gadget, or of another ABI, gives SIGSYS (`RET_TRAP`): it is the program's, and our kernel answers it.
+//! A call from the gadget is the kernel's, and must be in the table; anything else ends the process.
+
+pub mod table;
+
+use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use std::io::{Read, Seek};
+use table::{CONTROL_FD, Check, ROWS, Row, When};
+
+/// What the filter depends on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Configuration {
+    /// Some host directory is writable.
+    pub writable_bind: bool,
+    /// A standard descriptor is a terminal.
+    pub terminal: bool,
+    /// Number of the control socket.
+    pub control_fd: u64,
+}
+
+impl Configuration {
+    /// The rows that apply.
+    pub fn rows(&self) -> impl Iterator<Item = &'static Row> + '_ {
+        ROWS.iter().filter(|row| match row.when {
+            When::Always => true,
+            When::WritableBind => self.writable_bind,
+            When::Terminal => self.terminal,
+        })
+    }
+
+    /// Number of different host calls.
+    pub fn calls(&self) -> usize {
+        let mut names: Vec<&str> = self.rows().map(|row| row.call).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.len()
+    }
+}
+
+/// Why the filter could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// libseccomp refused something.
+    #[error("libseccomp cannot compile the filter: {0}")]
+    Compile(#[from] libseccomp::error::SeccompError),
+    /// The host has no memory for the program.
+    #[error("no memory for the filter: {0}")]
+    Memory(#[from] std::io::Error),
+    /// As above.
+    #[error("no memory for the filter: {0}")]
+    MemoryFile(#[from] nix::Error),
+    /// The gadget's pages are not where a prologue of 32-bit comparisons can test them.
+    #[error("the gadget crosses a 4 GiB boundary")]
+    Gadget,
+}
+
+/// `struct sock_filter` as its bytes in memory order.
+fn instruction(code: u16, jump_true: u8, jump_false: u8, value: u32) -> u64 {
+    u64::from(code) | u64::from(jump_true) << 16 | u64::from(jump_false) << 24 | u64::from(value) << 32
+}
+
+const LOAD: u16 = 0x20;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_GREATER: u16 = 0x25;
+const RETURN: u16 = 0x06;
+const RET_TRAP: u32 = 0x0003_0000;
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// Offsets in `struct seccomp_data`.
+const ARCH: u32 = 4;
+const IP_LOW: u32 = 8;
+const IP_HIGH: u32 = 12;
+
+/// Compiles the filter for a gadget at `[gadget.0, gadget.1)`.
+pub fn compile(configuration: &Configuration, gadget: (u64, u64)) -> Result<Vec<u64>, FilterError> {
+    let (start, end) = gadget;
+    if start >> 32 != end >> 32 {
+        return Err(FilterError::Gadget);
+    }
+    // The instruction pointer that a filter sees is the one behind the `syscall` instruction.
+    let mut program = vec![
+        instruction(LOAD, 0, 0, ARCH),
+        instruction(JUMP_EQUAL, 0, 5, AUDIT_ARCH_X86_64),
+        instruction(LOAD, 0, 0, IP_HIGH),
+        instruction(JUMP_EQUAL, 0, 3, (start >> 32) as u32),
+        instruction(LOAD, 0, 0, IP_LOW),
+        instruction(JUMP_GREATER, 0, 1, start as u32),
+        instruction(JUMP_GREATER, 0, 1, end as u32),
+        instruction(RETURN, 0, 0, RET_TRAP),
+    ];
+    program.extend(allowlist(configuration)?);
+    Ok(program)
+}
+
+fn allowlist(configuration: &Configuration) -> Result<Vec<u64>, FilterError> {
+    let mut context = ScmpFilterContext::new(ScmpAction::KillProcess)?;
+    context.set_ctl_optimize(2)?;
+    // Numbers of the x32 ABI count as another architecture.
+    context.set_act_badarch(ScmpAction::KillProcess)?;
+    for row in configuration.rows() {
+        let call = ScmpSyscall::from_name(row.call)?;
+        let checks: Vec<ScmpArgCompare> =
+            row.checks.iter().map(|check| comparison(check, configuration)).collect();
+        context.add_rule_conditional(ScmpAction::Allow, call, &checks)?;
+    }
+    let mut file = std::fs::File::from(nix::sys::memfd::memfd_create(c"filter", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
+    context.export_bpf(&file)?;
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+}
+
+fn comparison(check: &Check, configuration: &Configuration) -> ScmpArgCompare {
+    match *check {
+        Check::Equal(argument, CONTROL_FD) => {
+            ScmpArgCompare::new(argument, ScmpCompareOp::Equal, configuration.control_fd)
+        }
+        Check::Equal(argument, value) => ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value),
+        Check::NoneOf(argument, bits) => ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(bits), 0),
+    }
+}
+
+/// The table for people.
+pub fn describe(configuration: &Configuration) -> String {
+    let mut text = format!("{} host calls are allowed in this configuration:\n\n", configuration.calls());
+    for row in configuration.rows() {
+        let checks: Vec<String> = row.checks.iter().map(describe_check).collect();
+        let checks = if checks.is_empty() { "any arguments".into() } else { checks.join(", ") };
+        let brought_in = match row.when {
+            When::Always => "",
+            When::WritableBind => " [--bind]",
+            When::Terminal => " [terminal]",
+        };
+        text.push_str(&format!("{:<18} {:<44} {}{}\n", row.call, checks, row.why, brought_in));
+    }
+    text
+}
+
+fn describe_check(check: &Check) -> String {
+    match *check {
+        Check::Equal(argument, CONTROL_FD) => format!("arg{argument} is the control socket"),
+        Check::Equal(argument, value) => format!("arg{argument} = {value:#x}"),
+        Check::NoneOf(argument, bits) => format!("arg{argument} without {bits:#x}"),
+    }
+}
+
+/// The table for programs.
+pub fn describe_json(configuration: &Configuration) -> serde_json::Value {
+    let rows: Vec<serde_json::Value> = configuration
+        .rows()
+        .map(|row| {
+            let number = ScmpSyscall::from_name(row.call).ok().map(i32::from);
+            serde_json::json!({
+                "call": row.call,
+                "number": number,
+                "checks": row.checks.iter().map(describe_check).collect::<Vec<_>>(),
+                "why": row.why,
+                "when": format!("{:?}", row.when),
+            })
+        })
+        .collect();
+    serde_json::json!({ "calls": configuration.calls(), "rows": rows })
+}
+
+#[cfg(test)]
+mod tests;

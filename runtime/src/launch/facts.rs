@@ -1,0 +1,132 @@
+//! What only the outside can read of the host, and who the caller is.
+
+use super::LaunchError;
+use boundary::boot::HostFacts;
+use std::fs;
+use std::path::Path;
+
+/// The caller, and how the host will see the sandbox.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Virtual ids: the caller's.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Ids on the host: the caller's, or those of nobody when root starts a sandbox.
+    pub host_uid: u32,
+    /// See `host_uid`.
+    pub host_gid: u32,
+    /// Started by root: ids are mapped one to one, and the sandbox gives up root.
+    pub by_root: bool,
+}
+
+/// The host identity of a sandbox that root starts.
+const NOBODY: u32 = 65534;
+
+/// The calling user.
+pub fn caller() -> Identity {
+    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    let groups = nix::unistd::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
+    let by_root = nix::unistd::geteuid().is_root();
+    let (host_uid, host_gid) = if by_root { (NOBODY, NOBODY) } else { (uid, gid) };
+    Identity { uid, gid, groups, host_uid, host_gid, by_root }
+}
+
+fn number_in(path: &str, otherwise: u32) -> u32 {
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(otherwise)
+}
+
+impl Identity {
+    /// As the kernel needs it.
+    pub fn boot(&self) -> boundary::boot::Identity {
+        boundary::boot::Identity {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+            // With ids mapped one to one nothing is unmapped: the number must be one that no file has.
+            overflow_uid: if self.by_root { u32::MAX } else { NOBODY },
+            overflow_gid: if self.by_root { u32::MAX } else { NOBODY },
+            unmapped_shown_as: 0,
+        }
+    }
+}
+
+/// Writes the user namespace's maps for the launched process: one to one for root, the caller's own ids otherwise.
+pub fn write_id_maps(pid: libc::pid_t, identity: &Identity) -> Result<(), LaunchError> {
+    let write = |file: &str, text: String| {
+        let path = Path::new("/proc").join(pid.to_string()).join(file);
+        fs::write(&path, text).map_err(|source| LaunchError::UserNamespaces { source })
+    };
+    if identity.by_root {
+        write("uid_map", "0 0 4294967295\n".into())?;
+        return write("gid_map", "0 0 4294967295\n".into());
+    }
+    write("setgroups", "deny".into())?;
+    write("uid_map", format!("{0} {0} 1\n", identity.host_uid))?;
+    write("gid_map", format!("{0} {0} 1\n", identity.host_gid))
+}
+
+/// Reads what will be out of reach inside.
+pub fn gather() -> Result<HostFacts, LaunchError> {
+    let host = |what: &'static str| move |source: std::io::Error| LaunchError::Host { what, source };
+    let name = nix::sys::utsname::uname().map_err(|error| ("uname", error))?;
+    let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+    // SAFETY: getauxval only reads.
+    let auxiliary = |key| unsafe { libc::getauxval(key) };
+    let affinity = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_err(|error| ("affinity", error))?;
+    let cpus = (0..nix::sched::CpuSet::count() as u32)
+        .filter(|&cpu| affinity.is_set(cpu as usize).unwrap_or(false))
+        .collect();
+    let mut seed = [0u8; 32];
+    // SAFETY: the buffer is ours.
+    if unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } != seed.len() as isize {
+        return Err(LaunchError::last("getting random bytes"));
+    }
+    let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_err(|error| ("clock", error))?;
+    Ok(HostFacts {
+        release: text(name.release()),
+        version: text(name.version()),
+        special_maps: Vec::new(),
+        vdso: auxiliary(libc::AT_SYSINFO_EHDR),
+        hwcap: auxiliary(libc::AT_HWCAP),
+        hwcap2: auxiliary(libc::AT_HWCAP2),
+        minsigstksz: auxiliary(libc::AT_MINSIGSTKSZ),
+        cpus,
+        cpuinfo: fs::read("/proc/cpuinfo").map_err(host("/proc/cpuinfo"))?,
+        boottime_ns: boot.tv_sec() as u64 * 1_000_000_000 + boot.tv_nsec() as u64,
+        seed,
+        gadget: (0, 0),
+        mmap_min_addr: u64::from(number_in("/proc/sys/vm/mmap_min_addr", 65536)),
+    })
+}
+
+/// Notes where the host put the vDSO in this process (which all processes of the sandbox will be forked from).
+pub fn special_maps(facts: &mut HostFacts) -> Result<(), LaunchError> {
+    let maps = fs::read_to_string("/proc/self/maps")
+        .map_err(|source| LaunchError::Host { what: "/proc/self/maps", source })?;
+    facts.special_maps = maps.lines().filter_map(special_map).collect();
+    Ok(())
+}
+
+fn special_map(line: &str) -> Option<(u64, u64, String)> {
+    let name = line.split_whitespace().nth(5)?;
+    if !name.starts_with("[vvar") && name != "[vdso]" {
+        return None;
+    }
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?, name.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vdso_is_found_in_maps() {
+        let line = "7ffc61dd5000-7ffc61dd7000 r-xp 00000000 00:00 0                          [vdso]";
+        assert_eq!(special_map(line), Some((0x7ffc_61dd_5000, 0x7ffc_61dd_7000, "[vdso]".into())));
+        assert_eq!(special_map("00400000-00401000 r-xp 00000000 08:01 1 /bin/true"), None);
+    }
+}

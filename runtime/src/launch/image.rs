@@ -1,0 +1,157 @@
+//! Maps the kernel's regions into the launched process and jumps into the image.
+
+use super::LaunchError;
+use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
+use boundary::layout::{
+    FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE, REGION_ALIGN,
+    REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
+};
+use loader::{Limits, Program, Step};
+use std::os::fd::RawFd;
+
+/// The kernel image, built by the build script.
+pub static IMAGE: &[u8] = include_bytes!(env!("TRAPBOX_IMAGE"));
+
+/// Where the image lies and what the filter must know of it.
+pub struct Mapped {
+    /// Region base.
+    pub base: u64,
+    /// Where to jump.
+    pub entry: u64,
+    /// Pages with the only `syscall` instructions that the filter honours.
+    pub gadget: (u64, u64),
+}
+
+fn host(what: &'static str) -> LaunchError {
+    LaunchError::Host { what, source: std::io::Error::last_os_error() }
+}
+
+/// Reserves the region at a random base, and maps image, heap and frames.
+pub fn map(heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchError> {
+    let base = reserve()?;
+    let program = loader::parse(IMAGE).map_err(|error| LaunchError::Image(error.what))?;
+    map_image(&program, base + IMAGE_OFFSET)?;
+    for (fd, offset, size) in [(heap, HEAP_OFFSET, HEAP_SIZE), (frames, FRAMES_OFFSET, FRAMES_SIZE)] {
+        map_fixed(base + offset, size, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE, fd)
+            .ok_or_else(|| host("mapping the sandbox's memory"))?;
+    }
+    let (address, size) =
+        loader::section_range(IMAGE, b".gadget").ok_or(LaunchError::Image("the image has no gadget"))?;
+    let start = base + IMAGE_OFFSET + address;
+    Ok(Mapped {
+        base,
+        entry: base + IMAGE_OFFSET + program.entry,
+        gadget: (start, start + size.next_multiple_of(PAGE_SIZE)),
+    })
+}
+
+fn reserve() -> Result<u64, LaunchError> {
+    let slots = (REGION_BASE_MAX - REGION_BASE_MIN - REGION_SIZE) / REGION_ALIGN;
+    for _ in 0..16 {
+        let mut random = [0u8; 8];
+        // SAFETY: the buffer is ours.
+        if unsafe { libc::getrandom(random.as_mut_ptr().cast(), 8, 0) } != 8 {
+            return Err(host("getting random bytes"));
+        }
+        let base = REGION_BASE_MIN + u64::from_ne_bytes(random) % slots * REGION_ALIGN;
+        // SAFETY: fails instead of replacing anything.
+        let at = unsafe {
+            libc::mmap(
+                base as *mut _,
+                REGION_SIZE as usize,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
+                -1,
+                0,
+            )
+        };
+        if at as u64 == base {
+            return Ok(base);
+        }
+    }
+    Err(host("reserving the kernel's address range"))
+}
+
+fn map_fixed(address: u64, length: u64, prot: i32, flags: i32, fd: RawFd) -> Option<()> {
+    // SAFETY: only inside the region that `reserve` made ours.
+    let at =
+        unsafe { libc::mmap(address as *mut _, length as usize, prot, flags | libc::MAP_FIXED, fd, 0) };
+    (at as u64 == address).then_some(())
+}
+
+/// Maps the image's segments as private anonymous memory with a copy of the bytes: the command's own file need not be
+/// reachable from the sandbox's tree, and the pages are never written back.
+fn map_image(program: &Program, bias: u64) -> Result<(), LaunchError> {
+    let limits = Limits { start: bias, end: bias + IMAGE_SIZE, reserved: 0..0 };
+    let plan = loader::plan::plan(program, bias, &limits).map_err(|error| LaunchError::Image(error.what))?;
+    let writable = libc::PROT_READ | libc::PROT_WRITE;
+    for step in &plan.steps {
+        if let Step::MapFile { addr, len, .. } | Step::MapAnonymous { addr, len, .. } = *step {
+            map_fixed(addr, len, writable, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+                .ok_or_else(|| host("mapping the kernel image"))?;
+        }
+    }
+    for segment in &program.segments {
+        let range = segment.offset as usize..(segment.offset + segment.file_size) as usize;
+        let bytes = IMAGE.get(range).ok_or(LaunchError::Image("a segment lies outside the image"))?;
+        // SAFETY: the segment's pages were just mapped writable, and hold at least `file_size` bytes.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (segment.vaddr + bias) as *mut u8, bytes.len()) };
+    }
+    // The relocations that the image applies to itself are all in its writable segments.
+    for step in &plan.steps {
+        let (Step::MapFile { addr, len, prot, .. } | Step::MapAnonymous { addr, len, prot }) = *step else {
+            continue;
+        };
+        // SAFETY: the image's own pages.
+        if unsafe { libc::mprotect(addr as *mut _, len as usize, prot.bits() as i32) } != 0 {
+            return Err(host("protecting the kernel image"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the configuration to the start of the heap and jumps to the image. Does not come back.
+pub fn enter(mapped: &Mapped, config: &BootConfig) -> LaunchError {
+    let bytes = match postcard::to_allocvec(config) {
+        Ok(bytes) => bytes,
+        Err(_) => return LaunchError::Image("the configuration cannot be encoded"),
+    };
+    let room = HEAP_BOOT_BYTES as usize - size_of::<BootHeader>();
+    if bytes.len() > room {
+        return LaunchError::TooLarge { bytes: bytes.len(), room };
+    }
+    unregister_rseq();
+    let heap = mapped.base + HEAP_OFFSET;
+    // SAFETY: the heap is mapped and the image reads it only after the jump; the image's entry takes the base in rdi and
+    // never returns.
+    unsafe {
+        (heap as *mut BootHeader).write(BootHeader { magic: BOOT_MAGIC, config_len: bytes.len() as u64 });
+        let first = (heap as *mut u8).add(size_of::<BootHeader>());
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), first, bytes.len());
+        std::arch::asm!("jmp {entry}", entry = in(reg) mapped.entry, in("rdi") mapped.base, options(noreturn))
+    }
+}
+
+/// glibc registered its rseq area with the host, which would write to it after it is unmapped.
+fn unregister_rseq() {
+    unsafe extern "C" {
+        static __rseq_offset: isize;
+        static __rseq_size: u32;
+    }
+    const UNREGISTER: i32 = 1;
+    const SIGNATURE: u32 = 0x5305_3053;
+    // SAFETY: reads glibc's constants and the thread pointer; the host only forgets the area.
+    unsafe {
+        if __rseq_size == 0 {
+            return;
+        }
+        let thread_pointer: usize;
+        std::arch::asm!("mov {}, fs:0", out(reg) thread_pointer);
+        let area = thread_pointer.wrapping_add_signed(__rseq_offset);
+        for size in [32u32, __rseq_size] {
+            if libc::syscall(libc::SYS_rseq, area, size, UNREGISTER, SIGNATURE) == 0 {
+                return;
+            }
+        }
+    }
+}
