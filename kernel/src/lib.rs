@@ -10,6 +10,7 @@ pub mod boot;
 pub mod cred;
 pub mod frames;
 pub mod heap;
+pub mod hostpoll;
 pub mod log;
 pub mod mm;
 pub mod poll;

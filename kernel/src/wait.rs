@@ -71,6 +71,11 @@ impl WaitQueue {
         self.0.count.store(entries.len() as u32, Ordering::SeqCst);
     }
 
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        self.0.count.load(Ordering::SeqCst) == 0
+    }
+
     /// Tells every listener that is not exclusive, and the first exclusive one, that `events` may have come about. The
     /// change itself must have been made before.
     pub fn wake(&self, events: PollEvents) {

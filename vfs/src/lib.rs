@@ -11,7 +11,9 @@ extern crate alloc;
 pub mod attributes;
 pub mod file;
 pub mod host;
+pub mod host_stream;
 pub mod identity;
+pub mod generated;
 pub mod inode;
 pub mod namespace;
 

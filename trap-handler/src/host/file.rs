@@ -253,6 +253,12 @@ pub unsafe fn ioctl(fd: i32, command: u32, argument: u64) -> Result<u64, Errno> 
     unsafe { call(raw::__NR_ioctl, [fd as u64, u64::from(command), argument, 0, 0, 0]) }
 }
 
+/// fcntl(2) `F_GETFL`.
+pub fn file_flags(fd: i32) -> Result<u32, Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(raw::__NR_fcntl, [fd as u64, u64::from(raw::F_GETFL), 0, 0, 0, 0]) }.map(|flags| flags as u32)
+}
+
 /// ppoll(2) without a signal mask; `timeout_ns` `None` waits for ever.
 pub fn ppoll_interruptible(fds: &mut [raw::pollfd], timeout_ns: Option<u64>) -> Result<usize, Errno> {
     let mut timeout = timeout_ns.map(super::timespec);

@@ -17,9 +17,11 @@ mod directory;
 mod file;
 mod inode;
 mod name;
-mod stat;
+pub(crate) mod stat;
 
 pub use descriptor::HostFd;
+pub use file::HostFile;
+pub(crate) use file::{read_host, seek_in};
 pub use inode::HostInode;
 pub use name::{NAME_MAX, Name};
 

@@ -1,0 +1,393 @@
+//! Host descriptors that were handed over: the standard input, output and error of the sandbox.
+//!
+//! They may be pipes, terminals, sockets, regular files or `/dev/null`. Transfers are host calls on program memory;
+//! a call that blocks does so on the host, until a signal ends it. For a regular file the host's own offset is the
+//! position, because others outside (and the other standard descriptors) may share it: `(sandbox-exec a; b) > log`.
+
+mod terminal;
+
+pub use terminal::Terminal;
+
+use crate::attributes::{Attributes, Kind};
+use crate::file::{FileOps, FileRef, OpenFile};
+use crate::host::seek_in;
+use crate::host::stat;
+use crate::identity::HostIds;
+use crate::{Errno, Result};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use boundary::layout::PAGE_SIZE;
+use core::any::Any;
+use kernel::hostpoll::Watch;
+use kernel::mm::{Backing, Mappable};
+use kernel::poll::{PollEvents, PollTable};
+use kernel::sync::Mutex;
+use kernel::uaccess::{self, Sink, Source, Span};
+use linux_raw_sys::general as raw;
+use linux_raw_sys::ioctl::FIONREAD;
+use trap_handler::host;
+
+/// Longest write to a pipe that says it is writable and still cannot block (pipe(7), `PIPE_BUF`).
+const PIPE_BUF: u64 = 4096;
+
+/// An open host descriptor that was handed over. It is never closed: it is the sandbox's for as long as it runs.
+pub struct HostStream {
+    fd: i32,
+    ids: HostIds,
+    kind: Kind,
+    /// The host's device and inode number.
+    id: (u64, u64),
+    rdev: u64,
+    terminal: Option<Arc<Terminal>>,
+    /// `None` for files that are always ready.
+    watch: Option<Arc<Watch>>,
+    /// Regular files: the position that the caller believes in. As long as it is the one passed, the host's offset counts.
+    believed: Mutex<u64>,
+}
+
+/// Opens what was handed over as descriptors 0, 1 and 2; `None` where one is closed. Descriptors of one terminal share it.
+pub fn open_standard(fds: [i32; 3], ids: HostIds) -> [Option<FileRef>; 3] {
+    let mut terminals: Vec<(u64, Arc<Terminal>)> = Vec::new();
+    fds.map(|fd| if fd < 0 { None } else { HostStream::open(fd, ids, &mut terminals).ok() })
+}
+
+impl HostStream {
+    fn open(fd: i32, ids: HostIds, terminals: &mut Vec<(u64, Arc<Terminal>)>) -> Result<FileRef> {
+        let now = host::statx(fd, c"", raw::AT_EMPTY_PATH, stat::MASK)?;
+        let flags = host::file_flags(fd)?;
+        let attributes = stat::attributes(&now, &ids);
+        let kind = attributes.kind();
+        let mut terminal = None;
+        if kind == Kind::CharDevice && Terminal::is_one(fd, attributes.rdev) {
+            let known = terminals.iter().find(|(rdev, _)| *rdev == attributes.rdev);
+            let shared = known.map_or_else(Arc::default, |(_, terminal)| terminal.clone());
+            terminals.push((attributes.rdev, shared.clone()));
+            terminal = Some(shared);
+        }
+        let waits = matches!(kind, Kind::Fifo | Kind::Socket) || terminal.is_some();
+        let position = if kind == Kind::Regular { host::lseek(fd, 0, raw::SEEK_CUR)? } else { 0 };
+        let stream = HostStream {
+            fd,
+            ids,
+            kind,
+            id: (attributes.dev, attributes.ino),
+            rdev: attributes.rdev,
+            terminal,
+            watch: waits.then(|| Watch::new(fd)),
+            believed: Mutex::new(position),
+        };
+        let kept = raw::O_ACCMODE | raw::O_APPEND | raw::O_NONBLOCK;
+        let file = OpenFile::new(Arc::new(stream), None, flags & kept);
+        *file.position.lock() = position;
+        Ok(file)
+    }
+
+    /// The terminal, if it is one.
+    pub fn terminal(&self) -> Option<&Arc<Terminal>> {
+        self.terminal.as_ref()
+    }
+
+    fn ready(&self, events: PollEvents) -> PollEvents {
+        let revents = host::poll_now(self.fd, events.bits() as i16);
+        PollEvents::from_bits_truncate(u32::from(revents as u16))
+    }
+
+    /// Somebody who listens is to hear when `events` come about (again).
+    fn arm_for_listeners(&self, events: PollEvents) {
+        if let Some(watch) = &self.watch
+            && !watch.queue().is_empty()
+            && !events.is_empty()
+        {
+            watch.arm(events);
+        }
+    }
+
+    /// One transfer on a stream, repeated while a host descriptor that does not block says `EAGAIN` to a file that does.
+    fn stream(
+        &self,
+        file: &OpenFile,
+        events: PollEvents,
+        mut transfer: impl FnMut() -> Result<usize>,
+    ) -> Result<usize> {
+        loop {
+            let wanted = events | PollEvents::ALWAYS;
+            if self.watch.is_some() && file.nonblocking() && !self.ready(events).intersects(wanted) {
+                self.arm_for_listeners(events);
+                return Err(Errno::EAGAIN);
+            }
+            match transfer() {
+                Err(Errno::EINTR) => return Err(Errno::ERESTARTSYS),
+                Err(Errno::EAGAIN) if !file.nonblocking() => {
+                    let mut fds = [raw::pollfd { fd: self.fd, events: events.bits() as i16, revents: 0 }];
+                    match host::ppoll_interruptible(&mut fds, None) {
+                        Err(Errno::EINTR) => return Err(Errno::ERESTARTSYS),
+                        Err(error) => return Err(error),
+                        Ok(_) => {}
+                    }
+                }
+                other => {
+                    // Those who are told of changes only (EPOLLET) hear of the next one.
+                    self.arm_for_listeners(events);
+                    return other;
+                }
+            }
+        }
+    }
+
+    /// One transfer on a regular file, at the host's offset unless the caller means another place.
+    fn positioned(&self, offset: u64, transfer: impl FnOnce() -> Result<usize>) -> Result<usize> {
+        let mut believed = self.believed.lock();
+        if *believed != offset {
+            host::lseek(self.fd, offset as i64, raw::SEEK_SET)?;
+            *believed = offset;
+        }
+        let count = transfer()?;
+        *believed = offset.saturating_add(count as u64);
+        Ok(count)
+    }
+
+    fn read_span(&self, span: Span) -> Result<usize> {
+        if self.kind == Kind::Regular {
+            host::read(self.fd, span)
+        } else {
+            host::read_interruptible(self.fd, span)
+        }
+    }
+
+    fn write_span(&self, file: &OpenFile, span: Span) -> Result<usize> {
+        match self.kind {
+            Kind::Regular => host::write(self.fd, span),
+            _ if file.nonblocking() && self.watch.is_some() => {
+                let length = span.length.min(PIPE_BUF);
+                host::write_interruptible(self.fd, Span { length, ..span })
+            }
+            _ => host::write_interruptible(self.fd, span),
+        }
+    }
+}
+
+impl FileOps for HostStream {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read_at(&self, file: &OpenFile, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
+        let mut done = 0;
+        while sink.left() > 0
+            && let Some(span) = sink.span()
+        {
+            let span = Span { length: span.length.min(sink.left() as u64), ..span };
+            let result = if self.kind == Kind::Regular {
+                self.positioned(offset.saturating_add(done as u64), || self.read_span(span))
+            } else {
+                self.stream(file, PollEvents::IN, || self.read_span(span))
+            };
+            match result {
+                Ok(count) => {
+                    sink.advance(count);
+                    done += count;
+                    // A stream that gave something is not asked again if that could block.
+                    let full = count as u64 == span.length;
+                    if !full
+                        || (self.kind != Kind::Regular
+                            && !self.ready(PollEvents::IN).contains(PollEvents::IN))
+                    {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, file: &OpenFile, offset: u64, source: &mut Source<'_>) -> Result<usize> {
+        let mut done = 0;
+        while source.left() > 0
+            && let Some(span) = source.span()
+        {
+            let span = Span { length: span.length.min(source.left() as u64), ..span };
+            let result = if self.kind == Kind::Regular {
+                self.positioned(offset.saturating_add(done as u64), || self.write_span(file, span))
+            } else {
+                self.stream(file, PollEvents::OUT, || self.write_span(file, span))
+            };
+            match result {
+                // The host's signal is ignored inside; the program's own is raised by write(2).
+                Ok(0) => break,
+                Ok(count) => {
+                    source.advance(count);
+                    done += count;
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn append(&self, file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {
+        if self.kind != Kind::Regular {
+            return self.write_at(file, 0, source).map(|done| (done, 0));
+        }
+        let mut believed = self.believed.lock();
+        let mut done = 0;
+        while source.left() > 0
+            && let Some(span) = source.span()
+        {
+            let span = Span { length: span.length.min(source.left() as u64), ..span };
+            match host::append(self.fd, span) {
+                Ok(count) => {
+                    source.advance(count);
+                    done += count;
+                    if (count as u64) < span.length {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        *believed = host::lseek(self.fd, 0, raw::SEEK_CUR)?;
+        Ok((done, *believed))
+    }
+
+    fn seekable(&self) -> bool {
+        self.kind == Kind::Regular
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: u32) -> Result<u64> {
+        if self.kind != Kind::Regular {
+            return Err(Errno::ESPIPE);
+        }
+        let mut believed = self.believed.lock();
+        // The host's offset is the truth while the caller has not been elsewhere.
+        let position = if position == *believed { host::lseek(self.fd, 0, raw::SEEK_CUR)? } else { position };
+        let find = |start| host::lseek(self.fd, start as i64, whence);
+        let to = seek_in((position, offset, whence), || Ok(self.attributes()?.size), find)?;
+        host::lseek(self.fd, to as i64, raw::SEEK_SET)?;
+        *believed = to;
+        Ok(to)
+    }
+
+    fn poll(&self, table: &mut PollTable) -> PollEvents {
+        let Some(watch) = &self.watch else { return PollEvents::READABLE | PollEvents::WRITABLE };
+        table.add(watch.queue());
+        let asked = PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::PRI | PollEvents::RDHUP;
+        let ready = self.ready(asked);
+        // The first round has put listeners on the queue; later rounds come with a table that adds nothing.
+        let missing = (PollEvents::IN | PollEvents::OUT).difference(ready);
+        if !ready.intersects(PollEvents::ALWAYS) {
+            self.arm_for_listeners(missing);
+            // What came about between the look and the arming is seen by the warden: its poll is level-triggered.
+        }
+        ready
+    }
+
+    fn pollable(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> Result<u64> {
+        if let Some(terminal) = &self.terminal {
+            return terminal.ioctl(self.fd, command, argument);
+        }
+        if command == FIONREAD && matches!(self.kind, Kind::Fifo | Kind::Socket) {
+            let mut count = 0i32;
+            // SAFETY: the command writes one int.
+            unsafe { host::ioctl(self.fd, command, &raw mut count as u64) }?;
+            uaccess::write(argument, &count)?;
+            return Ok(0);
+        }
+        Err(Errno::ENOTTY)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        let now = host::statx(self.fd, c"", raw::AT_EMPTY_PATH, stat::MASK)?;
+        Ok(stat::attributes(&now, &self.ids))
+    }
+
+    fn set_attributes(&self, change: &crate::attributes::AttributeChange) -> Result<()> {
+        match change.size {
+            Some(size) if self.kind == Kind::Regular => host::ftruncate(self.fd, size),
+            Some(_) => Err(Errno::EINVAL),
+            // Owner, mode and times of what belongs to the outside stay as they are.
+            None => Err(Errno::EPERM),
+        }
+    }
+
+    fn mappable(&self, _file: &OpenFile) -> Result<Arc<dyn Mappable>> {
+        if self.kind != Kind::Regular {
+            return Err(Errno::ENODEV);
+        }
+        Ok(Arc::new(StreamMapping { fd: self.fd, id: self.id, name: self.describe().into_bytes() }))
+    }
+
+    fn sync(&self, data_only: bool) -> Result<()> {
+        if self.kind == Kind::Regular { host::fsync(self.fd, data_only) } else { Err(Errno::EINVAL) }
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, length: u64) -> Result<()> {
+        match self.kind {
+            Kind::Regular => host::fallocate(self.fd, mode, offset, length),
+            Kind::Fifo => Err(Errno::ESPIPE),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    fn describe(&self) -> String {
+        name(self.kind, self.id.1, self.rdev)
+    }
+}
+
+/// Text for `/proc/PID/fd`: what the descriptor would be called inside.
+fn name(kind: Kind, ino: u64, rdev: u64) -> String {
+    let (major, minor) = ((rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xff_ff00));
+    match (kind, major) {
+        (Kind::Fifo, _) => format!("pipe:[{ino}]"),
+        (Kind::Socket, _) => format!("socket:[{ino}]"),
+        (Kind::CharDevice, 136..=143) => format!("/dev/pts/{}", (major - 136) * 256 + minor),
+        (Kind::CharDevice, 1) if minor == 3 => "/dev/null".into(),
+        (Kind::CharDevice, 1) if minor == 5 => "/dev/zero".into(),
+        (Kind::CharDevice, 5) if minor == 0 => "/dev/tty".into(),
+        (Kind::CharDevice, 4) => format!("/dev/tty{minor}"),
+        (Kind::CharDevice, _) => "/dev/console".into(),
+        // Its name outside is nobody's business inside.
+        _ => format!("host:[{ino}]"),
+    }
+}
+
+/// What a mapping of a regular file among them holds.
+struct StreamMapping {
+    fd: i32,
+    id: (u64, u64),
+    name: Vec<u8>,
+}
+
+impl Mappable for StreamMapping {
+    fn backing(&self, offset: u64, length: u64, _shared: bool, _writable: bool) -> Result<Backing> {
+        Ok(Backing::Host { fd: self.fd, offset, length: length.next_multiple_of(PAGE_SIZE) })
+    }
+
+    fn describe(&self) -> (u64, u64, Vec<u8>) {
+        (self.id.0, self.id.1, self.name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::device;
+
+    #[test]
+    fn descriptors_are_called_what_linux_calls_them() {
+        assert_eq!(name(Kind::Fifo, 42, 0), "pipe:[42]");
+        assert_eq!(name(Kind::CharDevice, 5, device(136, 7)), "/dev/pts/7");
+        assert_eq!(name(Kind::CharDevice, 5, device(137, 1)), "/dev/pts/257");
+        assert_eq!(name(Kind::CharDevice, 5, device(136, 300)), "/dev/pts/300");
+        assert_eq!(name(Kind::CharDevice, 5, device(1, 3)), "/dev/null");
+    }
+}

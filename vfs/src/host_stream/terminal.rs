@@ -1,0 +1,159 @@
+//! ioctl_tty(2) on a host terminal.
+//!
+//! Settings and sizes go to the host, through copies in kernel memory. Sessions and process groups are virtual: host ids
+//! never show inside, and the host's terminal knows one group only, that of the sandbox.
+
+use crate::{Errno, Result};
+use core::sync::atomic::{AtomicI32, Ordering};
+use kernel::{task, uaccess};
+use linux_raw_sys::ioctl as raw;
+use trap_handler::{copy, host};
+
+/// A terminal as the sandbox sees it.
+#[derive(Default)]
+pub struct Terminal {
+    /// Foreground process group; 0 until one was set.
+    foreground: AtomicI32,
+}
+
+/// How an argument travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Argument {
+    /// Written by the host: so many bytes.
+    Out(usize),
+    /// Read by the host: so many bytes.
+    In(usize),
+    /// A number.
+    Number,
+}
+
+const TERMIO: usize = 18;
+const TERMIOS: usize = 36;
+const TERMIOS2: usize = 44;
+const WINSIZE: usize = 8;
+const INT: usize = 4;
+
+/// What passes to the host. `TIOCSTI` and everything that changes who owns the terminal is not here.
+fn passed(command: u32) -> Option<Argument> {
+    Some(match command {
+        raw::TCGETS => Argument::Out(TERMIOS),
+        raw::TCGETS2 => Argument::Out(TERMIOS2),
+        raw::TCGETA => Argument::Out(TERMIO),
+        raw::TCSETS | raw::TCSETSW | raw::TCSETSF => Argument::In(TERMIOS),
+        raw::TCSETS2 | raw::TCSETSW2 | raw::TCSETSF2 => Argument::In(TERMIOS2),
+        raw::TCSETA | raw::TCSETAW | raw::TCSETAF => Argument::In(TERMIO),
+        raw::TIOCGWINSZ => Argument::Out(WINSIZE),
+        raw::TIOCSWINSZ => Argument::In(WINSIZE),
+        raw::FIONREAD | raw::TIOCOUTQ | raw::TIOCGETD => Argument::Out(INT),
+        raw::TCSBRK | raw::TCSBRKP | raw::TCXONC | raw::TCFLSH => Argument::Number,
+        _ => return None,
+    })
+}
+
+/// Major numbers of terminals (the host kernel's `Documentation/admin-guide/devices.txt`).
+fn terminal_major(rdev: u64) -> bool {
+    matches!((rdev >> 8) & 0xfff, 4 | 5 | 136..=143 | 188 | 204 | 229)
+}
+
+impl Terminal {
+    /// Whether a character device is a terminal. Devices that cannot be one are not asked: the filter may not allow it.
+    pub(super) fn is_one(fd: i32, rdev: u64) -> bool {
+        let mut settings = [0u8; TERMIOS2];
+        // SAFETY: TCGETS writes less than the buffer holds.
+        terminal_major(rdev) && unsafe { host::ioctl(fd, raw::TCGETS, settings.as_mut_ptr() as u64) }.is_ok()
+    }
+
+    /// The foreground process group: who gets the signals of the keyboard. 0 until a shell has set one.
+    pub fn foreground(&self) -> i32 {
+        self.foreground.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ioctl(&self, fd: i32, command: u32, argument: u64) -> Result<u64> {
+        match command {
+            raw::TIOCGPGRP => {
+                let own = task::current().group.family.lock().pgid;
+                let group = match self.foreground() {
+                    0 => own,
+                    set => set,
+                };
+                uaccess::write(argument, &group)?;
+                Ok(0)
+            }
+            raw::TIOCSPGRP => {
+                let group: i32 = uaccess::read(argument)?;
+                if group < 0 {
+                    return Err(Errno::EINVAL);
+                }
+                let session = task::current().group.family.lock().sid;
+                let groups = task::lock_table()?.groups();
+                let members = |sid, pgid| (sid == session && pgid == group).then_some(());
+                let found = groups.iter().find_map(|other| {
+                    let family = other.family.lock();
+                    members(family.sid, family.pgid)
+                });
+                found.ok_or(Errno::EPERM)?;
+                self.foreground.store(group, Ordering::Relaxed);
+                Ok(0)
+            }
+            raw::TIOCGSID => {
+                let session = task::current().group.family.lock().sid;
+                uaccess::write(argument, &session)?;
+                Ok(0)
+            }
+            // It is the controlling terminal of the only session that has one.
+            raw::TIOCSCTTY | raw::TIOCNOTTY => Ok(0),
+            // Typing into the terminal of whoever started the sandbox: as with `dev.tty.legacy_tiocsti=0`.
+            raw::TIOCSTI => Err(Errno::EIO),
+            _ => pass(fd, command, argument),
+        }
+    }
+}
+
+fn pass(fd: i32, command: u32, argument: u64) -> Result<u64> {
+    let mut buffer = [0u8; TERMIOS2];
+    match passed(command).ok_or(Errno::ENOTTY)? {
+        Argument::Number => {
+            // SAFETY: these commands take a number.
+            unsafe { host::ioctl(fd, command, argument) }.map_err(restart)
+        }
+        Argument::In(length) => {
+            let bytes = buffer.get_mut(..length).ok_or(Errno::EINVAL)?;
+            copy::from_user(bytes, argument)?;
+            // SAFETY: the command reads as many bytes as the table says.
+            unsafe { host::ioctl(fd, command, bytes.as_ptr() as u64) }.map_err(restart)
+        }
+        Argument::Out(length) => {
+            let bytes = buffer.get_mut(..length).ok_or(Errno::EINVAL)?;
+            // SAFETY: the command writes as many bytes as the table says.
+            let result = unsafe { host::ioctl(fd, command, bytes.as_mut_ptr() as u64) }?;
+            uaccess::write_bytes(argument, bytes)?;
+            Ok(result)
+        }
+    }
+}
+
+fn restart(error: Errno) -> Errno {
+    if error == Errno::EINTR { Errno::ERESTARTSYS } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_act_on_the_outside_is_not_passed() {
+        for command in
+            [raw::TIOCSTI, raw::TIOCSCTTY, raw::TIOCSPGRP, raw::TIOCLINUX, raw::TIOCCONS, raw::TIOCSETD]
+        {
+            assert_eq!(passed(command), None);
+        }
+    }
+
+    #[test]
+    fn settings_have_the_sizes_of_the_kernel_abi() {
+        assert_eq!(size_of::<linux_raw_sys::general::termios>(), TERMIOS);
+        assert_eq!(size_of::<linux_raw_sys::general::termios2>(), TERMIOS2);
+        assert_eq!(size_of::<linux_raw_sys::general::winsize>(), WINSIZE);
+        assert_eq!(size_of::<linux_raw_sys::general::termio>(), TERMIO);
+    }
+}
