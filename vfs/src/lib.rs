@@ -16,5 +16,6 @@ pub mod identity;
 pub mod generated;
 pub mod inode;
 pub mod namespace;
+pub mod overlay;
 
 pub use kernel::{Errno, Result};

@@ -225,8 +225,13 @@ impl HostInode {
         }
         let made = self.state.lock().made.take();
         let fd = match made {
-            Some(made) if flags & raw::O_TRUNC == 0 => made,
-            _ => match self.place() {
+            Some(made) => {
+                if flags & raw::O_TRUNC != 0 {
+                    host::ftruncate(made.number(), 0)?;
+                }
+                made
+            }
+            None => match self.place() {
                 Ok((directory, name)) => {
                     // O_NONBLOCK: should the name have become a pipe, the open must not wait for its other end.
                     let passed = flags & (raw::O_TRUNC | raw::O_SYNC | raw::O_DSYNC);
@@ -259,6 +264,11 @@ impl HostInode {
                 Ok(fd)
             }
         }
+    }
+
+    /// A descriptor to copy a regular file's contents from.
+    pub(crate) fn open_for_copy(&self) -> Result<Arc<HostFd>> {
+        if self.kind == Kind::Regular { self.open_data(raw::O_RDONLY) } else { Err(Errno::EINVAL) }
     }
 
     /// The inode that `name` in this directory is.

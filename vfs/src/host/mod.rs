@@ -18,10 +18,12 @@ mod file;
 mod inode;
 mod name;
 pub(crate) mod stat;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use descriptor::HostFd;
 pub use file::HostFile;
-pub(crate) use file::{read_host, seek_in};
+pub(crate) use file::seek_in;
 pub use inode::HostInode;
 pub use name::{NAME_MAX, Name};
 

@@ -1,0 +1,160 @@
+//! Host trees against real directories: the host calls of ordinary files need nothing of a running sandbox.
+
+extern crate std;
+
+use super::{HostInode, HostTree};
+use crate::attributes::{AttributeChange, Kind};
+use crate::identity::HostIds;
+use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use boundary::boot::Identity;
+use linux_raw_sys::general as raw;
+use std::fs;
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// A directory that is removed with the test.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(std::format!("trapbox-vfs-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+
+    pub(crate) fn mount(&self, shared: bool, read_only: bool) -> Arc<HostInode> {
+        let identity = Identity {
+            overflow_uid: 65534,
+            overflow_gid: 65534,
+            unmapped_shown_as: 0,
+            ..Identity::default()
+        };
+        let root = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags((raw::O_PATH | raw::O_DIRECTORY) as i32)
+            .open(&self.0)
+            .expect("the scratch directory opens");
+        HostTree::new(root.into_raw_fd(), HostIds::new(&identity))
+            .mount(b"", shared, read_only)
+            .expect("the tree mounts")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("a file is written");
+}
+
+fn new(what: NewKind<'_>, mode: u32) -> NewNode<'_> {
+    let (uid, gid) = (fs::metadata("/proc/self").map(|own| (own.uid(), own.gid()))).expect("own ids");
+    NewNode { what, mode, uid, gid }
+}
+
+pub(crate) fn names(directory: Arc<dyn Inode>) -> Result<Vec<Vec<u8>>> {
+    let listing = directory.open(raw::O_RDONLY)?;
+    let mut names = Vec::new();
+    listing.read_dir(0, &mut |entry| {
+        names.push(entry.name.to_vec());
+        true
+    })?;
+    names.retain(|name| !matches!(&name[..], b"." | b".."));
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn what_the_host_has_is_shown_and_links_are_not_followed() -> Result<()> {
+    let scratch = Scratch::new("shown");
+    fs::create_dir(scratch.0.join("d")).expect("mkdir");
+    write(&scratch.0.join("d/f"), "hello");
+    symlink("/etc", scratch.0.join("l")).expect("symlink");
+    let root = scratch.mount(false, true);
+    let file = root.child(b"d")?.child(b"f")?;
+    assert_eq!(file.attributes()?.size, 5);
+    assert_eq!(file.attributes()?.ino, fs::metadata(scratch.0.join("d/f")).expect("stat").ino());
+    let link = root.child(b"l")?;
+    assert_eq!(link.kind(), Kind::Symlink);
+    assert!(matches!(link.read_link()?, LinkTarget::Text(text) if text == b"/etc"));
+    assert_eq!(link.child(b"passwd").err(), Some(Errno::ENOTDIR));
+    assert_eq!(root.child(b"..").err(), Some(Errno::EINVAL));
+    assert_eq!(root.child(b"none").err(), Some(Errno::ENOENT));
+    assert_eq!(names(root.clone())?, [&b"d"[..], b"l"]);
+    assert_eq!(root.create(b"x", &new(NewKind::Regular, 0o644)).err(), Some(Errno::EROFS));
+    Ok(())
+}
+
+#[test]
+fn a_hard_link_is_the_same_inode_and_outlives_the_name_it_was_found_by() -> Result<()> {
+    let scratch = Scratch::new("hard");
+    write(&scratch.0.join("a"), "1234");
+    fs::hard_link(scratch.0.join("a"), scratch.0.join("b")).expect("link");
+    let root = scratch.mount(false, false);
+    let (a, b) = (root.child(b"a")?, root.child(b"b")?);
+    assert!(Arc::ptr_eq(&a, &b));
+    root.unlink(b"b")?;
+    assert_eq!(a.attributes()?.nlink, 1);
+    assert!(a.open(raw::O_RDWR).is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_file_made_without_write_permission_can_be_written_by_the_open_that_made_it() -> Result<()> {
+    let scratch = Scratch::new("made");
+    let root = scratch.mount(true, false);
+    let file = root.create(b"object", &new(NewKind::Regular, 0o444))?;
+    let open = file.clone().open(raw::O_WRONLY | raw::O_TRUNC)?;
+    open.allocate(0, 0, 100)?;
+    assert_eq!(open.attributes()?.size, 100);
+    assert_eq!(fs::metadata(scratch.0.join("object")).expect("stat").permissions().mode() & 0o7777, 0o444);
+    root.unlink(b"object")?;
+    assert_eq!(file.attributes()?.nlink, 0, "a removed file has attributes while it is open");
+    drop(open);
+    assert_eq!(file.attributes().err(), Some(Errno::ENOENT));
+    Ok(())
+}
+
+#[test]
+fn renamed_directories_keep_their_contents_reachable() -> Result<()> {
+    let scratch = Scratch::new("rename");
+    let root = scratch.mount(false, false);
+    root.create(b"from", &new(NewKind::Directory, 0o755))?;
+    let from = root.child(b"from")?;
+    from.create(b"f", &new(NewKind::Regular, 0o600))?;
+    let file = from.child(b"f")?;
+    let parent: Arc<dyn Inode> = root.clone();
+    root.rename(b"from", &parent, b"to", 0)?;
+    from.close_kept();
+    file.close_kept();
+    assert_eq!(from.child(b"f")?.id(), file.id());
+    assert!(file.clone().open(raw::O_RDWR).is_ok());
+    file.set_attributes(&AttributeChange { mode: Some(0o640), size: Some(7), ..AttributeChange::default() })?;
+    let now = fs::metadata(scratch.0.join("to/f")).expect("stat");
+    assert_eq!((now.permissions().mode() & 0o7777, now.len()), (0o640, 7));
+    assert_eq!(root.rmdir(b"to").err(), Some(Errno::ENOTEMPTY));
+    Ok(())
+}
+
+#[test]
+fn in_a_shared_tree_a_replaced_file_is_noticed() -> Result<()> {
+    let scratch = Scratch::new("shared");
+    write(&scratch.0.join("f"), "old");
+    let root = scratch.mount(true, true);
+    let file = root.child(b"f")?;
+    assert!(file.revalidate(&*root, b"f"));
+    write(&scratch.0.join("g"), "newer");
+    fs::rename(scratch.0.join("g"), scratch.0.join("f")).expect("rename");
+    assert!(!file.revalidate(&*root, b"f"));
+    assert_eq!(root.child(b"f")?.attributes()?.size, 5);
+    assert_eq!(file.open(raw::O_RDONLY).err(), Some(Errno::ESTALE));
+    Ok(())
+}
