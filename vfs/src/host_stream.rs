@@ -24,9 +24,8 @@ use kernel::hostpoll::Watch;
 use kernel::mm::{Backing, Mappable};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
-use kernel::uaccess::{self, Sink, Source, Span};
+use kernel::uaccess::{Sink, Source, Span};
 use linux_raw_sys::general as raw;
-use linux_raw_sys::ioctl::FIONREAD;
 use trap_handler::host;
 
 /// Longest write to a pipe that says it is writable and still cannot block (pipe(7), `PIPE_BUF`).
@@ -40,6 +39,8 @@ pub struct HostStream {
     /// The host's device and inode number.
     id: (u64, u64),
     rdev: u64,
+    /// The host itself appends to it.
+    appends: bool,
     terminal: Option<Arc<Terminal>>,
     /// `None` for files that are always ready.
     watch: Option<Arc<Watch>>,
@@ -47,7 +48,7 @@ pub struct HostStream {
     believed: Mutex<u64>,
 }
 
-/// Opens what was handed over as descriptors 0, 1 and 2; `None` where one is closed. Descriptors of one terminal share it.
+/// Opens what was handed over as descriptors 0, 1 and 2, before the filter is installed (the flags are asked for); `None` where one is closed. Descriptors of one terminal share it.
 pub fn open_standard(fds: [i32; 3], ids: HostIds) -> [Option<FileRef>; 3] {
     let mut terminals: Vec<(u64, Arc<Terminal>)> = Vec::new();
     fds.map(|fd| if fd < 0 { None } else { HostStream::open(fd, ids, &mut terminals).ok() })
@@ -74,6 +75,7 @@ impl HostStream {
             kind,
             id: (attributes.dev, attributes.ino),
             rdev: attributes.rdev,
+            appends: flags & raw::O_APPEND != 0,
             terminal,
             watch: waits.then(|| Watch::new(fd)),
             believed: Mutex::new(position),
@@ -234,12 +236,16 @@ impl FileOps for HostStream {
             return self.write_at(file, 0, source).map(|done| (done, 0));
         }
         let mut believed = self.believed.lock();
+        if !self.appends {
+            // `O_APPEND` was set inside. The filter has no call that would append for us.
+            host::lseek(self.fd, 0, raw::SEEK_END)?;
+        }
         let mut done = 0;
         while source.left() > 0
             && let Some(span) = source.span()
         {
             let span = Span { length: span.length.min(source.left() as u64), ..span };
-            match host::append(self.fd, span) {
+            match host::write(self.fd, span) {
                 Ok(count) => {
                     source.advance(count);
                     done += count;
@@ -295,13 +301,6 @@ impl FileOps for HostStream {
         if let Some(terminal) = &self.terminal {
             return terminal.ioctl(self.fd, command, argument);
         }
-        if command == FIONREAD && matches!(self.kind, Kind::Fifo | Kind::Socket) {
-            let mut count = 0i32;
-            // SAFETY: the command writes one int.
-            unsafe { host::ioctl(self.fd, command, &raw mut count as u64) }?;
-            uaccess::write(argument, &count)?;
-            return Ok(0);
-        }
         Err(Errno::ENOTTY)
     }
 
@@ -310,13 +309,9 @@ impl FileOps for HostStream {
         Ok(stat::attributes(&now, &self.ids))
     }
 
-    fn set_attributes(&self, change: &crate::attributes::AttributeChange) -> Result<()> {
-        match change.size {
-            Some(size) if self.kind == Kind::Regular => host::ftruncate(self.fd, size),
-            Some(_) => Err(Errno::EINVAL),
-            // Owner, mode and times of what belongs to the outside stay as they are.
-            None => Err(Errno::EPERM),
-        }
+    fn set_attributes(&self, _change: &crate::attributes::AttributeChange) -> Result<()> {
+        // What belongs to the outside is written to and stays as it is otherwise: the filter allows no more.
+        Err(Errno::EPERM)
     }
 
     fn mappable(&self, _file: &OpenFile) -> Result<Arc<dyn Mappable>> {
@@ -326,13 +321,14 @@ impl FileOps for HostStream {
         Ok(Arc::new(StreamMapping { fd: self.fd, id: self.id, name: self.describe().into_bytes() }))
     }
 
-    fn sync(&self, data_only: bool) -> Result<()> {
-        if self.kind == Kind::Regular { host::fsync(self.fd, data_only) } else { Err(Errno::EINVAL) }
+    fn sync(&self, _data_only: bool) -> Result<()> {
+        // What was written is the host's; the filter has no call to have it put on the disk without a writable mount.
+        if self.kind == Kind::Regular { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    fn allocate(&self, mode: u32, offset: u64, length: u64) -> Result<()> {
+    fn allocate(&self, _mode: u32, _offset: u64, _length: u64) -> Result<()> {
         match self.kind {
-            Kind::Regular => host::fallocate(self.fd, mode, offset, length),
+            Kind::Regular => Err(Errno::EOPNOTSUPP),
             Kind::Fifo => Err(Errno::ESPIPE),
             _ => Err(Errno::ENODEV),
         }

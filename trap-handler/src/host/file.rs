@@ -69,20 +69,6 @@ transfer!(
     /// pwrite64(2).
     pwrite, call, __NR_pwrite64, offset);
 
-/// pwritev2(2) of one span with `RWF_APPEND` and offset -1: writes at the end of the file as it is at that moment, and moves
-/// the descriptor's own offset there.
-pub fn append(fd: i32, span: Span) -> Result<usize, Errno> {
-    let vector = [span.address, span.length];
-    // SAFETY: a Span is memory that the host may read for this call; the vector is valid for the call.
-    unsafe {
-        call(
-            raw::__NR_pwritev2,
-            [fd as u64, vector.as_ptr() as u64, 1, u64::MAX, u64::MAX, u64::from(raw::RWF_APPEND)],
-        )
-    }
-    .map(|n| n as usize)
-}
-
 /// openat(2).
 pub fn openat(directory: i32, path: &CStr, flags: u32, mode: u32) -> Result<i32, Errno> {
     // SAFETY: `path` is a terminated string.
@@ -253,7 +239,7 @@ pub unsafe fn ioctl(fd: i32, command: u32, argument: u64) -> Result<u64, Errno> 
     unsafe { call(raw::__NR_ioctl, [fd as u64, u64::from(command), argument, 0, 0, 0]) }
 }
 
-/// fcntl(2) `F_GETFL`.
+/// fcntl(2) `F_GETFL`, at boot only: the filter does not allow it later.
 pub fn file_flags(fd: i32) -> Result<u32, Errno> {
     // SAFETY: no pointers.
     unsafe { call(raw::__NR_fcntl, [fd as u64, u64::from(raw::F_GETFL), 0, 0, 0, 0]) }.map(|flags| flags as u32)

@@ -11,7 +11,6 @@ use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
 use core::any::Any;
 use kernel::mm::{Backing, Mappable};
-use kernel::sync::Mutex;
 use kernel::uaccess::{Sink, Source, Span};
 use linux_raw_sys::general as raw;
 use trap_handler::host;
@@ -20,8 +19,6 @@ use trap_handler::host;
 pub struct HostFile {
     inode: Arc<HostInode>,
     fd: Arc<HostFd>,
-    /// Held while the host descriptor's own offset is used (appends).
-    offset_in_use: Mutex<()>,
     /// Size of a file that can never change.
     size: Option<u64>,
 }
@@ -29,12 +26,17 @@ pub struct HostFile {
 impl HostFile {
     pub(super) fn new(inode: Arc<HostInode>, fd: Arc<HostFd>) -> HostFile {
         let size = inode.immutable().then(|| inode.attributes().map_or(0, |attributes| attributes.size));
-        HostFile { inode, fd, offset_in_use: Mutex::new(()), size }
+        HostFile { inode, fd, size }
     }
 
     /// Its host descriptor.
     pub fn host_fd(&self) -> &Arc<HostFd> {
         &self.fd
+    }
+
+    /// `EBADF` before the host is asked: calls that write are death by the filter where nothing is writable.
+    fn check_writable(&self) -> Result<()> {
+        if self.fd.covers(raw::O_WRONLY) { Ok(()) } else { Err(Errno::EBADF) }
     }
 
     /// Its size now.
@@ -129,15 +131,18 @@ impl FileOps for HostFile {
     }
 
     fn write_at(&self, _file: &OpenFile, offset: u64, source: &mut Source<'_>) -> Result<usize> {
+        self.check_writable()?;
         let fd = self.fd.number();
         write_host(source, |span, done| host::pwrite(fd, span, offset.saturating_add(done)))
     }
 
-    fn append(&self, _file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {
-        let _alone = self.offset_in_use.lock();
-        let fd = self.fd.number();
-        let done = write_host(source, |span, _| host::append(fd, span))?;
-        Ok((done, host::lseek(fd, 0, raw::SEEK_CUR)?))
+    fn append(&self, file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {
+        // The end is looked for and written to under one lock: whole for everyone inside. Against writers outside only
+        // the host could help (`RWF_APPEND`), with a call that the filter does not have.
+        let _alone = self.inode.end.lock();
+        let end = self.size()?;
+        let done = self.write_at(file, end, source)?;
+        Ok((done, end.saturating_add(done as u64)))
     }
 
     fn seekable(&self) -> bool {
@@ -148,10 +153,7 @@ impl FileOps for HostFile {
         seek_in(
             (position, offset, whence),
             || self.size(),
-            |start| {
-                let _alone = self.offset_in_use.lock();
-                host::lseek(self.fd.number(), start as i64, whence)
-            },
+            |start| host::lseek(self.fd.number(), start as i64, whence),
         )
     }
 
@@ -180,6 +182,7 @@ impl FileOps for HostFile {
     }
 
     fn allocate(&self, mode: u32, offset: u64, length: u64) -> Result<()> {
+        self.check_writable()?;
         host::fallocate(self.fd.number(), mode, offset, length)
     }
 

@@ -27,6 +27,8 @@ pub struct HostInode {
     kind: Kind,
     id: (u64, u64),
     used: AtomicBool,
+    /// Held by appends, so that two of the sandbox do not take the same place.
+    pub(super) end: Mutex<()>,
     pub(super) state: Mutex<State>,
 }
 
@@ -60,6 +62,7 @@ impl HostInode {
             kind: stat::kind(stat),
             id: stat::identity(stat),
             used: AtomicBool::new(true),
+            end: Mutex::new(()),
             state: Mutex::new(State {
                 places: place.into_iter().collect(),
                 attributes,
@@ -214,8 +217,8 @@ impl HostInode {
     /// Opens the data of a regular file.
     pub(super) fn open_data(&self, flags: u32) -> Result<Arc<HostFd>> {
         let access = flags & raw::O_ACCMODE;
-        let reading = access == raw::O_RDONLY;
-        if !reading && self.fs.read_only {
+        // Before the host is asked: to open for a change is death by the filter where nothing is writable.
+        if self.fs.read_only && (access != raw::O_RDONLY || flags & raw::O_TRUNC != 0) {
             return Err(Errno::EROFS);
         }
         if self.fs.immutable()
