@@ -81,6 +81,22 @@ impl Attributes {
     }
 }
 
+/// What permission checks look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as Attributes")]
+pub struct Owner {
+    /// Kind and permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl From<&Attributes> for Owner {
+    fn from(attributes: &Attributes) -> Owner {
+        Owner { mode: attributes.mode, uid: attributes.uid, gid: attributes.gid }
+    }
+}
+
 /// What to change; `None` leaves as it is. The change time is set in any case.
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(missing_docs, reason = "as Attributes")]

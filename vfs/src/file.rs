@@ -116,6 +116,12 @@ pub trait FileOps: Send + Sync {
         Ok(())
     }
 
+    /// A new description of the same object, for open(2) of `/proc/PID/fd/N` on a file without a place in the tree (pipes,
+    /// memfd). `ENXIO` for what cannot be opened by name.
+    fn reopen(&self, _flags: u32) -> Result<Arc<dyn FileOps>> {
+        Err(Errno::ENXIO)
+    }
+
     /// `O_NONBLOCK`, `O_ASYNC`, ... changed by fcntl(2).
     fn flags_changed(&self, _flags: u32) {}
 }

@@ -3,7 +3,7 @@
 //! Permission checks, name rules (`.`/`..`, length, trailing slashes), read-only mounts and the dentry cache are above this
 //! trait (in `namespace`); an implementation deals with valid single names and with its own storage.
 
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::FileOps;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -55,6 +55,12 @@ pub trait Inode: Send + Sync {
     /// What stat(2) tells. May ask the host.
     fn attributes(&self) -> Result<Attributes>;
 
+    /// What permission checks look at, for each directory of each path: an implementation that can tell it for less than all
+    /// of [`Self::attributes`] does.
+    fn owner(&self) -> Result<Owner> {
+        self.attributes().map(|attributes| Owner::from(&attributes))
+    }
+
     /// Its kind; never changes, never asks the host.
     fn kind(&self) -> Kind;
 
@@ -64,7 +70,8 @@ pub trait Inode: Send + Sync {
     /// Changes attributes; rules about who may are above.
     fn set_attributes(&self, change: &AttributeChange) -> Result<()>;
 
-    /// Opens it for reading and writing as `flags` (`O_*`) says. For regular files, directories and devices.
+    /// Opens it for reading and writing as `flags` (`O_*`) says; with `O_TRUNC` empties a regular file. Permissions were
+    /// checked above. No lock is held: a named pipe may wait for its other end.
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<dyn FileOps>>;
 
     /// Finds `name`: `ENOENT`.

@@ -9,13 +9,18 @@
 extern crate alloc;
 
 pub mod attributes;
+pub mod context;
 pub mod file;
+pub mod generated;
 pub mod host;
 pub mod host_stream;
 pub mod identity;
-pub mod generated;
 pub mod inode;
+pub mod locks;
 pub mod namespace;
 pub mod overlay;
+pub mod page_file;
+pub mod table;
+pub mod tmpfs;
 
 pub use kernel::{Errno, Result};

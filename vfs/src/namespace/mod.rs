@@ -1,0 +1,74 @@
+//! The tree that programs see: mounts, dentries, path walking, and the calls that name a path.
+//!
+//! Functions here are what the calls of the same names do, after their arguments were copied in: they take a [`Lookup`] (who
+//! asks, from where), a base descriptor (`AT_FDCWD` or one for the `*at` calls) and a path, or a [`Target`] that was found
+//! before (by [`find`], or from a descriptor by [`target_of`]).
+
+mod change;
+mod create;
+mod dentry;
+mod mount;
+mod open;
+mod path;
+mod permission;
+mod program;
+mod remove;
+mod rename;
+mod walk;
+mod xattr;
+
+pub use change::{
+    Times, access, change_mode, change_owner, find_or_base, set_times, statfs, status, truncate, truncate_open,
+};
+pub use create::{link, make_directory, make_node, symlink};
+pub use dentry::Dentry;
+pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
+pub use open::open;
+pub use path::Path;
+pub use permission::{Access, check as check_permission, is_owner};
+pub(crate) use permission::without_set_ids;
+pub use program::{executable_name, file_size, open_executable, open_executable_at};
+pub use remove::{remove_directory, unlink};
+pub use rename::rename;
+pub use walk::{Resolve, Target, WalkFlags, find, find_at, read_link, resolve, target_of};
+pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};
+
+use crate::context::FsContext;
+use crate::table::FileTable;
+use crate::{Errno, Result};
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
+use kernel::cred::Cred;
+use kernel::sync::Mutex;
+
+/// Longest name (`NAME_MAX`).
+pub const NAME_MAX: usize = 255;
+/// Longest path with its NUL (`PATH_MAX`).
+pub const PATH_MAX: usize = 4096;
+
+/// Who asks, and from where.
+#[derive(Clone, Copy)]
+pub struct Lookup<'a> {
+    /// Root, working directory, umask, mount table.
+    pub fs: &'a FsContext,
+    /// Descriptors that `*at` calls start from.
+    pub files: &'a FileTable,
+    /// Permissions.
+    pub cred: &'a Cred,
+}
+
+/// What all dentries of one filesystem share.
+#[derive(Default)]
+pub(crate) struct Tree {
+    cache: dentry::Cache,
+    /// Held while a directory may change its parent.
+    rename: Mutex<()>,
+    /// Mounts that show it.
+    mounts: AtomicU32,
+}
+
+/// getcwd(2): the text without its NUL; `ENOENT` if the directory was removed.
+pub fn working_directory(lookup: &Lookup<'_>) -> Result<Vec<u8>> {
+    let (root, cwd) = lookup.fs.root_and_cwd();
+    cwd.cwd_text(&root).ok_or(Errno::ENOENT)
+}

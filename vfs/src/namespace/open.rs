@@ -1,0 +1,234 @@
+//! open(2), openat(2), openat2(2).
+
+use super::permission::{Access, check, check_path, for_new, is_owner, may_create, want_write};
+use super::walk::{Last, Walk};
+use super::{Dentry, Lookup, MountFlags, Path, Resolve, Target, WalkFlags};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
+use crate::file::{FileOps, FileRef, OpenFile};
+use crate::inode::{Inode, NewKind, NewNode};
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use core::any::Any;
+use linux_raw_sys::general as raw;
+
+/// Flags that mean something beside `O_PATH`.
+const PATH_FLAGS: u32 = raw::O_DIRECTORY | raw::O_NOFOLLOW | raw::O_PATH | raw::O_CLOEXEC;
+/// Creation with `O_DIRECTORY` is refused since Linux 6.4.
+const CREATE_DIRECTORY: u32 = raw::O_CREAT | raw::O_DIRECTORY;
+
+/// Linux's build_open_flags: `EINVAL` for combinations that mean nothing.
+fn checked_flags(flags: u32) -> Result<u32> {
+    if flags & raw::O_PATH != 0 {
+        return Ok(flags & PATH_FLAGS);
+    }
+    let unnamed = flags & raw::__O_TMPFILE != 0;
+    if unnamed {
+        let writes = flags & raw::O_ACCMODE != raw::O_RDONLY;
+        if flags & (raw::O_TMPFILE | raw::O_CREAT) != raw::O_TMPFILE || !writes {
+            return Err(Errno::EINVAL);
+        }
+    } else if flags & CREATE_DIRECTORY == CREATE_DIRECTORY {
+        return Err(Errno::EINVAL);
+    }
+    // What a 64-bit kernel adds by itself; F_GETFL shows it.
+    let mut flags = flags | raw::O_LARGEFILE;
+    if flags & raw::__O_SYNC != 0 {
+        flags |= raw::O_DSYNC;
+    }
+    Ok(flags)
+}
+
+/// Opens a path. `flags` are `O_*`, `mode` the permission bits for a new file, before the umask.
+///
+/// Errors are open(2)'s. A named pipe may make the call wait.
+pub fn open(
+    lookup: &Lookup<'_>,
+    base: i32,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+    resolve: Resolve,
+) -> Result<FileRef> {
+    let flags = checked_flags(flags)?;
+    let changes = raw::O_TRUNC | raw::O_CREAT | raw::__O_TMPFILE;
+    if resolve.contains(Resolve::CACHED) && flags & changes != 0 {
+        return Err(Errno::EAGAIN);
+    }
+    let mut walk = Walk::new(lookup, base, path, resolve)?;
+    if flags & raw::__O_TMPFILE != 0 {
+        let directory = walk.finish(WalkFlags::FOLLOW | WalkFlags::DIRECTORY)?.place()?;
+        return open_unnamed(lookup, &directory, flags, mode);
+    }
+    if flags & raw::O_CREAT == 0 {
+        let mut how = WalkFlags::empty();
+        how.set(WalkFlags::FOLLOW, flags & raw::O_NOFOLLOW == 0);
+        how.set(WalkFlags::DIRECTORY, flags & raw::O_DIRECTORY != 0);
+        return open_target(lookup, walk.finish(how)?, flags);
+    }
+    match find_or_create(lookup, &mut walk, flags, mode)? {
+        Some(created) => open_place(&created, flags & !raw::O_TRUNC),
+        None if flags & raw::O_EXCL != 0 => Err(Errno::EEXIST),
+        None => match walk.arrived()? {
+            Target::Place(path) if path.dentry.is_directory() => Err(Errno::EISDIR),
+            target => open_target(lookup, target, flags),
+        },
+    }
+}
+
+/// The end of a walk with `O_CREAT`: the file if it was made, `None` if `walk` is at something that was there.
+fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u32) -> Result<Option<Path>> {
+    let exclusive = flags & raw::O_EXCL != 0;
+    while let Some(Last { name, slash }) = walk.to_last()? {
+        if slash {
+            return Err(Errno::EISDIR);
+        }
+        if name.is_dots() {
+            walk.step(&name, false)?;
+            return Ok(None);
+        }
+        let directory = walk.at.clone();
+        let found = match directory.dentry.lookup(name.bytes(), false) {
+            Err(Errno::ENOENT) => create_or_lookup(lookup, &directory, name.bytes(), exclusive, mode)?,
+            other => (other?, false),
+        };
+        let place = Path { mount: directory.mount, dentry: found.0 };
+        if found.1 {
+            return Ok(Some(place));
+        }
+        if !walk.step_into(place, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// Makes a regular file, or finds what came to be there meanwhile; `true` if it was made.
+fn create_or_lookup(
+    lookup: &Lookup<'_>,
+    directory: &Path,
+    name: &[u8],
+    exclusive: bool,
+    mode: u32,
+) -> Result<(Arc<Dentry>, bool)> {
+    let parent = &directory.dentry;
+    let _ops = parent.lock_ops();
+    match parent.lookup_locked(name) {
+        Err(Errno::ENOENT) => {}
+        other => return Ok((other?, false)),
+    }
+    want_write(directory)?;
+    may_create(lookup.cred, directory)?;
+    let node = regular_node(lookup, directory, mode)?;
+    match parent.inode().create(name, &node) {
+        Ok(inode) => Ok((parent.attach(name, inode), true)),
+        // Someone outside was faster, in a shared directory.
+        Err(Errno::EEXIST) if !exclusive => {
+            parent.forget(name);
+            Ok((parent.lookup_locked(name)?, false))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn regular_node(lookup: &Lookup<'_>, directory: &Path, mode: u32) -> Result<NewNode<'static>> {
+    let mode = raw::S_IFREG | (mode & 0o7777 & !lookup.fs.umask());
+    let (gid, mode) = for_new(lookup.cred, &directory.inode().owner()?, mode);
+    Ok(NewNode { what: NewKind::Regular, mode: mode & 0o7777, uid: lookup.cred.fsuid, gid })
+}
+
+/// `O_TMPFILE`.
+fn open_unnamed(lookup: &Lookup<'_>, directory: &Path, flags: u32, mode: u32) -> Result<FileRef> {
+    want_write(directory)?;
+    may_create(lookup.cred, directory)?;
+    let node = regular_node(lookup, directory, mode)?;
+    let inode = directory.inode().create_unnamed(&node)?;
+    let ino = inode.attributes()?.ino;
+    let dentry = directory.dentry.unnamed(inode, ino, flags & raw::O_EXCL == 0);
+    open_place(&Path { mount: directory.mount.clone(), dentry }, flags & !raw::O_TRUNC)
+}
+
+fn open_target(lookup: &Lookup<'_>, target: Target, flags: u32) -> Result<FileRef> {
+    let path = match target {
+        Target::Place(path) => path,
+        Target::File(file) => return open_again(lookup, &file, flags),
+    };
+    if flags & raw::O_PATH != 0 {
+        let ops = PathOnly { inode: path.inode().clone() };
+        return Ok(OpenFile::new(Arc::new(ops), Some(path), flags));
+    }
+    let access = Access::of_open(flags);
+    let mut flags = flags;
+    match path.dentry.kind() {
+        Kind::Symlink => return Err(Errno::ELOOP),
+        Kind::Directory if access.contains(Access::WRITE) => return Err(Errno::EISDIR),
+        Kind::CharDevice | Kind::BlockDevice if path.mount.flags().contains(MountFlags::NO_DEV) => {
+            return Err(Errno::EACCES);
+        }
+        Kind::Regular | Kind::Directory => {}
+        _ => flags &= !raw::O_TRUNC,
+    }
+    check_path(lookup.cred, &path, access)?;
+    if flags & raw::O_NOATIME != 0 && !is_owner(lookup.cred, &path.inode().owner()?) {
+        return Err(Errno::EPERM);
+    }
+    open_place(&path, flags)
+}
+
+/// Opens without asking for permission.
+fn open_place(path: &Path, flags: u32) -> Result<FileRef> {
+    if path.dentry.kind() == Kind::Socket {
+        return Err(Errno::ENXIO);
+    }
+    let ops = path.inode().clone().open(flags)?;
+    Ok(OpenFile::new(ops, Some(path.clone()), flags))
+}
+
+/// Opens what another description without a place in the tree is open on.
+fn open_again(lookup: &Lookup<'_>, file: &FileRef, flags: u32) -> Result<FileRef> {
+    if flags & raw::O_PATH != 0 {
+        return Ok(OpenFile::new(file.ops.clone(), None, flags));
+    }
+    if let Ok(attributes) = file.ops.attributes() {
+        check(lookup.cred, &Owner::from(&attributes), Access::of_open(flags))?;
+    }
+    Ok(OpenFile::new(file.ops.reopen(flags)?, None, flags))
+}
+
+/// What a descriptor opened with `O_PATH` can do: stand for its place.
+struct PathOnly {
+    inode: Arc<dyn Inode>,
+}
+
+impl FileOps for PathOnly {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        self.inode.attributes()
+    }
+
+    fn set_attributes(&self, _change: &AttributeChange) -> Result<()> {
+        Err(Errno::EBADF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn combinations_that_mean_nothing_are_refused() {
+        assert_eq!(checked_flags(raw::O_CREAT | raw::O_DIRECTORY), Err(Errno::EINVAL));
+        assert_eq!(checked_flags(raw::O_TMPFILE), Err(Errno::EINVAL));
+        assert_eq!(checked_flags(raw::__O_TMPFILE | raw::O_RDWR), Err(Errno::EINVAL));
+        assert_eq!(checked_flags(raw::O_TMPFILE | raw::O_RDWR | raw::O_CREAT), Err(Errno::EINVAL));
+        assert!(checked_flags(raw::O_TMPFILE | raw::O_RDWR).is_ok());
+    }
+
+    #[test]
+    fn o_path_ignores_what_only_matters_for_data() {
+        let all = raw::O_PATH | raw::O_RDWR | raw::O_CREAT | raw::O_TRUNC | raw::O_NOFOLLOW;
+        assert_eq!(checked_flags(all), Ok(raw::O_PATH | raw::O_NOFOLLOW));
+    }
+}

@@ -1,0 +1,459 @@
+//! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
+
+use super::permission::{Access, check};
+use super::{Lookup, NAME_MAX, PATH_MAX, Path};
+use crate::attributes::Kind;
+use crate::file::FileRef;
+use crate::inode::LinkTarget;
+use crate::{Errno, Result};
+use alloc::vec::Vec;
+use linux_raw_sys::general as raw;
+
+/// Symbolic links followed at most (`MAXSYMLINKS`).
+const LINKS_MAX: u32 = 40;
+
+bitflags::bitflags! {
+    /// How to walk.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct WalkFlags: u32 {
+        /// Follow a symbolic link at the end.
+        const FOLLOW = 1;
+        /// What is found must be a directory.
+        const DIRECTORY = 2;
+        /// An empty path means the base itself (`AT_EMPTY_PATH`).
+        const EMPTY = 4;
+    }
+}
+
+impl WalkFlags {
+    /// From `AT_SYMLINK_NOFOLLOW`, `AT_SYMLINK_FOLLOW` and `AT_EMPTY_PATH`, for calls that follow unless told otherwise.
+    pub fn from_at(flags: u32) -> WalkFlags {
+        let mut walk = WalkFlags::empty();
+        walk.set(WalkFlags::FOLLOW, flags & raw::AT_SYMLINK_NOFOLLOW == 0);
+        walk.set(WalkFlags::EMPTY, flags & raw::AT_EMPTY_PATH != 0);
+        walk
+    }
+}
+
+bitflags::bitflags! {
+    /// openat2(2)'s `RESOLVE_*`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Resolve: u64 {
+        /// Stay in the mount.
+        const NO_XDEV = raw::RESOLVE_NO_XDEV as u64;
+        /// Do not jump to where links of `/proc` lead.
+        const NO_MAGICLINKS = raw::RESOLVE_NO_MAGICLINKS as u64;
+        /// Follow no symbolic link.
+        const NO_SYMLINKS = raw::RESOLVE_NO_SYMLINKS as u64;
+        /// Stay below the base.
+        const BENEATH = raw::RESOLVE_BENEATH as u64;
+        /// Treat the base as the root.
+        const IN_ROOT = raw::RESOLVE_IN_ROOT as u64;
+        /// Ask no filesystem.
+        const CACHED = raw::RESOLVE_CACHED as u64;
+    }
+}
+
+impl Resolve {
+    fn scoped(self) -> bool {
+        self.intersects(Resolve::BENEATH | Resolve::IN_ROOT)
+    }
+}
+
+/// What a path or a descriptor leads to.
+#[derive(Clone)]
+pub enum Target {
+    /// A place in the tree.
+    Place(Path),
+    /// An open file without a place in the tree (a pipe, a socket), through a descriptor or `/proc/PID/fd`.
+    File(FileRef),
+}
+
+impl Target {
+    /// The place, for calls that only work on such.
+    pub fn place(self) -> Result<Path> {
+        match self {
+            Target::Place(path) => Ok(path),
+            Target::File(_) => Err(Errno::ENOTDIR),
+        }
+    }
+}
+
+/// What an open file is open on, for the calls that take a descriptor in place of a path.
+pub fn target_of(file: &FileRef) -> Target {
+    match &file.path {
+        Some(path) => Target::Place(path.clone()),
+        None => Target::File(file.clone()),
+    }
+}
+
+/// One component, copied out of its text.
+pub(super) struct Name {
+    bytes: [u8; NAME_MAX],
+    length: usize,
+}
+
+impl Name {
+    fn new(text: &[u8]) -> Result<Name> {
+        let mut name = Name { bytes: [0; NAME_MAX], length: text.len() };
+        name.bytes.get_mut(..text.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(text);
+        Ok(name)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+
+    /// Whether it is `.` or `..`.
+    pub(super) fn is_dots(&self) -> bool {
+        matches!(self.bytes(), b"." | b"..")
+    }
+}
+
+/// The last component of a path, and whether a slash follows it.
+pub(super) struct Last {
+    pub name: Name,
+    pub slash: bool,
+}
+
+/// A text to walk, and how far it was walked.
+enum Text<'a> {
+    Given(&'a [u8]),
+    Link(Vec<u8>, usize),
+}
+
+impl Text<'_> {
+    fn rest(&self) -> &[u8] {
+        match self {
+            Text::Given(rest) => rest,
+            Text::Link(text, at) => text.get(*at..).unwrap_or(&[]),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Text::Given(rest) => *rest = rest.get(count..).unwrap_or(&[]),
+            Text::Link(_, at) => *at += count,
+        }
+    }
+
+    fn skip_slashes(&mut self) {
+        let slashes = self.rest().iter().take_while(|&&byte| byte == b'/').count();
+        self.advance(slashes);
+    }
+}
+
+/// Length of the first component of a text that does not begin with a slash.
+fn component_length(text: &[u8]) -> usize {
+    text.iter().position(|&byte| byte == b'/').unwrap_or(text.len())
+}
+
+fn only_slashes(text: &[u8]) -> bool {
+    text.iter().all(|&byte| byte == b'/')
+}
+
+/// A walk under way.
+pub(super) struct Walk<'a> {
+    lookup: &'a Lookup<'a>,
+    resolve: Resolve,
+    root: Path,
+    /// Where it is.
+    pub at: Path,
+    /// An object without a place that a magic link led to; the walk ends there.
+    pub object: Option<FileRef>,
+    /// The innermost text last. Texts that only have slashes left are taken off when a link is put on.
+    texts: Vec<Text<'a>>,
+    links: u32,
+    /// A slash behind the last component asks for a directory.
+    pub must_be_directory: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk of a path that is not empty: `ENOENT`, `ENAMETOOLONG`, `EBADF`, `ENOTDIR`, `EXDEV`.
+    pub fn new(lookup: &'a Lookup<'a>, base: i32, path: &'a [u8], resolve: Resolve) -> Result<Walk<'a>> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let absolute = path.first() == Some(&b'/');
+        if absolute && resolve.contains(Resolve::BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        let (mut root, cwd) = lookup.fs.root_and_cwd();
+        let at = if absolute && !resolve.scoped() {
+            root.clone()
+        } else if base == raw::AT_FDCWD {
+            cwd
+        } else {
+            lookup.files.get_any(base)?.path.clone().ok_or(Errno::ENOTDIR)?
+        };
+        if resolve.scoped() {
+            root = at.clone();
+        }
+        let texts = Vec::from([Text::Given(path)]);
+        let walk =
+            Walk { lookup, resolve, root, at, object: None, texts, links: 0, must_be_directory: false };
+        if walk.at.dentry.is_directory() { Ok(walk) } else { Err(Errno::ENOTDIR) }
+    }
+
+    /// Whether components are left, with the innermost text at the start of one.
+    fn more(&mut self) -> bool {
+        while let Some(text) = self.texts.last_mut() {
+            text.skip_slashes();
+            if !text.rest().is_empty() {
+                return true;
+            }
+            self.texts.pop();
+        }
+        false
+    }
+
+    /// Walks up to the last component; `None` if there is none (the path is `/`).
+    pub fn to_last(&mut self) -> Result<Option<Last>> {
+        loop {
+            if !self.more() {
+                return Ok(None);
+            }
+            self.check_search()?;
+            let outermost = self.texts.len() == 1;
+            let Some(text) = self.texts.last_mut() else { return Ok(None) };
+            let length = component_length(text.rest());
+            let name = Name::new(text.rest().get(..length).unwrap_or(&[]))?;
+            text.advance(length);
+            if outermost && only_slashes(text.rest()) {
+                let slash = !text.rest().is_empty();
+                self.must_be_directory |= slash;
+                return Ok(Some(Last { name, slash }));
+            }
+            self.step(&name, true)?;
+        }
+    }
+
+    fn check_search(&self) -> Result<()> {
+        if self.object.is_some() || !self.at.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        check(self.lookup.cred, &self.at.inode().owner()?, Access::EXECUTE)
+    }
+
+    /// Goes on by one component. `true` if that was a symbolic link whose text is to be walked now.
+    pub fn step(&mut self, name: &Name, follow: bool) -> Result<bool> {
+        match name.bytes() {
+            b"." => Ok(false),
+            b".." => self.dot_dot().map(|()| false),
+            bytes => {
+                let dentry = self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED))?;
+                self.step_into(Path { mount: self.at.mount.clone(), dentry }, follow)
+            }
+        }
+    }
+
+    /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads.
+    pub fn step_into(&mut self, path: Path, follow: bool) -> Result<bool> {
+        let path = path.entered();
+        self.check_mount(&path)?;
+        if follow && path.dentry.kind() == Kind::Symlink {
+            return self.follow(&path);
+        }
+        self.at = path;
+        Ok(false)
+    }
+
+    fn check_mount(&self, to: &Path) -> Result<()> {
+        let crosses = self.resolve.contains(Resolve::NO_XDEV)
+            && !alloc::sync::Arc::ptr_eq(&to.mount, &self.at.mount);
+        if crosses { Err(Errno::EXDEV) } else { Ok(()) }
+    }
+
+    fn dot_dot(&mut self) -> Result<()> {
+        let mut at = self.at.clone();
+        loop {
+            if at.is(&self.root) {
+                return if self.resolve.contains(Resolve::BENEATH) { Err(Errno::EXDEV) } else { Ok(()) };
+            }
+            if !at.is_mount_root() {
+                break;
+            }
+            match at.mount.mountpoint() {
+                Some(place) => at = place,
+                None => return Ok(()),
+            }
+        }
+        let Some(dentry) = at.dentry.parent() else { return Ok(()) };
+        let up = Path { mount: at.mount, dentry }.entered();
+        self.check_mount(&up)?;
+        self.at = up;
+        Ok(())
+    }
+
+    fn follow(&mut self, link: &Path) -> Result<bool> {
+        self.links += 1;
+        if self.links > LINKS_MAX || self.resolve.contains(Resolve::NO_SYMLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        match link.inode().read_link()? {
+            LinkTarget::Text(text) => self.follow_text(text).map(|()| true),
+            LinkTarget::Object(file, _) => self.jump(&file).map(|()| false),
+        }
+    }
+
+    fn follow_text(&mut self, text: Vec<u8>) -> Result<()> {
+        if text.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if text.first() == Some(&b'/') {
+            if self.resolve.contains(Resolve::BENEATH) {
+                return Err(Errno::EXDEV);
+            }
+            self.check_mount(&self.root)?;
+            self.at = self.root.clone();
+        }
+        // What has only slashes left would hide that the link's own last component is the path's last one.
+        while self.texts.last().is_some_and(|text| only_slashes(text.rest())) {
+            self.texts.pop();
+        }
+        self.texts.push(Text::Link(text, 0));
+        Ok(())
+    }
+
+    fn jump(&mut self, file: &FileRef) -> Result<()> {
+        if self.resolve.contains(Resolve::NO_MAGICLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        if self.resolve.scoped() {
+            return Err(Errno::EXDEV);
+        }
+        match &file.path {
+            Some(path) => {
+                self.check_mount(path)?;
+                self.at = path.clone();
+            }
+            None => self.object = Some(file.clone()),
+        }
+        Ok(())
+    }
+
+    /// Walks to the end.
+    pub fn finish(&mut self, flags: WalkFlags) -> Result<Target> {
+        self.must_be_directory |= flags.contains(WalkFlags::DIRECTORY);
+        while let Some(Last { name, slash }) = self.to_last()? {
+            let follow = slash || flags.contains(WalkFlags::FOLLOW);
+            if !self.step(&name, follow)? {
+                break;
+            }
+        }
+        self.arrived()
+    }
+
+    /// Where it is now, checked to be a directory if it must be one.
+    pub fn arrived(&mut self) -> Result<Target> {
+        let target = match self.object.take() {
+            Some(file) => Target::File(file),
+            None => Target::Place(self.at.clone()),
+        };
+        let directory = matches!(&target, Target::Place(path) if path.dentry.is_directory());
+        if self.must_be_directory && !directory { Err(Errno::ENOTDIR) } else { Ok(target) }
+    }
+}
+
+/// The directory that a path's last component is in, and that component (`None`: the path is `/`).
+pub(super) struct Parent {
+    pub directory: Path,
+    pub last: Option<Last>,
+}
+
+impl Parent {
+    /// Walks to it; a symbolic link at the end is not followed.
+    pub fn find(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Parent> {
+        let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
+        let last = walk.to_last()?;
+        Ok(Parent { directory: walk.at, last })
+    }
+
+    /// The last component, if it is a name and not `.`, `..` or `/`.
+    pub fn name(&self) -> Option<&[u8]> {
+        self.last.as_ref().filter(|last| !last.name.is_dots()).map(|last| last.name.bytes())
+    }
+
+    /// Whether a slash follows the name.
+    pub fn slash(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.slash)
+    }
+}
+
+/// What a path leads to.
+pub fn find(lookup: &Lookup<'_>, base: i32, path: &[u8], flags: WalkFlags) -> Result<Target> {
+    if path.is_empty() && flags.contains(WalkFlags::EMPTY) {
+        return find_base(lookup, base);
+    }
+    Walk::new(lookup, base, path, Resolve::empty())?.finish(flags)
+}
+
+/// As [`find`], with `AT_*` flags, for calls that follow unless told otherwise.
+pub fn find_at(lookup: &Lookup<'_>, base: i32, path: &[u8], at_flags: u32) -> Result<Target> {
+    find(lookup, base, path, WalkFlags::from_at(at_flags))
+}
+
+pub(super) fn find_base(lookup: &Lookup<'_>, base: i32) -> Result<Target> {
+    if base == raw::AT_FDCWD {
+        return Ok(Target::Place(lookup.fs.cwd()));
+    }
+    lookup.files.get_any(base).map(|file| target_of(&file))
+}
+
+/// The place that a path leads to, for calls that need one: `ENOTDIR` for an open file without one.
+pub fn resolve(
+    lookup: &Lookup<'_>,
+    base: i32,
+    path: &[u8],
+    flags: WalkFlags,
+    resolve: Resolve,
+) -> Result<Path> {
+    if path.is_empty() && flags.contains(WalkFlags::EMPTY) {
+        return find_base(lookup, base)?.place();
+    }
+    Walk::new(lookup, base, path, resolve)?.finish(flags)?.place()
+}
+
+/// readlinkat(2): the text of a symbolic link; with an empty path, of the one that `base` is open on. `EINVAL`.
+pub fn read_link(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Vec<u8>> {
+    let not_a_link = if path.is_empty() { Errno::ENOENT } else { Errno::EINVAL };
+    let Target::Place(place) = find(lookup, base, path, WalkFlags::EMPTY)? else { return Err(not_a_link) };
+    if place.dentry.kind() != Kind::Symlink {
+        return Err(not_a_link);
+    }
+    match place.inode().read_link()? {
+        LinkTarget::Text(text) | LinkTarget::Object(_, text) => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_runs_of_slashes() {
+        let mut text = Text::Given(b"//usr///lib/x//");
+        let mut parts = Vec::new();
+        loop {
+            text.skip_slashes();
+            if text.rest().is_empty() {
+                break;
+            }
+            let length = component_length(text.rest());
+            parts.push(text.rest()[..length].to_vec());
+            text.advance(length);
+        }
+        assert_eq!(parts, [&b"usr"[..], b"lib", b"x"]);
+    }
+
+    #[test]
+    fn names_may_have_255_bytes() {
+        assert!(Name::new(&[b'a'; 255]).is_ok_and(|name| name.bytes().len() == 255));
+        assert_eq!(Name::new(&[b'a'; 256]).err(), Some(Errno::ENAMETOOLONG));
+        assert!(Name::new(b"..").is_ok_and(|name| name.is_dots()));
+        assert!(Name::new(b"...").is_ok_and(|name| !name.is_dots()));
+    }
+}

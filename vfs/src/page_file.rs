@@ -1,0 +1,1 @@
+//! Contents of files in page frames.
