@@ -1,1 +1,0 @@
-//! Contents of files in page frames.
