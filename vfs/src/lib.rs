@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod attributes;
 pub mod context;
+pub mod device;
 pub mod file;
 pub mod generated;
 pub mod host;
@@ -20,6 +21,14 @@ pub mod locks;
 pub mod namespace;
 pub mod overlay;
 pub mod page_file;
+pub mod pipe;
+pub mod epoll;
+pub mod eventfd;
+pub mod memfd;
+pub mod poll_set;
+pub mod record_locks;
+pub mod signalfd;
+pub mod timerfd;
 pub mod table;
 pub mod tmpfs;
 

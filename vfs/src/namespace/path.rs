@@ -42,34 +42,43 @@ impl Path {
     /// The text as `/proc/PID/fd` shows it (Linux's d_path): from `root`, with ` (deleted)` where the name is gone. What lies
     /// outside `root` is shown from the root of its mount tree.
     pub fn text(&self, root: &Path) -> Vec<u8> {
-        let (mut text, _) = walk_up(self, root);
+        let (mut text, _) = walk_up(self, Some(root));
         if self.dentry.is_removed() {
             text.extend_from_slice(b" (deleted)");
         }
         text
     }
 
-    /// The text as getcwd(2) gives it: `None` if the name is gone; ` (unreachable)` goes before what lies outside `root`.
+    /// The text from the root of the mount tree, whoever asks: for names that are noted down.
+    pub fn full_text(&self) -> Vec<u8> {
+        let (mut text, _) = walk_up(self, None);
+        if self.dentry.is_removed() {
+            text.extend_from_slice(b" (deleted)");
+        }
+        text
+    }
+
+    /// The text as getcwd(2) gives it: `None` if the name is gone; `(unreachable)` goes before what lies outside `root`.
     pub fn cwd_text(&self, root: &Path) -> Option<Vec<u8>> {
         if self.dentry.is_removed() {
             return None;
         }
-        let (text, reached) = walk_up(self, root);
+        let (text, reached) = walk_up(self, Some(root));
         Some(if reached { text } else { [b"(unreachable)", &*text].concat() })
     }
 }
 
 /// The text, if `path` lies below `root`.
 pub(super) fn reachable_text(path: &Path, root: &Path) -> Option<Vec<u8>> {
-    let (text, reached) = walk_up(path, root);
+    let (text, reached) = walk_up(path, Some(root));
     reached.then_some(text)
 }
 
-fn walk_up(path: &Path, root: &Path) -> (Vec<u8>, bool) {
+fn walk_up(path: &Path, root: Option<&Path>) -> (Vec<u8>, bool) {
     let mut names = Vec::new();
     let mut at = path.clone();
     let reached = loop {
-        if at.is(root) {
+        if root.is_some_and(|root| at.is(root)) {
             break true;
         }
         if at.is_mount_root() {
