@@ -313,6 +313,20 @@ impl Dentry {
     }
 }
 
+#[cfg(test)]
+impl Dentry {
+    pub(super) fn known_names(&self) -> usize {
+        self.children.read().len()
+    }
+}
+
+#[cfg(test)]
+impl Cache {
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
 impl Drop for Dentry {
     fn drop(&mut self) {
         // Parents are let go in a loop: a chain of last references would recurse as deep as the tree is.

@@ -14,6 +14,8 @@ mod permission;
 mod program;
 mod remove;
 mod rename;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod xattr;
 
@@ -23,7 +25,7 @@ pub use change::{
 pub use create::{link, make_directory, make_node, symlink};
 pub use dentry::Dentry;
 pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
-pub use open::open;
+pub use open::{open, open_place};
 pub use path::Path;
 pub use permission::{Access, check as check_permission, is_owner};
 pub(crate) use permission::without_set_ids;
@@ -71,4 +73,9 @@ pub(crate) struct Tree {
 pub fn working_directory(lookup: &Lookup<'_>) -> Result<Vec<u8>> {
     let (root, cwd) = lookup.fs.root_and_cwd();
     cwd.cwd_text(&root).ok_or(Errno::ENOENT)
+}
+
+/// Whether the caller may search a directory: `EACCES`.
+pub fn check_search(lookup: &Lookup<'_>, path: &Path) -> Result<()> {
+    permission::check_path(lookup.cred, path, Access::EXECUTE)
 }

@@ -194,6 +194,12 @@ fn open_again(lookup: &Lookup<'_>, file: &FileRef, flags: u32) -> Result<FileRef
     Ok(OpenFile::new(file.ops.reopen(flags)?, None, flags))
 }
 
+/// A descriptor that is no more than a place, as `O_PATH` makes it.
+pub fn open_place(path: Path) -> FileRef {
+    let ops = PathOnly { inode: path.inode().clone() };
+    OpenFile::new(Arc::new(ops), Some(path), raw::O_PATH)
+}
+
 /// What a descriptor opened with `O_PATH` can do: stand for its place.
 struct PathOnly {
     inode: Arc<dyn Inode>,
