@@ -1,7 +1,7 @@
 //! The command line of `sandbox-exec`.
 
 use crate::filter::{self, Configuration};
-use crate::launch::{self, LaunchError};
+use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
 use crate::supervisor::{self, End};
 use crate::view::{Grant, MemoryDirectory, Request, View};
@@ -72,6 +72,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 
+    /// Go on although the host lacks this layer, which is only a second fence (may be given again).
+    #[arg(long, value_name = "LAYER", value_enum)]
+    allow_missing: Vec<Layer>,
+
     /// Print the host calls that this configuration allows, with reasons, and exit.
     #[arg(long)]
     show_filter: bool,
@@ -85,7 +89,7 @@ pub struct Options {
     list_syscalls: bool,
 
     /// The program and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM [ARGS]",
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]",
           required_unless_present_any = ["show_filter", "list_syscalls"])]
     program: Vec<OsString>,
 }
@@ -119,6 +123,16 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "too large".into())
 }
 
+/// Splits `SOURCE[:TARGET]`: a target is an absolute path, so that a colon in a name does no harm.
+fn split_paths(text: &OsString) -> (PathBuf, Option<PathBuf>) {
+    let bytes = text.as_bytes();
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    match bytes.windows(2).rposition(|pair| pair == b":/") {
+        Some(at) if at > 0 => (path(&bytes[..at]), Some(path(&bytes[at + 1..]))),
+        _ => (PathBuf::from(text), None),
+    }
+}
+
 /// Splits `A[:B]`.
 fn split_pair(text: &OsString) -> (PathBuf, Option<OsString>) {
     let bytes = text.as_bytes();
@@ -133,21 +147,40 @@ fn split_pair(text: &OsString) -> (PathBuf, Option<OsString>) {
 
 fn grant(text: &OsString, writable: bool) -> anyhow::Result<Grant> {
     let option = if writable { "--bind" } else { "--ro-bind" };
-    let (source, target) = split_pair(text);
-    let resolved = std::fs::canonicalize(&source)
-        .with_context(|| format!("{option} {}: cannot be granted; name a path that exists", source.display()))?;
-    let target = target.map_or_else(|| resolved.clone(), PathBuf::from);
+    let (source, target) = split_paths(text);
+    let resolved = std::fs::canonicalize(&source).map_err(|error| {
+        anyhow::anyhow!("{option} {}: {}; name a path that exists", source.display(), reason(&error))
+    })?;
+    let target = target.unwrap_or_else(|| resolved.clone());
+    refuse_dots(option, &target)?;
+    Ok(Grant { source: resolved, target, writable })
+}
+
+/// A target is used as it is written: `..` in it could only confuse.
+fn refuse_dots(option: &str, target: &Path) -> anyhow::Result<()> {
+    let dots = target.components().any(|part| part == std::path::Component::ParentDir);
     anyhow::ensure!(
-        target.is_absolute(),
-        "{option} {}: the target must be an absolute path of the sandbox",
+        !dots,
+        "{option} {}: the target has `..` in it; write the path without",
         target.display()
     );
-    Ok(Grant { source: resolved, target, writable })
+    Ok(())
+}
+
+/// What the host said, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 fn memory_directory(text: &OsString) -> anyhow::Result<MemoryDirectory> {
     let (target, size) = split_pair(text);
-    anyhow::ensure!(target.is_absolute(), "--tmpfs {}: name an absolute path of the sandbox", target.display());
+    anyhow::ensure!(
+        target.is_absolute(),
+        "--tmpfs {}: name an absolute path of the sandbox",
+        target.display()
+    );
+    refuse_dots("--tmpfs", &target)?;
     let size = match size {
         Some(size) => parse_size(&size.to_string_lossy())
             .map_err(|reason| anyhow::anyhow!("--tmpfs {}: size: {reason}", target.display()))?,
@@ -160,9 +193,13 @@ fn memory_directory(text: &OsString) -> anyhow::Result<MemoryDirectory> {
 pub fn main() -> u8 {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { FAILED } else { 0 };
+        Err(error) if error.use_stderr() => {
+            eprintln!("sandbox-exec: {}; see sandbox-exec --help", one_line(&error));
+            return FAILED;
+        }
+        Err(text) => {
+            let _ = text.print();
+            return 0;
         }
     };
     match run(options) {
@@ -175,15 +212,29 @@ pub fn main() -> u8 {
     }
 }
 
+/// A usage error on one line: what was wrong and clap's tip, without the usage that follows.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let wanted = text.lines().take_while(|line| !line.starts_with("Usage:"));
+    let line: Vec<&str> =
+        wanted.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let line = line.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
 fn run(options: Options) -> anyhow::Result<u8> {
     if options.list_syscalls {
         print!("{}", syscalls::names::listing());
         return Ok(0);
     }
+    check_hostname(&options.hostname)?;
+    anyhow::ensure!(options.pids > 0, "--pids 0: the program itself is one; name at least 1");
     let workdir = match &options.workdir {
-        Some(directory) => std::fs::canonicalize(directory)
-            .with_context(|| format!("--workdir {}: name a directory that exists", directory.display()))?,
-        None => std::env::current_dir().context("the working directory is gone; change to one that exists")?,
+        // A directory of the sandbox need not exist on the host (--tmpfs).
+        Some(directory) => std::fs::canonicalize(directory).unwrap_or_else(|_| directory.clone()),
+        None => {
+            std::env::current_dir().context("the working directory is gone; change to one that exists")?
+        }
     };
     let mut grants = Vec::new();
     for text in &options.ro_bind {
@@ -197,7 +248,7 @@ fn run(options: Options) -> anyhow::Result<u8> {
         memory.push(memory_directory(text)?);
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let mut request = Request { grants, memory, workdir: workdir.clone(), program_directory: None, home };
+    let mut request = Request { grants, memory, workdir: workdir.clone(), program: None, home };
     if options.show_filter {
         let view = View::new(&request);
         show_filter(&view, options.json)?;
@@ -206,14 +257,29 @@ fn run(options: Options) -> anyhow::Result<u8> {
     let name = options.program.first().context("name a program to run; see --help")?;
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let found = program::find(name, &path, &workdir)?;
-    request.program_directory = std::fs::canonicalize(&found).ok().and_then(|file| file.parent().map(Path::to_path_buf));
+    request.program = Some(found.clone());
     let view = View::new(&request);
-    let workdir = if view.on_host(&workdir).is_some_and(|path| path.is_dir()) || options.workdir.is_some() {
-        workdir
-    } else {
-        PathBuf::from("/")
+    program::check_visible(name, &found, &view)?;
+    let workdir = match &options.workdir {
+        _ if view.has_directory(&workdir) => workdir,
+        Some(directory) => anyhow::bail!(
+            "--workdir {}: the sandbox has no such directory; name one that exists, or grant it with --ro-bind",
+            directory.display()
+        ),
+        // The caller stands where the sandbox shows nothing.
+        None => PathBuf::from("/"),
     };
     supervise(options, view, &found, &workdir)
+}
+
+fn check_hostname(name: &str) -> anyhow::Result<()> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
+    anyhow::ensure!(
+        plain && (1..=64).contains(&name.len()),
+        "--hostname {}: not a host name; use up to 64 letters, digits, hyphens and dots",
+        name.escape_debug()
+    );
+    Ok(())
 }
 
 fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
@@ -237,7 +303,13 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     let open_log = |path: &Option<PathBuf>| -> anyhow::Result<OwnedFd> {
         match path {
             Some(path) => Ok(std::fs::File::create(path)
-                .with_context(|| format!("{}: cannot be written; name another file", path.display()))?
+                .map_err(|error| {
+                    anyhow::anyhow!(
+                        "{}: cannot be written: {}; name another file",
+                        path.display(),
+                        reason(&error)
+                    )
+                })?
                 .into()),
             None => Ok(nix::unistd::dup(std::io::stderr()).context("standard error")?),
         }
@@ -247,6 +319,8 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         None => None,
     };
     let request = launch::Request {
+        image: launch::IMAGE,
+        allow_missing: options.allow_missing.clone(),
         argv: options.program.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
         program: program.as_os_str().as_bytes().to_vec(),
         env: program::environment(options.keep_env, &options.env),
@@ -268,7 +342,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     };
     let signals = supervisor::block_signals().context("blocking signals")?;
     let modes = terminal_modes();
-    let launched = launch::launch(request).map_err(explain)?;
+    let launched = launch::launch(request)?;
     let end = supervisor::watch(launched, &signals);
     if let Some(modes) = modes {
         let _ = nix::sys::termios::tcsetattr(std::io::stdin(), nix::sys::termios::SetArg::TCSANOW, &modes);
@@ -277,18 +351,16 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         End::Exited(code) => Ok(code),
         End::Signalled(signal) => Ok(128 + signal),
         End::NotExecuted(errno, path) => {
-            let reason = std::io::Error::from_raw_os_error(errno);
-            eprintln!("sandbox-exec: {path}: cannot be executed: {reason}; run with --log info for the kernel's reason");
+            let why = reason(&std::io::Error::from_raw_os_error(errno));
+            eprintln!(
+                "sandbox-exec: {path}: cannot be executed: {why}; run with --log info for the kernel's reason"
+            );
             Ok(if errno == libc::ENOENT { 127 } else { 126 })
         }
         End::Failed(report) => {
             anyhow::bail!("the sandbox has ended: {}", report.trim_end());
         }
     }
-}
-
-fn explain(error: LaunchError) -> anyhow::Error {
-    error.into()
 }
 
 fn terminal_modes() -> Option<nix::sys::termios::Termios> {
@@ -335,5 +407,20 @@ mod tests {
         let options = Options::try_parse_from(["sandbox-exec", "ls", "--bind", "x"]).expect("parses");
         assert_eq!(options.program.len(), 3);
         assert!(options.bind.is_empty());
+    }
+
+    #[test]
+    fn a_target_of_a_grant_is_behind_the_last_colon_that_a_slash_follows() {
+        assert_eq!(split_paths(&"/a:/b".into()), ("/a".into(), Some("/b".into())));
+        assert_eq!(split_paths(&"/a:b".into()), ("/a:b".into(), None));
+        assert_eq!(split_paths(&"x".into()), ("x".into(), None));
+    }
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        let error =
+            Options::try_parse_from(["sandbox-exec", "--network", "host", "ls"]).expect_err("refused");
+        let line = one_line(&error);
+        assert!(line.contains("host") && line.contains("none") && !line.contains('\n'), "{line}");
     }
 }

@@ -1,5 +1,6 @@
 //! Which program is meant: `PATH` look-up as execvp(3) does it, and the environment it gets.
 
+use crate::view::View;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// There is none. Exit code 127.
-    #[error("{program}: not found{place}; name a program that exists, or grant its directory with --ro-bind DIR")]
+    #[error(
+        "{program}: not found{place}; name a program that exists, or grant its directory with --ro-bind DIR"
+    )]
     NotFound {
         /// As named.
         program: String,
@@ -66,6 +69,15 @@ pub fn find(name: &OsStr, path: &OsStr, workdir: &Path) -> Result<PathBuf, Progr
     }
 }
 
+/// Refuses a program that the sandbox would not show: what it was found as on the host must be there inside.
+pub fn check_visible(name: &OsStr, found: &Path, view: &View) -> Result<(), ProgramError> {
+    if view.on_host(found).is_some() {
+        return Ok(());
+    }
+    let place = format!(": {} is not shown in the sandbox", found.display());
+    Err(ProgramError::NotFound { program: name.to_string_lossy().into_owned(), place })
+}
+
 /// `Err(None)` if it does not exist.
 fn check(path: &Path) -> Result<(), Option<String>> {
     let metadata = match std::fs::metadata(path) {
@@ -91,8 +103,22 @@ fn check(path: &Path) -> Result<(), Option<String>> {
 
 /// Variables that say nothing secret.
 const HARMLESS: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "NO_COLOR", "LANG", "LANGUAGE", "TZ", "PWD", "COLUMNS",
-    "LINES", "EDITOR", "PAGER",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "COLORTERM",
+    "NO_COLOR",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "PWD",
+    "COLUMNS",
+    "LINES",
+    "EDITOR",
+    "PAGER",
 ];
 
 /// The program's environment: harmless names of ours (or all), then what `--env` says (`NAME=VALUE`, or `NAME` to pass on).
@@ -106,7 +132,9 @@ pub fn environment(keep_all: bool, wanted: &[OsString]) -> Vec<Vec<u8>> {
     for entry in wanted {
         let bytes = entry.as_bytes();
         let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
-            Some(at) => (OsStr::from_bytes(&bytes[..at]), Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
+            Some(at) => {
+                (OsStr::from_bytes(&bytes[..at]), Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
+            }
             None => (entry.as_os_str(), std::env::var_os(entry)),
         };
         variables.retain(|(other, _)| other != name);
@@ -124,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_name_without_a_slash_is_looked_for_in_path() {
-        let found = find(OsStr::new("sh"), OsStr::new("/nowhere:/bin"), Path::new("/")).expect("there is a shell");
+        let found =
+            find(OsStr::new("sh"), OsStr::new("/nowhere:/bin"), Path::new("/")).expect("there is a shell");
         assert_eq!(found, Path::new("/bin/sh"));
         let error = find(OsStr::new("no-such-program"), OsStr::new("/bin"), Path::new("/")).unwrap_err();
         assert_eq!(error.exit_code(), 127);

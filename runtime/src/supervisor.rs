@@ -1,7 +1,8 @@
 //! Watches a running sandbox: passes signals in, takes its messages, and says how it ended.
 //!
 //! Messages come from inside and are hostile: their size is bounded, what does not decode ends the sandbox, and text is
-//! shown without control characters.
+//! shown without control characters. Nothing that the inside does, or leaves undone, keeps the caller's signals from ending
+//! it: a sandbox that does not take its messages, or closes the socket and goes on, is killed.
 
 use crate::launch::Launched;
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
@@ -10,9 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv, send};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use std::io::Read;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -30,19 +31,14 @@ pub enum End {
 }
 
 /// Signals that are passed in.
-const FORWARDED: &[Signal] = &[
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-];
+const FORWARDED: &[Signal] =
+    &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// How long the program may take over SIGTERM or SIGINT before a second one ends the sandbox.
+/// How long the sandbox may take over a message, and over its end after it has closed the control socket; and how close
+/// together two requests to end it are an order.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Blocks the forwarded signals, so that none is lost between the launch and [`watch`].
+/// Blocks the signals that [`watch`] takes, so that none is lost between the launch and it.
 pub fn block_signals() -> nix::Result<SigSet> {
     let mut set = SigSet::empty();
     for signal in FORWARDED {
@@ -56,117 +52,221 @@ pub fn block_signals() -> nix::Result<SigSet> {
 
 /// Watches until the sandbox has ended and nothing of it is left.
 pub fn watch(launched: Launched, signals: &SigSet) -> anyhow::Result<End> {
-    let signal_fd = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let pid = Pid::from_raw(launched.pid);
-    let mut failure = String::new();
-    (&launched.failure).take(64 << 10).read_to_string(&mut failure)?;
-    let mut end = (!failure.is_empty()).then_some(End::Failed(failure));
-    let mut stopping: Option<Instant> = None;
-    loop {
-        let mut fds =
-            [PollFd::new(launched.control.as_fd(), PollFlags::POLLIN), PollFd::new(signal_fd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+    let watched = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(anyhow::Error::from)
+        .and_then(|signal_fd| Watch::new(&launched).run(&signal_fd));
+    if watched.is_err() {
+        // Without a supervisor there is no sandbox.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+    let killed_by = reap(pid);
+    Ok(watched?.unwrap_or_else(|| unexplained(killed_by)))
+}
+
+struct Watch<'a> {
+    launched: &'a Launched,
+    pid: Pid,
+    /// The socket is open; a closed one is readable for ever.
+    open: bool,
+    /// What the sandbox said of its end.
+    end: Option<End>,
+    /// When patience ends: a message is not taken yet, or the socket was closed.
+    deadline: Option<(Instant, End)>,
+    /// The last request to end.
+    asked: Option<(Signal, Instant)>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(launched: &'a Launched) -> Watch<'a> {
+        Watch {
+            launched,
+            pid: Pid::from_raw(launched.pid),
+            open: true,
+            end: None,
+            deadline: None,
+            asked: None,
         }
-        let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-        let (message, signal) = (readable(&fds[0]), readable(&fds[1]));
-        if message && receive(&launched, &mut end) == Received::Closed {
-            return Ok(finish(pid, end));
+    }
+
+    /// Until the warden has ended, or was killed; what is known of the reason.
+    fn run(mut self, signal_fd: &SignalFd) -> anyhow::Result<Option<End>> {
+        loop {
+            self.wait(signal_fd)?;
+            if self.open {
+                self.receive();
+            }
+            while let Ok(Some(info)) = signal_fd.read_signal() {
+                if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
+                    self.signalled(signal);
+                }
+            }
+            if self.has_ended() {
+                while self.open && self.receive() {}
+                return Ok(self.end);
+            }
+            self.check_patience();
         }
-        while signal && let Ok(Some(info)) = signal_fd.read_signal() {
-            let Ok(signal) = Signal::try_from(info.ssi_signo as i32) else { continue };
-            match signal {
-                Signal::SIGCHLD => {}
-                Signal::SIGWINCH => tell(&launched, &ToSandbox::WindowChanged),
-                _ => {
-                    let ending = matches!(signal, Signal::SIGINT | Signal::SIGTERM);
-                    if ending && stopping.is_some_and(|since| since.elapsed() < PATIENCE) {
-                        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-                        end.get_or_insert(End::Signalled(signal as u8));
+    }
+
+    fn wait(&self, signal_fd: &SignalFd) -> anyhow::Result<()> {
+        let control = if self.open { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut fds = [
+            PollFd::new(signal_fd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.launched.control.as_fd(), control),
+        ];
+        // A closed socket is always ready (POLLHUP): left out, or this would spin.
+        let fds = if self.open { &mut fds[..] } else { &mut fds[..1] };
+        let timeout = match &self.deadline {
+            Some((at, _)) => {
+                let rest = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)
+            }
+            None => PollTimeout::NONE,
+        };
+        match poll(fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes one message, if there is one.
+    fn receive(&mut self) -> bool {
+        let mut bytes = vec![0u8; MAX_MESSAGE + 1];
+        let length = match recv(self.launched.control.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return false,
+            Ok(0) | Err(_) => {
+                // It is about to end, as it should be; or it goes on unwatched, which it must not.
+                self.open = false;
+                let end = End::Failed("it closed its control socket and went on".into());
+                self.deadline = Some((Instant::now() + PATIENCE, end));
+                return false;
+            }
+            Ok(length) => length,
+        };
+        let message = bytes.get(..length).filter(|_| length <= MAX_MESSAGE);
+        let new = match message.and_then(|message| postcard::from_bytes(message).ok()) {
+            Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
+                0 => End::Exited((status >> 8) as u8),
+                signal => End::Signalled(signal),
+            },
+            Some(FromSandbox::ExecFailed { errno, reason }) => End::NotExecuted(errno, harmless(&reason)),
+            // A kernel that reports has ended: nothing of the sandbox may go on.
+            Some(FromSandbox::Fatal { report }) => return self.kill(End::Failed(harmless(&report))),
+            None => return self.kill(End::Failed("it sent a message that cannot be read".into())),
+        };
+        // The first word counts: a program that cannot be executed also exits. The warden ends after it.
+        if self.end.is_none() {
+            self.deadline = Some((Instant::now() + PATIENCE, new.clone()));
+        }
+        self.end.get_or_insert(new);
+        true
+    }
+
+    /// Ends every process of the sandbox, for this reason if there is none yet. Says that a message was taken.
+    fn kill(&mut self, end: End) -> bool {
+        let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
+        self.end.get_or_insert(end);
+        self.deadline = None;
+        true
+    }
+
+    fn signalled(&mut self, signal: Signal) {
+        match signal {
+            Signal::SIGCHLD => {}
+            Signal::SIGWINCH => {
+                self.tell(&ToSandbox::WindowChanged);
+            }
+            _ => {
+                let end = End::Signalled(signal as u8);
+                let ending = matches!(signal, Signal::SIGINT | Signal::SIGTERM);
+                if ending && self.is_order(signal) {
+                    self.kill(end);
+                    return;
+                }
+                let taken = self.tell(&ToSandbox::Signal { number: signal as i32 });
+                if ending {
+                    let now = Instant::now();
+                    self.asked = Some((signal, now));
+                    // No reaction is a message that stays in the socket, not a program that takes its time to end.
+                    if self.end.is_none() && self.open {
+                        self.deadline.get_or_insert((now + PATIENCE, end.clone()));
                     }
-                    if ending {
-                        stopping = Some(Instant::now());
+                    if !taken {
+                        self.kill(end);
                     }
-                    tell(&launched, &ToSandbox::Signal { number: signal as i32 });
                 }
             }
         }
-        if end.is_none() && ended(pid) {
-            // Drain what it sent last.
-            while receive(&launched, &mut end) == Received::Message {}
-            return Ok(finish(pid, end));
+    }
+
+    /// Whether this request to end is the second within a moment. Not for SIGINT from a terminal whose messages are taken:
+    /// there two in a row are common, and meant for what runs inside.
+    fn is_order(&self, signal: Signal) -> bool {
+        let Some((last, at)) = self.asked else { return false };
+        let interactive = signal == Signal::SIGINT && std::io::stdin().is_terminal() && self.all_taken();
+        last == signal && at.elapsed() < PATIENCE && !interactive
+    }
+
+    fn check_patience(&mut self) {
+        let Some((at, end)) = &self.deadline else { return };
+        // Only a request that waits for its message to be taken can be met this way.
+        if self.open && self.end.is_none() && self.all_taken() {
+            self.deadline = None;
+        } else if *at <= Instant::now() {
+            let end = end.clone();
+            self.kill(end);
         }
     }
-}
 
-#[derive(PartialEq, Eq)]
-enum Received {
-    Message,
-    Nothing,
-    Closed,
-}
-
-fn receive(launched: &Launched, end: &mut Option<End>) -> Received {
-    let mut bytes = vec![0u8; MAX_MESSAGE + 1];
-    let length = match recv(launched.control.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-        Ok(0) => return Received::Closed,
-        Ok(length) => length,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Received::Nothing,
-        Err(_) => return Received::Closed,
-    };
-    let message = if length <= MAX_MESSAGE { postcard::from_bytes(&bytes[..length]).ok() } else { None };
-    let new = match message {
-        Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
-            0 => End::Exited((status >> 8) as u8),
-            signal => End::Signalled(signal),
-        },
-        Some(FromSandbox::ExecFailed { errno, reason }) => End::NotExecuted(errno, harmless(&reason)),
-        Some(FromSandbox::Fatal { report }) => {
-            // A kernel that reports has ended: nothing of the sandbox may go on.
-            let _ = nix::sys::signal::kill(Pid::from_raw(launched.pid), Signal::SIGKILL);
-            End::Failed(harmless(&report))
-        }
-        None => {
-            let _ = nix::sys::signal::kill(Pid::from_raw(launched.pid), Signal::SIGKILL);
-            End::Failed("it sent a message that cannot be read".into())
-        }
-    };
-    // The first word counts: a program that cannot be executed also exits.
-    end.get_or_insert(new);
-    Received::Message
-}
-
-fn tell(launched: &Launched, message: &ToSandbox) {
-    if let Ok(bytes) = postcard::to_allocvec(message) {
-        // A sandbox that does not listen any more has ended, or is about to.
-        let _ = send(launched.control.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    /// False if the sandbox does not take messages any more: the socket is full.
+    fn tell(&mut self, message: &ToSandbox) -> bool {
+        let Ok(bytes) = postcard::to_allocvec(message) else { return true };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        !matches!(send(self.launched.control.as_raw_fd(), &bytes, flags), Err(Errno::EAGAIN))
     }
-}
 
-/// Whether the warden has ended; leaves it to be waited for.
-fn ended(pid: Pid) -> bool {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    !matches!(nix::sys::wait::waitid(nix::sys::wait::Id::Pid(pid), flags), Ok(WaitStatus::StillAlive))
+    /// Whether the sandbox has taken every message sent to it (unix(7), `SIOCOUTQ`).
+    fn all_taken(&self) -> bool {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: writes one int that is ours.
+        let result = unsafe { libc::ioctl(self.launched.control.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+        result == 0 && bytes == 0
+    }
+
+    /// Whether the warden has ended; leaves it to be waited for.
+    fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        !matches!(waitid(Id::Pid(self.pid), flags), Ok(WaitStatus::StillAlive))
+    }
 }
 
 /// Waits for the warden; with it, as process 1 of its namespace, every process of the sandbox has ended.
-fn finish(pid: Pid, end: Option<End>) -> End {
-    let status = loop {
+fn reap(pid: Pid) -> nix::Result<WaitStatus> {
+    loop {
         match waitpid(pid, None) {
             Err(Errno::EINTR) => {}
-            other => break other,
+            other => return other,
         }
-    };
-    end.unwrap_or_else(|| match status {
+    }
+}
+
+/// The report where the sandbox itself said nothing.
+fn unexplained(status: nix::Result<WaitStatus>) -> End {
+    End::Failed(match status {
         Ok(WaitStatus::Signaled(_, Signal::SIGSYS, _)) => {
-            End::Failed("the warden made a host call that its filter does not allow".into())
+            "the warden made a host call that its filter does not allow; please report this with the program that did it".into()
         }
-        Ok(WaitStatus::Signaled(_, signal, _)) => End::Failed(format!("the warden was killed by {signal}")),
+        Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {
+            "the warden was killed from outside, perhaps for want of memory; see the host's kernel log".into()
+        }
+        Ok(WaitStatus::Signaled(_, signal, _)) => {
+            format!("the warden was killed by {signal}, which is a fault of the kernel; please report it")
+        }
         Ok(WaitStatus::Exited(_, code)) => {
-            End::Failed(format!("the kernel ended with status {code} and without a word"))
+            format!("the kernel ended with status {code} and without a word; run with --log debug for more")
         }
-        _ => End::Failed("the kernel ended without a word".into()),
+        _ => "the kernel ended without a word; run with --log debug for more".into(),
     })
 }
 
@@ -182,5 +282,6 @@ mod tests {
     #[test]
     fn text_from_inside_cannot_control_the_terminal() {
         assert_eq!(harmless("a\x1b[31mb\nc\r"), "a\u{fffd}[31mb\nc\u{fffd}");
+        assert!(harmless(&"x".repeat(1 << 20)).len() <= 8 << 10);
     }
 }

@@ -1,6 +1,7 @@
 //! What the program sees: the sandbox's mounts, and what of the host has to be laid out for them.
 
 use boundary::boot::{MountKind, MountSpec};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +34,8 @@ pub struct Request {
     pub memory: Vec<MemoryDirectory>,
     /// Working directory.
     pub workdir: PathBuf,
-    /// The program's directory on the host, if it has one.
-    pub program_directory: Option<PathBuf>,
+    /// The program's path on the host, as it was found.
+    pub program: Option<PathBuf>,
     /// The user's home.
     pub home: Option<PathBuf>,
 }
@@ -46,6 +47,9 @@ pub struct HostPath {
     pub path: PathBuf,
     /// Writes reach the host.
     pub writable: bool,
+    /// Granted by the caller (or by standing in it), not a part of every system: where root starts the sandbox, its owner's
+    /// files are in reach.
+    pub granted: bool,
 }
 
 /// The result.
@@ -57,13 +61,21 @@ pub struct View {
     pub host_paths: Vec<HostPath>,
 }
 
-/// Read-only parts of every Linux system.
-const SYSTEM: &[&str] = &["/usr", "/opt", "/etc"];
+/// Read-only parts of every Linux system, and the stores of NixOS and Guix.
+const SYSTEM: &[&str] = &["/usr", "/opt", "/etc", "/nix/store", "/gnu/store"];
 /// Directories that are links into `/usr` on merged systems.
 const MERGED: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 /// Fresh directories in memory.
 const FRESH: &[(&str, u32)] =
     &[("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/run", 0o755), ("/root", 0o700), ("/home", 0o755)];
+
+/// Directories that are not granted because one stands in them or a program lies there: too much would come with them.
+const TOO_MUCH: &[&str] = &[
+    "/", "/root", "/home", "/tmp", "/var", "/var/tmp", "/var/lib", "/run", "/boot", "/mnt", "/media", "/srv",
+    "/proc", "/sys", "/dev",
+];
+/// Directories that the kernel fills itself, and of which nothing of the host is shown.
+const OF_THE_KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// Secrets below the system's directories: covered in the host tree, so that nothing inside can read them.
 pub const SECRETS: &[&str] = &[
@@ -84,18 +96,31 @@ pub const SECRETS: &[&str] = &[
     "/etc/kubernetes",
 ];
 
-/// Secrets whose names vary: host keys and the like.
-pub fn varying_secrets() -> Vec<PathBuf> {
-    let keys = std::fs::read_dir("/etc/ssh").into_iter().flatten().flatten();
-    keys.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with("_key")).collect()
+/// Secrets whose names vary: the host's SSH keys. `root` is where the host's root lies now.
+pub fn varying_secrets(root: &Path) -> Vec<PathBuf> {
+    let keys = std::fs::read_dir(root.join("etc/ssh")).into_iter().flatten().flatten();
+    keys.map(|entry| Path::new("/etc/ssh").join(entry.file_name()))
+        .filter(|path| path.to_string_lossy().ends_with("_key"))
+        .collect()
 }
 
 fn relative(path: &Path) -> Vec<u8> {
     path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes().to_vec()
 }
 
+/// Whether granting a directory because of where one stands would show too much: a whole home, or a directory of everybody.
+fn too_much(directory: &Path, request: &Request) -> bool {
+    request.home.as_deref() == Some(directory)
+        || TOO_MUCH.iter().any(|path| directory == Path::new(path))
+        || starts_with_any(directory, OF_THE_KERNEL)
+}
+
 fn target(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
+}
+
+fn starts_with_any(path: &Path, directories: &[&str]) -> bool {
+    directories.iter().any(|directory| path.starts_with(directory))
 }
 
 impl View {
@@ -111,7 +136,7 @@ impl View {
         }
         for grant in &request.grants {
             let kind = MountKind::Host { path: relative(&grant.source), shared: grant.writable };
-            view.host_paths.push(HostPath { path: grant.source.clone(), writable: grant.writable });
+            view.lay_out(&grant.source, grant.writable, true);
             view.mounts.push(MountSpec { target: target(&grant.target), kind, read_only: !grant.writable });
         }
         view.kernel_filesystems();
@@ -126,27 +151,37 @@ impl View {
         self.mounts.push(MountSpec { target: at.as_bytes().to_vec(), kind, read_only });
     }
 
+    fn lay_out(&mut self, path: &Path, writable: bool, granted: bool) {
+        self.host_paths.push(HostPath { path: path.into(), writable, granted });
+    }
+
     fn system(&mut self) {
         for directory in SYSTEM {
             if Path::new(directory).is_dir() {
-                self.host_read_only(Path::new(directory));
+                self.host_read_only(Path::new(directory), false);
             }
         }
         for directory in MERGED {
             let path = Path::new(directory);
             match std::fs::read_link(path) {
                 Ok(text) => {
-                    self.mount(directory, MountKind::Symlink { text: text.as_os_str().as_bytes().to_vec() }, true);
+                    self.mount(
+                        directory,
+                        MountKind::Symlink { text: text.as_os_str().as_bytes().to_vec() },
+                        true,
+                    );
                 }
-                Err(_) if path.is_dir() => self.host_read_only(path),
+                Err(_) if path.is_dir() => self.host_read_only(path, false),
                 Err(_) => {}
             }
         }
     }
 
-    fn host_read_only(&mut self, path: &Path) {
-        self.host_paths.push(HostPath { path: path.into(), writable: false });
-        let kind = MountKind::Host { path: relative(path), shared: false };
+    fn host_read_only(&mut self, path: &Path, granted: bool) {
+        // A link of the host (such as /opt to /var/opt) would lead nowhere in the sandbox's host tree.
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        self.lay_out(&real, false, granted);
+        let kind = MountKind::Host { path: relative(&real), shared: false };
         self.mounts.push(MountSpec { target: target(path), kind, read_only: true });
     }
 
@@ -154,11 +189,13 @@ impl View {
         for (directory, mode) in FRESH {
             self.mount(directory, MountKind::Tmpfs { size: 0, mode: *mode }, false);
         }
+        self.mount("/var/run", MountKind::Symlink { text: b"/run".to_vec() }, true);
         if let Some(home) = &request.home
-            && home.starts_with("/")
+            && home.is_absolute()
             && home != Path::new("/")
             && !FRESH.iter().any(|(directory, _)| home == Path::new(directory))
-            && !SYSTEM.iter().any(|directory| home.starts_with(directory))
+            && !starts_with_any(home, SYSTEM)
+            && !starts_with_any(home, OF_THE_KERNEL)
         {
             let kind = MountKind::Tmpfs { size: 0, mode: 0o700 };
             self.mounts.push(MountSpec { target: target(home), kind, read_only: false });
@@ -166,28 +203,41 @@ impl View {
     }
 
     /// The working directory and the program's own: read through, written in memory. Not where that would show all of a
-    /// home or of the host.
+    /// home or of the host: of such a directory, the program's file alone is shown.
     fn own_directories(&mut self, request: &Request) {
-        let mut directories: Vec<PathBuf> = Vec::new();
-        directories.extend(Some(request.workdir.clone()));
-        directories.extend(request.program_directory.clone());
-        directories.sort();
-        directories.dedup();
-        for directory in directories {
-            let too_much = directory == Path::new("/")
-                || request.home.as_deref() == Some(&*directory)
-                || ["/root", "/home", "/tmp", "/var", "/var/tmp", "/run", "/proc", "/sys", "/dev"]
-                    .iter()
-                    .any(|path| directory == Path::new(path))
-                || ["/proc", "/sys", "/dev"].iter().any(|path| directory.starts_with(path));
-            let shown = SYSTEM.iter().chain(MERGED).any(|path| directory.starts_with(path));
-            if too_much || shown || !directory.is_dir() {
-                continue;
+        let mut directories = vec![request.workdir.clone()];
+        let mut files = Vec::new();
+        if let Some(program) = &request.program {
+            let real = std::fs::canonicalize(program).ok();
+            for path in [Some(program.clone()), real].into_iter().flatten() {
+                let Some(directory) = path.parent() else { continue };
+                if too_much(directory, request) {
+                    files.push(path)
+                } else {
+                    directories.push(directory.into())
+                }
             }
-            self.host_paths.push(HostPath { path: directory.clone(), writable: false });
-            let kind = MountKind::Overlay { lower: relative(&directory) };
-            self.mounts.push(MountSpec { target: target(&directory), kind, read_only: false });
         }
+        // Outer ones first: an inner one is then part of it.
+        directories.sort();
+        for directory in directories {
+            if !too_much(&directory, request) && directory.is_dir() && !self.shows_host(&directory, request) {
+                self.lay_out(&directory, false, true);
+                let kind = MountKind::Overlay { lower: relative(&directory) };
+                self.mounts.push(MountSpec { target: target(&directory), kind, read_only: false });
+            }
+        }
+        files.dedup();
+        for file in files {
+            if file.is_file() && !starts_with_any(&file, OF_THE_KERNEL) && !self.shows_host(&file, request) {
+                self.host_read_only(&file, true);
+            }
+        }
+    }
+
+    /// Whether a mount made so far or a grant shows what the host has at `path`.
+    fn shows_host(&self, path: &Path, request: &Request) -> bool {
+        self.on_host(path).is_some() || request.grants.iter().any(|grant| path.starts_with(&grant.target))
     }
 
     fn kernel_filesystems(&mut self) {
@@ -197,6 +247,17 @@ impl View {
         self.mount("/dev/pts", MountKind::DevPts, false);
         self.mount("/dev/shm", MountKind::Tmpfs { size: 0, mode: 0o1777 }, false);
         self.mount("/dev/mqueue", MountKind::Mqueue, false);
+    }
+
+    /// Whether the sandbox has a directory at `path` to start in.
+    pub fn has_directory(&self, path: &Path) -> bool {
+        self.on_host(path).is_some_and(|path| path.is_dir())
+            || self.mounts.iter().any(|mount| Path::new(OsStr::from_bytes(&mount.target)).starts_with(path))
+    }
+
+    /// Whether a secret was itself granted (`--ro-bind /etc/ssl/private`): a grant of what is around it is not enough.
+    pub fn names_secret(&self, secret: &Path) -> bool {
+        self.host_paths.iter().any(|path| path.granted && path.path.starts_with(secret))
     }
 
     /// Whether any host path may be written.
@@ -209,18 +270,18 @@ impl View {
         let best = self
             .mounts
             .iter()
-            .filter(|mount| path.starts_with(Path::new(std::ffi::OsStr::from_bytes(&mount.target))))
+            .filter(|mount| path.starts_with(Path::new(OsStr::from_bytes(&mount.target))))
             .max_by_key(|mount| mount.target.len())?;
-        let rest = path.strip_prefix(std::ffi::OsStr::from_bytes(&best.target)).ok()?;
+        let rest = path.strip_prefix(OsStr::from_bytes(&best.target)).ok()?;
         match &best.kind {
             MountKind::Host { path, .. } | MountKind::Overlay { lower: path } => {
-                let base = Path::new("/").join(std::ffi::OsStr::from_bytes(path));
+                let base = Path::new("/").join(OsStr::from_bytes(path));
                 Some(if rest.as_os_str().is_empty() { base } else { base.join(rest) })
             }
             MountKind::Symlink { text } => {
-                let link = Path::new(std::ffi::OsStr::from_bytes(&best.target));
+                let link = Path::new(OsStr::from_bytes(&best.target));
                 let parent = link.parent().unwrap_or(Path::new("/"));
-                self.on_host(&parent.join(std::ffi::OsStr::from_bytes(text)).join(rest))
+                self.on_host(&parent.join(OsStr::from_bytes(text)).join(rest))
             }
             _ => None,
         }
@@ -233,10 +294,15 @@ mod tests {
 
     #[test]
     fn the_working_directory_is_an_overlay_and_the_system_is_read_only() {
-        let view = View::new(&Request { workdir: "/srv".into(), ..Request::default() });
+        let directory = tempfile::tempdir().expect("a directory");
+        let here = directory.path().to_path_buf();
+        let view = View::new(&Request { workdir: here.clone(), ..Request::default() });
         let find = |path: &str| view.mounts.iter().find(|mount| mount.target == path.as_bytes());
         assert!(find("/usr").is_some_and(|mount| mount.read_only));
-        assert!(matches!(find("/srv").map(|mount| &mount.kind), Some(MountKind::Overlay { .. })));
+        assert!(matches!(
+            find(&here.to_string_lossy()).map(|mount| &mount.kind),
+            Some(MountKind::Overlay { .. })
+        ));
         assert!(!view.has_writable_host_path());
     }
 
@@ -247,6 +313,62 @@ mod tests {
             let view = View::new(&Request { workdir: directory.into(), home, ..Request::default() });
             assert!(!view.host_paths.iter().any(|path| path.path == Path::new(directory)), "{directory}");
         }
+    }
+
+    #[test]
+    fn of_a_directory_of_everybody_only_the_program_is_shown() {
+        let program = tempfile::NamedTempFile::new_in("/tmp").expect("a file");
+        let request =
+            Request { workdir: "/".into(), program: Some(program.path().into()), ..Request::default() };
+        let view = View::new(&request);
+        assert_eq!(view.on_host(program.path()), Some(program.path().into()));
+        assert!(!view.host_paths.iter().any(|path| path.path == Path::new("/tmp")));
+    }
+
+    #[test]
+    fn a_grant_of_the_working_directory_is_not_hidden_by_its_overlay() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let here = directory.path().to_path_buf();
+        let grant = Grant { source: here.clone(), target: here.clone(), writable: true };
+        let view = View::new(&Request { grants: vec![grant], workdir: here.clone(), ..Request::default() });
+        let at_it: Vec<_> = view.mounts.iter().filter(|mount| mount.target == target(&here)).collect();
+        assert!(matches!(
+            at_it.as_slice(),
+            [MountSpec { kind: MountKind::Host { shared: true, .. }, read_only: false, .. }]
+        ));
+    }
+
+    #[test]
+    fn an_inner_directory_of_an_overlay_is_part_of_it() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let program = outer.path().join("bin/tool");
+        std::fs::create_dir(outer.path().join("bin")).expect("a directory");
+        std::fs::write(&program, "#!/bin/sh").expect("a file");
+        let view = View::new(&Request {
+            workdir: outer.path().into(),
+            program: Some(program),
+            ..Request::default()
+        });
+        let overlays = view.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Overlay { .. }));
+        assert_eq!(overlays.count(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_shown_only_if_it_is_named_itself() {
+        let with = |source: &str| {
+            let grant = Grant { source: source.into(), target: source.into(), writable: false };
+            View::new(&Request { grants: vec![grant], workdir: "/".into(), ..Request::default() })
+        };
+        assert!(!with("/etc").names_secret(Path::new("/etc/ssl/private")));
+        assert!(with("/etc/ssl/private").names_secret(Path::new("/etc/ssl/private")));
+    }
+
+    #[test]
+    fn a_fresh_home_can_be_stood_in() {
+        let home = Some(PathBuf::from("/home/user"));
+        let view = View::new(&Request { workdir: "/home/user".into(), home, ..Request::default() });
+        assert!(view.has_directory(Path::new("/home/user")));
+        assert!(!view.has_directory(Path::new("/no/such/place")));
     }
 
     #[test]

@@ -67,6 +67,7 @@ const JUMP_EQUAL: u16 = 0x15;
 const JUMP_GREATER: u16 = 0x25;
 const RETURN: u16 = 0x06;
 const RET_TRAP: u32 = 0x0003_0000;
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// Offsets in `struct seccomp_data`.
 const ARCH: u32 = 4;
@@ -105,7 +106,10 @@ fn allowlist(configuration: &Configuration) -> Result<Vec<u64>, FilterError> {
             row.checks.iter().map(|check| comparison(check, configuration)).collect();
         context.add_rule_conditional(ScmpAction::Allow, call, &checks)?;
     }
-    let mut file = std::fs::File::from(nix::sys::memfd::memfd_create(c"filter", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
+    let mut file = std::fs::File::from(nix::sys::memfd::memfd_create(
+        c"filter",
+        nix::sys::memfd::MFdFlags::MFD_CLOEXEC,
+    )?);
     context.export_bpf(&file)?;
     let mut bytes = Vec::new();
     file.rewind()?;
@@ -121,6 +125,18 @@ fn comparison(check: &Check, configuration: &Configuration) -> ScmpArgCompare {
         Check::Equal(argument, value) => ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value),
         Check::NoneOf(argument, bits) => ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(bits), 0),
     }
+}
+
+/// Whether the host has the actions that the filter returns (seccomp(2), `SECCOMP_GET_ACTION_AVAIL`).
+pub fn check_host() -> std::io::Result<()> {
+    const GET_ACTION_AVAIL: libc::c_uint = 2;
+    for action in [RET_TRAP, RET_KILL_PROCESS] {
+        // SAFETY: reads four bytes that are ours.
+        if unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &action) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// The table for people.

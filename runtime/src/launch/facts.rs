@@ -1,9 +1,8 @@
 //! What only the outside can read of the host, and who the caller is.
 
-use super::LaunchError;
+use super::{LaunchError, namespaces};
 use boundary::boot::HostFacts;
 use std::fs;
-use std::path::Path;
 
 /// The caller, and how the host will see the sandbox.
 #[derive(Debug, Clone)]
@@ -28,8 +27,11 @@ const NOBODY: u32 = 65534;
 /// The calling user.
 pub fn caller() -> Identity {
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    let groups = nix::unistd::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
-    let by_root = nix::unistd::geteuid().is_root();
+    let groups =
+        nix::unistd::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
+    // In a user namespace of one id (`unshare -r`) there is no nobody to become; there root is an ordinary user anyway.
+    let has_nobody = namespaces::has_id("uid_map", NOBODY) && namespaces::has_id("gid_map", NOBODY);
+    let by_root = nix::unistd::geteuid().is_root() && has_nobody;
     let (host_uid, host_gid) = if by_root { (NOBODY, NOBODY) } else { (uid, gid) };
     Identity { uid, gid, groups, host_uid, host_gid, by_root }
 }
@@ -45,27 +47,21 @@ impl Identity {
             uid: self.uid,
             gid: self.gid,
             groups: self.groups.clone(),
-            // With ids mapped one to one nothing is unmapped: the number must be one that no file has.
-            overflow_uid: if self.by_root { u32::MAX } else { NOBODY },
-            overflow_gid: if self.by_root { u32::MAX } else { NOBODY },
+            // Started by root, every id is mapped, and idmapped mounts show the caller's files as the sandbox's host identity,
+            // which is nobody too: both cases come to the same number.
+            overflow_uid: if self.by_root {
+                self.host_uid
+            } else {
+                number_in("/proc/sys/kernel/overflowuid", NOBODY)
+            },
+            overflow_gid: if self.by_root {
+                self.host_gid
+            } else {
+                number_in("/proc/sys/kernel/overflowgid", NOBODY)
+            },
             unmapped_shown_as: 0,
         }
     }
-}
-
-/// Writes the user namespace's maps for the launched process: one to one for root, the caller's own ids otherwise.
-pub fn write_id_maps(pid: libc::pid_t, identity: &Identity) -> Result<(), LaunchError> {
-    let write = |file: &str, text: String| {
-        let path = Path::new("/proc").join(pid.to_string()).join(file);
-        fs::write(&path, text).map_err(|source| LaunchError::UserNamespaces { source })
-    };
-    if identity.by_root {
-        write("uid_map", "0 0 4294967295\n".into())?;
-        return write("gid_map", "0 0 4294967295\n".into());
-    }
-    write("setgroups", "deny".into())?;
-    write("uid_map", format!("{0} {0} 1\n", identity.host_uid))?;
-    write("gid_map", format!("{0} {0} 1\n", identity.host_gid))
 }
 
 /// Reads what will be out of reach inside.
@@ -75,7 +71,8 @@ pub fn gather() -> Result<HostFacts, LaunchError> {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     // SAFETY: getauxval only reads.
     let auxiliary = |key| unsafe { libc::getauxval(key) };
-    let affinity = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_err(|error| ("affinity", error))?;
+    let affinity =
+        nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_err(|error| ("affinity", error))?;
     let cpus = (0..nix::sched::CpuSet::count() as u32)
         .filter(|&cpu| affinity.is_set(cpu as usize).unwrap_or(false))
         .collect();
@@ -84,7 +81,8 @@ pub fn gather() -> Result<HostFacts, LaunchError> {
     if unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } != seed.len() as isize {
         return Err(LaunchError::last("getting random bytes"));
     }
-    let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_err(|error| ("clock", error))?;
+    let boot =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_err(|error| ("clock", error))?;
     Ok(HostFacts {
         release: text(name.release()),
         version: text(name.version()),

@@ -3,8 +3,8 @@
 use super::LaunchError;
 use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
 use boundary::layout::{
-    FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE, REGION_ALIGN,
-    REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
+    FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE,
+    REGION_ALIGN, REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
 };
 use loader::{Limits, Program, Step};
 use std::os::fd::RawFd;
@@ -27,16 +27,22 @@ fn host(what: &'static str) -> LaunchError {
 }
 
 /// Reserves the region at a random base, and maps image, heap and frames.
-pub fn map(heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchError> {
+pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchError> {
     let base = reserve()?;
-    let program = loader::parse(IMAGE).map_err(|error| LaunchError::Image(error.what))?;
-    map_image(&program, base + IMAGE_OFFSET)?;
+    let program = loader::parse(image).map_err(|error| LaunchError::Image(error.what))?;
+    map_image(image, &program, base + IMAGE_OFFSET)?;
     for (fd, offset, size) in [(heap, HEAP_OFFSET, HEAP_SIZE), (frames, FRAMES_OFFSET, FRAMES_SIZE)] {
-        map_fixed(base + offset, size, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE, fd)
-            .ok_or_else(|| host("mapping the sandbox's memory"))?;
+        map_fixed(
+            base + offset,
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_NORESERVE,
+            fd,
+        )
+        .ok_or_else(|| host("mapping the sandbox's memory"))?;
     }
     let (address, size) =
-        loader::section_range(IMAGE, b".gadget").ok_or(LaunchError::Image("the image has no gadget"))?;
+        loader::section_range(image, b".gadget").ok_or(LaunchError::Image("the image has no gadget"))?;
     let start = base + IMAGE_OFFSET + address;
     Ok(Mapped {
         base,
@@ -69,19 +75,22 @@ fn reserve() -> Result<u64, LaunchError> {
             return Ok(base);
         }
     }
-    Err(host("reserving the kernel's address range"))
+    Err(LaunchError::Missing {
+        what: "address space for the kernel".into(),
+        reason: std::io::Error::last_os_error().to_string(),
+        way_out: "lift the limit on address space (`ulimit -v unlimited`), and see that vm.overcommit_memory is not 2".into(),
+    })
 }
 
 fn map_fixed(address: u64, length: u64, prot: i32, flags: i32, fd: RawFd) -> Option<()> {
     // SAFETY: only inside the region that `reserve` made ours.
-    let at =
-        unsafe { libc::mmap(address as *mut _, length as usize, prot, flags | libc::MAP_FIXED, fd, 0) };
+    let at = unsafe { libc::mmap(address as *mut _, length as usize, prot, flags | libc::MAP_FIXED, fd, 0) };
     (at as u64 == address).then_some(())
 }
 
 /// Maps the image's segments as private anonymous memory with a copy of the bytes: the command's own file need not be
 /// reachable from the sandbox's tree, and the pages are never written back.
-fn map_image(program: &Program, bias: u64) -> Result<(), LaunchError> {
+fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<(), LaunchError> {
     let limits = Limits { start: bias, end: bias + IMAGE_SIZE, reserved: 0..0 };
     let plan = loader::plan::plan(program, bias, &limits).map_err(|error| LaunchError::Image(error.what))?;
     let writable = libc::PROT_READ | libc::PROT_WRITE;
@@ -93,9 +102,11 @@ fn map_image(program: &Program, bias: u64) -> Result<(), LaunchError> {
     }
     for segment in &program.segments {
         let range = segment.offset as usize..(segment.offset + segment.file_size) as usize;
-        let bytes = IMAGE.get(range).ok_or(LaunchError::Image("a segment lies outside the image"))?;
+        let bytes = image.get(range).ok_or(LaunchError::Image("a segment lies outside the image"))?;
         // SAFETY: the segment's pages were just mapped writable, and hold at least `file_size` bytes.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (segment.vaddr + bias) as *mut u8, bytes.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (segment.vaddr + bias) as *mut u8, bytes.len())
+        };
     }
     // The relocations that the image applies to itself are all in its writable segments.
     for step in &plan.steps {

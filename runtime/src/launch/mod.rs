@@ -2,19 +2,27 @@
 
 mod confine;
 mod facts;
+mod fence;
+mod idmap;
 mod image;
+mod namespaces;
 mod tree;
 
 pub use facts::{Identity, caller};
 pub use image::IMAGE;
+pub use namespaces::Layer;
 
 use crate::filter::{self, Configuration};
 use crate::view::View;
 use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+const MFD_NOEXEC_SEAL: u32 = 8;
+const MFD_EXEC: u32 = 0x10;
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +35,15 @@ pub enum LaunchError {
         /// What the host said.
         source: std::io::Error,
     },
-    /// The host refuses user namespaces.
-    #[error(
-        "user namespaces: the host refuses them ({source}); an administrator can allow them with `sysctl \
-         kernel.unprivileged_userns_clone=1`, `sysctl user.max_user_namespaces=10000`, or (Ubuntu) an AppArmor profile \
-         for this program"
-    )]
-    UserNamespaces {
-        /// What the host said.
-        source: std::io::Error,
+    /// The host lacks something, or refuses it.
+    #[error("{what}: {reason}; {way_out}")]
+    Missing {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+        /// What can be done.
+        way_out: String,
     },
     /// A path could not be laid out.
     #[error("{path}: {what}: {source}")]
@@ -51,13 +59,18 @@ pub enum LaunchError {
     #[error("the kernel image inside this program is broken ({0}); build it again")]
     Image(&'static str),
     /// Arguments and environment do not fit the boot page.
-    #[error("arguments and environment take {bytes} bytes, more than the {room} that a sandbox can start with")]
+    #[error(
+        "arguments and environment take {bytes} bytes, more than the {room} that a sandbox can start with"
+    )]
     TooLarge {
         /// What they take.
         bytes: usize,
         /// What there is.
         room: usize,
     },
+    /// The launched process failed before the kernel ran, and said this.
+    #[error("{0}")]
+    Launched(String),
     /// The filter.
     #[error(transparent)]
     Filter(#[from] filter::FilterError),
@@ -77,6 +90,10 @@ impl From<(&'static str, nix::Error)> for LaunchError {
 
 /// What to launch.
 pub struct Request {
+    /// The kernel image: [`IMAGE`].
+    pub image: &'static [u8],
+    /// Layers to go on without where the host lacks them.
+    pub allow_missing: Vec<Layer>,
     /// Arguments of the program.
     pub argv: Vec<Vec<u8>>,
     /// Its path inside.
@@ -105,33 +122,26 @@ pub struct Launched {
     pub pid: libc::pid_t,
     /// The control socket.
     pub control: OwnedFd,
-    /// What went wrong before the kernel ran, if anything: one message, read until its end.
-    pub failure: File,
 }
 
-/// Starts the warden's process. It becomes process 1 of its own pid namespace.
+/// Starts the warden's process, process 1 of its own pid namespace, and comes back when the kernel image runs in it. The
+/// caller has one thread.
 pub fn launch(request: Request) -> Result<Launched, LaunchError> {
+    filter::check_host().map_err(|source| LaunchError::Missing {
+        what: "seccomp filters".into(),
+        reason: source.to_string(),
+        way_out: "use a kernel with CONFIG_SECCOMP_FILTER, Linux 4.14 or newer".into(),
+    })?;
     let facts = facts::gather()?;
+    let pipe = || {
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| LaunchError::from(("a pipe", error)))
+    };
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| ("the control socket", error))?;
-    let (failure_read, failure_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-        .map_err(|error| ("a pipe", error))?;
-    let (ready_read, ready_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-        .map_err(|error| ("a pipe", error))?;
-    let flags = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP
-        | libc::SIGCHLD;
-    // SAFETY: without a new stack this is fork(2) into new namespaces; this program has one thread.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) } as libc::pid_t;
-    if pid < 0 {
-        let source = std::io::Error::last_os_error();
-        return Err(LaunchError::UserNamespaces { source });
-    }
+    let (failure_read, failure_write) = pipe()?;
+    let (ready_read, ready_write) = pipe()?;
+    let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
+    let pid = namespaces::clone(&request.allow_missing)?;
     if pid == 0 {
         drop((ours, failure_read, ready_write));
         let mut failure = File::from(failure_write);
@@ -140,57 +150,87 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
             // The parent could not write the maps, and says so itself.
             std::process::exit(125);
         }
-        let error = become_warden(request, facts, theirs, &failure);
+        let Err(error) = prepare(request, facts, &idmapped, theirs, &failure);
         let _ = failure.write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
-    drop((theirs, failure_write, ready_read));
-    if let Err(error) = facts::write_id_maps(pid, &request.identity) {
-        // SAFETY: our own child.
+    drop((theirs, failure_write, ready_read, idmapped));
+    let begun = namespaces::write_id_maps(pid, &request.identity).and_then(|()| {
+        File::from(ready_write)
+            .write_all(b"r")
+            .map_err(|source| LaunchError::Host { what: "a pipe", source })?;
+        // Closed without a word when the kernel image takes over.
+        let mut said = String::new();
+        let _ = File::from(failure_read).take(64 << 10).read_to_string(&mut said);
+        if said.is_empty() { Ok(()) } else { Err(LaunchError::Launched(said)) }
+    });
+    if let Err(error) = begun {
+        // SAFETY: our own child, which was not waited for yet.
         unsafe { libc::kill(pid, libc::SIGKILL) };
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
         return Err(error);
     }
-    File::from(ready_write).write_all(b"r").map_err(|source| LaunchError::Host { what: "a pipe", source })?;
-    Ok(Launched { pid, control: ours, failure: File::from(failure_read) })
+    Ok(Launched { pid, control: ours })
 }
 
-/// In the launched process: everything up to the jump. Comes back only with an error.
-fn become_warden(request: Request, facts: HostFacts, control: OwnedFd, failure: &File) -> LaunchError {
-    match prepare(request, facts, control, failure) {
-        Ok(never) => match never {},
-        Err(error) => error,
+/// Memory that all processes of the sandbox share. What is never mapped executable is sealed so, where the host can
+/// (memfd_create(2), Linux 6.3).
+fn memory_file(name: &std::ffi::CStr, size: u64, sealed: u32) -> Result<OwnedFd, LaunchError> {
+    let create = |flags: u32| {
+        // SAFETY: the name is a terminated string.
+        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) }
+    };
+    let mut fd = create(sealed);
+    if fd < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+        fd = create(0);
     }
-}
-
-enum Never {}
-
-fn memory_file(name: &std::ffi::CStr, size: u64) -> Result<OwnedFd, LaunchError> {
-    // SAFETY: the name is a terminated string.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
-        return Err(LaunchError::last("memory for the sandbox (memfd_create)"));
+        let source = std::io::Error::last_os_error();
+        let way_out = match source.raw_os_error() {
+            Some(libc::EACCES) => {
+                "executable memory files are forbidden; `sysctl vm.memfd_noexec=0` allows them"
+            }
+            _ => "use a kernel with CONFIG_MEMFD_CREATE",
+        };
+        return Err(LaunchError::Missing {
+            what: "memory for the sandbox (memfd_create)".into(),
+            reason: source.to_string(),
+            way_out: way_out.into(),
+        });
     }
     // SAFETY: a descriptor that was just made.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    nix::unistd::ftruncate(&fd, size as i64).map_err(|error| ("sizing the sandbox's memory", error))?;
+    nix::unistd::ftruncate(&fd, size as i64).map_err(|error| LaunchError::Missing {
+        what: "memory for the sandbox".into(),
+        reason: error.to_string(),
+        way_out: "lift the limit on file sizes (`ulimit -f unlimited`)".into(),
+    })?;
     Ok(fd)
 }
 
+/// In the launched process: everything up to the jump. Comes back only with an error.
 fn prepare(
     request: Request,
     mut facts: HostFacts,
+    idmapped: &[Option<OwnedFd>],
     control: OwnedFd,
     failure: &File,
-) -> Result<Never, LaunchError> {
-    confine::die_with_parent()?;
-    let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE)?;
-    let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE)?;
+) -> Result<Infallible, LaunchError> {
+    confine::die_with_parent(control.as_fd())?;
+    confine::reset_signals()?;
+    confine::limits()?;
+    let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
+    let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
     facts::special_maps(&mut facts)?;
-    let root = tree::build(&request.view, &request.identity)?;
-    confine::drop_privileges(&request.identity)?;
-    let mapped = image::map(heap.as_raw_fd(), frames.as_raw_fd())?;
-    let standard = |fd: RawFd| if nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_GETFD).is_ok() { fd } else { -1 };
+    // What is read of the host's /proc must be read before it is out of reach.
+    let identity = request.identity.boot();
+    let root = tree::build(&request.view, idmapped, &request.identity)?;
+    confine::drop_privileges(&request.identity, control.as_fd())?;
+    fence::raise(&request.view.host_paths)?;
+    let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
+    let standard = |fd: RawFd| {
+        if nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_GETFD).is_ok() { fd } else { -1 }
+    };
     let stdio = [standard(0), standard(1), standard(2)];
     let fd_of = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
     let fds = BootFds {
@@ -213,7 +253,7 @@ fn prepare(
         program: request.program,
         env: request.env,
         cwd: request.cwd,
-        identity: request.identity.boot(),
+        identity,
         hostname: request.hostname,
         mounts: request.view.mounts,
         filter: filter::compile(&configuration, mapped.gadget)?,
@@ -221,7 +261,15 @@ fn prepare(
         options: request.options,
         host: facts,
     };
-    confine::close_others(&[fds.root, fds.control, fds.log, fds.strace, fds.heap, fds.frames, failure.as_raw_fd()])?;
+    confine::close_others(&[
+        fds.root,
+        fds.control,
+        fds.log,
+        fds.strace,
+        fds.heap,
+        fds.frames,
+        failure.as_raw_fd(),
+    ])?;
     // The supervisor takes the end of this pipe as "the kernel runs".
     // SAFETY: the descriptor is not used again: a failure from here on has its own exit status.
     unsafe { libc::close(failure.as_raw_fd()) };

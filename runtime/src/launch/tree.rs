@@ -1,12 +1,12 @@
 //! The sandbox's host tree: a fresh root with bind mounts of what was granted, and nothing else.
 
-use super::{Identity, LaunchError};
+use super::{Identity, LaunchError, idmap, namespaces};
 use crate::view::{self, HostPath, View};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsString};
 use std::fs;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ const SCAFFOLD: &[&str] = &["/tmp", "/mnt", "/run", "/usr"];
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
 const MOUNT_ATTR_NODEV: u64 = 4;
+/// Owners are shown through a user namespace.
+pub const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 
 /// `struct mount_attr` (mount_setattr(2)).
 #[repr(C)]
@@ -36,12 +38,13 @@ fn at_nix(path: &Path, what: &'static str) -> impl Fn(nix::Error) -> LaunchError
     move |error| wrapped(error.into())
 }
 
-/// Builds the tree, moves into it, and gives an `O_PATH` descriptor of its root.
-pub fn build(view: &View, identity: &Identity) -> Result<OwnedFd, LaunchError> {
+/// Builds the tree, moves into it, and gives an `O_PATH` descriptor of its root. `idmapped` has a detached mount for those
+/// of the view's host paths that need one ([`idmap::prepare`]).
+pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> Result<OwnedFd, LaunchError> {
     let none: Option<&str> = None;
     let root = Path::new("/");
     mount(none, root, none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(at_nix(root, "making mounts private"))?;
+        .map_err(namespaces::mount_refused)?;
     let scaffold = scaffold()?;
     let (old, new) = (Path::new("/old"), Path::new("/new"));
     for directory in [old, new] {
@@ -54,15 +57,22 @@ pub fn build(view: &View, identity: &Identity) -> Result<OwnedFd, LaunchError> {
         .map_err(at_nix(new, "mounting the new root"))?;
 
     let blank = Blank::make()?;
-    for host_path in &view.host_paths {
-        bind(host_path, old, new, identity)?;
+    for (index, host_path) in view.host_paths.iter().enumerate() {
+        let tree = idmapped.get(index).and_then(Option::as_ref);
+        bind(host_path, tree, old, new, identity)?;
     }
-    for secret in view::SECRETS.iter().map(PathBuf::from).chain(secrets_below(old)) {
-        blank.cover(&secret, new)?;
+    for secret in view::SECRETS.iter().map(PathBuf::from).chain(view::varying_secrets(old)) {
+        if !view.names_secret(&secret) {
+            blank.cover(&secret, new)?;
+        }
     }
     // The tree is complete: its own root cannot change any more either.
     if !view.host_paths.iter().any(|host_path| host_path.path == root) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        let flags = MsFlags::MS_REMOUNT
+            | MsFlags::MS_BIND
+            | MsFlags::MS_RDONLY
+            | MsFlags::MS_NOSUID
+            | MsFlags::MS_NODEV;
         mount(none, new, none, flags, none).map_err(at_nix(new, "making the new root read-only"))?;
     }
     umount2(old, MntFlags::MNT_DETACH).map_err(at_nix(old, "letting go of the old root"))?;
@@ -73,7 +83,13 @@ pub fn build(view: &View, identity: &Identity) -> Result<OwnedFd, LaunchError> {
 fn scaffold() -> Result<PathBuf, LaunchError> {
     let mut last = nix::Error::ENOENT;
     for directory in SCAFFOLD {
-        match mount(Some("tmpfs"), *directory, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755")) {
+        match mount(
+            Some("tmpfs"),
+            *directory,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            Some("mode=755"),
+        ) {
             Ok(()) => return Ok(PathBuf::from(directory)),
             Err(error) => last = error,
         }
@@ -103,38 +119,52 @@ fn below(base: &Path, path: &Path) -> PathBuf {
     base.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Binds one granted path to the same place below `new`.
-fn bind(host_path: &HostPath, old: &Path, new: &Path, identity: &Identity) -> Result<(), LaunchError> {
+/// Puts one granted path at the same place below `new`.
+fn bind(
+    host_path: &HostPath,
+    tree: Option<&OwnedFd>,
+    old: &Path,
+    new: &Path,
+    identity: &Identity,
+) -> Result<(), LaunchError> {
     let path = &host_path.path;
     let source = below(old, path);
     let target = below(new, path);
     let metadata = fs::metadata(&source).map_err(at(path, "cannot be granted"))?;
-    check_reach(path, &metadata, identity)?;
-    let none: Option<&str> = None;
     if path != Path::new("/") {
         make_target(&target, metadata.is_dir())?;
     }
+    if let Some(tree) = tree {
+        return idmap::attach(tree, &target).map_err(at(path, "attaching it to the sandbox"));
+    }
+    check_reach(host_path, &metadata, identity)?;
+    let none: Option<&str> = None;
     mount(Some(&source), &target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
         .map_err(at_nix(path, "binding it into the sandbox"))?;
-    let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-    if !host_path.writable {
-        attributes |= MOUNT_ATTR_RDONLY;
-    }
-    set_attributes(&target, attributes).map_err(at(path, "protecting its mounts (mount_setattr, Linux 5.12)"))
+    protect(&target, attributes_of(host_path)).map_err(at(path, "protecting its mounts"))
 }
 
-/// Started by root, the sandbox is nobody on the host: a granted directory that only its owner can read would be empty to
-/// it, which is better said now.
-fn check_reach(path: &Path, metadata: &fs::Metadata, identity: &Identity) -> Result<(), LaunchError> {
-    let needed = if metadata.is_dir() { 0o5 } else { 0o4 };
-    if identity.by_root && metadata.mode() & needed != needed {
-        let source = std::io::Error::other(
-            "only its owner can read it, and a sandbox that root starts is nobody on the host; chmod o+rx it, or \
-             work in a directory that others can read",
-        );
-        return Err(LaunchError::Path { path: path.display().to_string(), what: "cannot be granted", source });
+/// Started by root, the sandbox is nobody on the host. Where no idmapped mount could change that, a granted path that others
+/// cannot use would be empty to it, or refuse every write, which is better said now.
+fn check_reach(
+    host_path: &HostPath,
+    metadata: &fs::Metadata,
+    identity: &Identity,
+) -> Result<(), LaunchError> {
+    if !identity.by_root || !host_path.granted || host_path.path == Path::new("/") {
+        return Ok(());
     }
-    Ok(())
+    let others = metadata.mode() & 0o7;
+    let read = if metadata.is_dir() { 0o5 } else { 0o4 };
+    let (needed, missing) = if host_path.writable { (read | 0o2, "change") } else { (read, "read") };
+    if others & needed == needed || metadata.uid() == identity.host_uid {
+        return Ok(());
+    }
+    let source = std::io::Error::other(format!(
+        "only its owner can {missing} it, a sandbox that root starts is nobody on the host, and this filesystem has no idmapped \
+         mounts; give others the permission (chmod), or use a directory on ext4, xfs, btrfs or tmpfs and Linux 6.3 or newer"
+    ));
+    Err(LaunchError::Path { path: host_path.path.display().to_string(), what: "cannot be granted", source })
 }
 
 /// Makes the mount point, if what is mounted so far does not have it.
@@ -148,16 +178,31 @@ fn make_target(target: &Path, directory: bool) -> Result<(), LaunchError> {
     made.map_err(at(target, "making a mount point"))
 }
 
-fn set_attributes(target: &Path, set: u64) -> std::io::Result<()> {
-    let target = CString::new(target.as_os_str().as_bytes())?;
-    let attributes = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+/// What a host path's mounts have.
+pub fn attributes_of(host_path: &HostPath) -> u64 {
+    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | if host_path.writable { 0 } else { MOUNT_ATTR_RDONLY }
+}
+
+/// Sets attributes on the mount at `path` (below `tree`, if given) and on all mounts below it: mount_setattr(2).
+pub fn set_attributes(
+    tree: Option<&OwnedFd>,
+    path: &CStr,
+    set: u64,
+    userns: Option<RawFd>,
+) -> std::io::Result<()> {
+    let userns_fd = userns.and_then(|fd| u64::try_from(fd).ok()).unwrap_or(0);
+    let attributes = MountAttr { set, clear: 0, propagation: 0, userns_fd };
+    let (directory, flags) = match tree {
+        Some(tree) => (tree.as_raw_fd(), libc::AT_RECURSIVE | libc::AT_EMPTY_PATH),
+        None => (libc::AT_FDCWD, libc::AT_RECURSIVE),
+    };
     // SAFETY: a terminated path and a structure of the size given.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            libc::AT_RECURSIVE,
+            directory,
+            path.as_ptr(),
+            flags,
             &attributes,
             size_of::<MountAttr>(),
         )
@@ -165,11 +210,66 @@ fn set_attributes(target: &Path, set: u64) -> std::io::Result<()> {
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-fn secrets_below(old: &Path) -> Vec<PathBuf> {
-    let keys = fs::read_dir(below(old, Path::new("/etc/ssh"))).into_iter().flatten().flatten();
-    keys.map(|entry| Path::new("/etc/ssh").join(entry.file_name()))
-        .filter(|path| path.to_string_lossy().ends_with("_key"))
-        .collect()
+/// Protects the mount at `target` and all below it; mount by mount where the host is older than mount_setattr(2) (5.12).
+fn protect(target: &Path, set: u64) -> std::io::Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    match set_attributes(None, &path, set, None) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount_each(target, set),
+        other => other,
+    }
+}
+
+fn remount_each(target: &Path, set: u64) -> std::io::Result<()> {
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    if set & MOUNT_ATTR_RDONLY != 0 {
+        flags |= MsFlags::MS_RDONLY;
+    }
+    let none: Option<&str> = None;
+    // The host's /proc is still there, below the old root.
+    let table = fs::read("/old/proc/self/mountinfo")?;
+    for line in table.split(|&byte| byte == b'\n') {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let (Some(point), Some(options)) = (fields.nth(4), fields.next()) else { continue };
+        let point = PathBuf::from(OsString::from_vec(unescape(point)));
+        if point.starts_with(target) {
+            mount(none, &point, none, flags | locked(options), none)?;
+        }
+    }
+    Ok(())
+}
+
+/// Flags that the host's mount has and that a user namespace must keep.
+fn locked(options: &[u8]) -> MsFlags {
+    let has = |name: &[u8]| options.split(|&byte| byte == b',').any(|option| option == name);
+    let pairs = [
+        (&b"ro"[..], MsFlags::MS_RDONLY),
+        (b"noexec", MsFlags::MS_NOEXEC),
+        (b"noatime", MsFlags::MS_NOATIME),
+        (b"nodiratime", MsFlags::MS_NODIRATIME),
+        (b"relatime", MsFlags::MS_RELATIME),
+    ];
+    pairs.into_iter().filter(|(name, _)| has(name)).fold(MsFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+/// `\040` and the like, as proc(5) writes paths.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, behind)) = rest.split_first() {
+        let octal =
+            behind.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = behind.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(first);
+                rest = behind;
+            }
+        }
+    }
+    plain
 }
 
 /// An empty file and an empty directory to put over secrets.
@@ -194,8 +294,27 @@ impl Blank {
         }
         let cover = if metadata.is_dir() { &self.directory } else { &self.file };
         let none: Option<&str> = None;
-        mount(Some(cover), &target, none, MsFlags::MS_BIND, none).map_err(at_nix(secret, "covering a secret"))?;
-        set_attributes(&target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+        mount(Some(cover), &target, none, MsFlags::MS_BIND, none)
+            .map_err(at_nix(secret, "covering a secret"))?;
+        protect(&target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
             .map_err(at(secret, "covering a secret"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_spaces_are_read_as_proc_writes_them() {
+        assert_eq!(unescape(br"/a\040b\134c\"), br"/a b\c\");
+    }
+
+    #[test]
+    fn flags_of_the_host_are_kept() {
+        assert_eq!(
+            locked(b"ro,noexec,relatime"),
+            MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_RELATIME
+        );
     }
 }

@@ -1,0 +1,148 @@
+//! Granted directories of a sandbox that root starts. On the host such a sandbox is nobody (65534); a granted directory is
+//! shown to it through an idmapped mount that swaps the directory's owner with nobody, so that it may do there what the owner
+//! may (mount_setattr(2), `MOUNT_ATTR_IDMAP`, Linux 5.12; the filesystem must support it).
+//!
+//! Only the initial user namespace may map a filesystem's ids, so the parent makes detached mounts before the launch, and the
+//! launched process attaches them (move_mount(2)).
+
+use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
+use super::{Identity, LaunchError, namespaces};
+use crate::view::HostPath;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Ids of an owner: user and group.
+type Owner = (u32, u32);
+
+/// For each host path, in order, a detached idmapped mount, if it needs one and can have one.
+pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Vec<Option<OwnedFd>>, LaunchError> {
+    let mut namespaces: BTreeMap<Owner, File> = BTreeMap::new();
+    let mut mounts = Vec::with_capacity(host_paths.len());
+    for host_path in host_paths {
+        mounts.push(match owner_to_map(host_path, identity) {
+            // A filesystem that cannot do it is bound as it is: `tree` says so where the sandbox could then not use it.
+            Some(owner) => detached(host_path, owner, identity, &mut namespaces).ok(),
+            None => None,
+        });
+    }
+    Ok(mounts)
+}
+
+/// The owner whose place the sandbox takes. Never of the root directory: granting everything is not granting root's files.
+fn owner_to_map(host_path: &HostPath, identity: &Identity) -> Option<Owner> {
+    if !identity.by_root || !host_path.granted || host_path.path == Path::new("/") {
+        return None;
+    }
+    let metadata = fs::metadata(&host_path.path).ok()?;
+    let owner = (metadata.uid(), metadata.gid());
+    (owner != (identity.host_uid, identity.host_gid)).then_some(owner)
+}
+
+fn detached(
+    host_path: &HostPath,
+    owner: Owner,
+    identity: &Identity,
+    namespaces: &mut BTreeMap<Owner, File>,
+) -> io::Result<OwnedFd> {
+    let namespace = match namespaces.entry(owner) {
+        Entry::Occupied(made) => made.into_mut(),
+        Entry::Vacant(none) => none.insert(swapping_namespace(owner, identity)?),
+    };
+    let path = CString::new(host_path.path.as_os_str().as_bytes())?;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | libc::AT_RECURSIVE as u32;
+    // SAFETY: a terminated path.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made.
+    let tree = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let attributes = attributes_of(host_path) | MOUNT_ATTR_IDMAP;
+    set_attributes(Some(&tree), c"", attributes, Some(namespace.as_raw_fd()))?;
+    Ok(tree)
+}
+
+const OPEN_TREE_CLONE: u32 = 1;
+const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+
+/// Attaches a detached mount at `target`.
+pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    let target = CString::new(target.as_os_str().as_bytes())?;
+    // SAFETY: terminated paths.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A user namespace in which the owner and the sandbox's host identity have changed places.
+fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File> {
+    let pid = namespaces::fork(libc::CLONE_NEWUSER | libc::SIGCHLD)?;
+    if pid == 0 {
+        // Holds the namespace until the parent has a descriptor of it.
+        loop {
+            // SAFETY: no argument; the end of the parent ends this process too.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::pause();
+            }
+        }
+    }
+    let made = namespaces::write_proc(pid, "uid_map", &swap(uid, identity.host_uid))
+        .and_then(|()| namespaces::write_proc(pid, "gid_map", &swap(gid, identity.host_gid)))
+        .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
+    // SAFETY: our own child, which was not waited for yet.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    made
+}
+
+/// An id map of everything in which `one` and `other` are swapped.
+fn swap(one: u32, other: u32) -> String {
+    let mut map = String::new();
+    let mut next = 0u32;
+    let pairs = if one == other {
+        vec![]
+    } else {
+        vec![(one.min(other), one.max(other)), (one.max(other), one.min(other))]
+    };
+    for (inside, outside) in pairs {
+        if inside > next {
+            map.push_str(&format!("{next} {next} {}\n", inside - next));
+        }
+        map.push_str(&format!("{inside} {outside} 1\n"));
+        next = inside.saturating_add(1);
+    }
+    if next < u32::MAX {
+        map.push_str(&format!("{next} {next} {}\n", u32::MAX - next));
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_leaves_every_other_id_alone() {
+        assert_eq!(swap(0, 65534), "0 65534 1\n1 1 65533\n65534 0 1\n65535 65535 4294901760\n");
+        assert_eq!(
+            swap(1000, 65534),
+            "0 0 1000\n1000 65534 1\n1001 1001 64533\n65534 1000 1\n65535 65535 4294901760\n"
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! The namespaces of a sandbox: which ones, the clone that makes them, the id maps, and what to say when the host refuses.
+
+use super::{Identity, LaunchError};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// A layer that `--allow-missing` can go on without. The strict filter allows no call of what these namespaces separate
+/// (no socket, no SysV object, no host name, no cgroup file), so that each is a second fence only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum Layer {
+    /// Network namespace.
+    NetNamespace,
+    /// IPC namespace.
+    IpcNamespace,
+    /// UTS namespace (host name).
+    UtsNamespace,
+    /// Cgroup namespace.
+    CgroupNamespace,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Layer::NetNamespace => "net-namespace",
+            Layer::IpcNamespace => "ipc-namespace",
+            Layer::UtsNamespace => "uts-namespace",
+            Layer::CgroupNamespace => "cgroup-namespace",
+        })
+    }
+}
+
+/// A namespace: its name in `/proc/self/ns`, its flag, and the layer it is if it may be missing.
+struct Namespace(&'static str, libc::c_int, Option<Layer>);
+
+const NAMESPACES: &[Namespace] = &[
+    Namespace("user", libc::CLONE_NEWUSER, None),
+    Namespace("mnt", libc::CLONE_NEWNS, None),
+    Namespace("pid", libc::CLONE_NEWPID, None),
+    Namespace("net", libc::CLONE_NEWNET, Some(Layer::NetNamespace)),
+    Namespace("ipc", libc::CLONE_NEWIPC, Some(Layer::IpcNamespace)),
+    Namespace("uts", libc::CLONE_NEWUTS, Some(Layer::UtsNamespace)),
+    Namespace("cgroup", libc::CLONE_NEWCGROUP, Some(Layer::CgroupNamespace)),
+];
+
+/// The flags for clone(2). A namespace that the host's kernel does not have is left out if that was allowed.
+fn flags(allow_missing: &[Layer]) -> Result<libc::c_int, LaunchError> {
+    let mut flags = libc::SIGCHLD;
+    for Namespace(name, flag, layer) in NAMESPACES {
+        if Path::new("/proc/self/ns").join(name).exists() {
+            flags |= flag;
+            continue;
+        }
+        let way_out = match layer {
+            Some(layer) if allow_missing.contains(layer) => continue,
+            Some(layer) => format!("use a kernel with it, or go on without by --allow-missing={layer}"),
+            None => "use a kernel with it, and see that /proc is mounted".into(),
+        };
+        return Err(LaunchError::Missing {
+            what: format!("{name} namespaces"),
+            reason: "the host's kernel does not have them".into(),
+            way_out,
+        });
+    }
+    Ok(flags)
+}
+
+/// fork(2) into new namespaces: the child's pid, or 0 in the child. The caller has one thread.
+pub fn clone(allow_missing: &[Layer]) -> Result<libc::pid_t, LaunchError> {
+    fork(flags(allow_missing)?).map_err(refused)
+}
+
+/// fork(2) with the flags of clone(2).
+pub fn fork(flags: libc::c_int) -> io::Result<libc::pid_t> {
+    // SAFETY: without a new stack and without CLONE_VM this is fork(2); the callers' program has one thread, so that no lock
+    // is held by a thread that the child lacks.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
+}
+
+fn setting(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// Ubuntu since 23.10 gives new user namespaces of ordinary programs no capability.
+fn restricted_by_apparmor() -> bool {
+    setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1")
+}
+
+fn filtered() -> bool {
+    setting("/proc/self/status")
+        .is_some_and(|status| status.lines().any(|line| line.replace('\t', " ") == "Seccomp: 2"))
+}
+
+/// Why the host does not let this caller have namespaces, and what allows it.
+pub fn refused(source: io::Error) -> LaunchError {
+    let way_out = match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::EUSERS) => {
+            "the limit on namespaces is reached or 0: an administrator can raise it with `sysctl user.max_user_namespaces=10000` \
+             (and the other user.max_*_namespaces)"
+        }
+        Some(libc::EINVAL | libc::ENOSYS) => {
+            "the kernel is built without them (CONFIG_USER_NS): use another one"
+        }
+        _ if setting("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0") => {
+            "an administrator can allow them with `sysctl kernel.unprivileged_userns_clone=1`"
+        }
+        _ if restricted_by_apparmor() => {
+            "AppArmor restricts them: an administrator can allow them with `sysctl \
+             kernel.apparmor_restrict_unprivileged_userns=0`, or with an AppArmor profile for sandbox-exec that has `userns,`"
+        }
+        _ if filtered() => {
+            "a seccomp filter is around this process, as in a container: start that with `--security-opt seccomp=unconfined \
+             --security-opt apparmor=unconfined`, or outside of it"
+        }
+        _ => {
+            "ask the administrator to allow user namespaces for this account, or run outside of the chroot or container"
+        }
+    };
+    LaunchError::Missing {
+        what: "user namespaces".into(),
+        reason: format!("the host refuses them ({source})"),
+        way_out: way_out.into(),
+    }
+}
+
+/// The error of a first mount, which is where AppArmor's restriction shows.
+pub fn mount_refused(error: nix::Error) -> LaunchError {
+    match error {
+        nix::Error::EPERM | nix::Error::EACCES => refused(error.into()),
+        _ => LaunchError::Host { what: "making mounts private", source: error.into() },
+    }
+}
+
+/// Writes the maps of the user namespace of `pid`: for root one to one what this process has itself; otherwise the caller's
+/// own ids (user_namespaces(7)).
+pub fn write_id_maps(pid: libc::pid_t, identity: &Identity) -> Result<(), LaunchError> {
+    let write = |file: &str, text: &str| write_proc(pid, file, text).map_err(refused);
+    if identity.by_root {
+        let same =
+            |file: &str| fs::read_to_string(Path::new("/proc/self").join(file)).map(|map| one_to_one(&map));
+        write("uid_map", &same("uid_map").map_err(refused)?)?;
+        return write("gid_map", &same("gid_map").map_err(refused)?);
+    }
+    write("setgroups", "deny")?;
+    write("uid_map", &format!("{0} {0} 1\n", identity.host_uid))?;
+    write("gid_map", &format!("{0} {0} 1\n", identity.host_gid))
+}
+
+pub(super) fn write_proc(pid: libc::pid_t, file: &str, text: &str) -> io::Result<()> {
+    fs::write(Path::new("/proc").join(pid.to_string()).join(file), text)
+}
+
+/// Every id of a map's left column, mapped to itself.
+fn one_to_one(map: &str) -> String {
+    ranges(map).map(|(first, count)| format!("{first} {first} {count}\n")).collect()
+}
+
+fn ranges(map: &str) -> impl Iterator<Item = (u32, u32)> + '_ {
+    map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>());
+        let (first, _, count) = (numbers.next()?.ok()?, numbers.next()?, numbers.next()?.ok()?);
+        Some((first, count))
+    })
+}
+
+/// Whether `id` exists in this process's user namespace, by its map (`uid_map` or `gid_map`).
+pub fn has_id(map: &str, id: u32) -> bool {
+    fs::read_to_string(Path::new("/proc/self").join(map)).is_ok_and(|text| {
+        ranges(&text).any(|(first, count)| id.checked_sub(first).is_some_and(|rest| rest < count))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nested_namespace_maps_the_ids_that_its_parent_has() {
+        assert_eq!(one_to_one("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(one_to_one("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
+    }
+
+    #[test]
+    fn every_namespace_is_asked_for_on_this_host() {
+        let all = flags(&[]).expect("this host has all of them");
+        assert_eq!(all & libc::CLONE_NEWUSER, libc::CLONE_NEWUSER);
+        assert_eq!(all & libc::CLONE_NEWNET, libc::CLONE_NEWNET);
+    }
+
+    #[test]
+    fn a_refusal_names_the_thing_the_reason_and_the_way_out_on_one_line() {
+        for error in [libc::ENOSPC, libc::EINVAL, libc::EPERM] {
+            let text = refused(io::Error::from_raw_os_error(error)).to_string();
+            assert!(text.starts_with("user namespaces: the host refuses them"), "{text}");
+            assert!(!text.contains('\n'));
+        }
+    }
+}
