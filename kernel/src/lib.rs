@@ -18,6 +18,7 @@ pub mod signal;
 pub mod sync;
 pub mod task;
 pub mod time;
+pub mod timer;
 pub mod uaccess;
 pub mod wait;
 

@@ -43,4 +43,9 @@ pub fn timeval(ns: u64) -> raw::timeval {
     raw::timeval { tv_sec: (ns / SECOND) as i64, tv_usec: (ns % SECOND / 1000) as i64 }
 }
 
+/// Nanoseconds as the timeval of `struct rusage`.
+pub fn usage_timeval(ns: u64) -> raw::__kernel_old_timeval {
+    raw::__kernel_old_timeval { tv_sec: (ns / SECOND) as i64, tv_usec: (ns % SECOND / 1000) as i64 }
+}
+
 pub use host::timespec;

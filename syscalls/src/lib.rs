@@ -17,6 +17,7 @@ pub mod futex;
 pub mod memory;
 pub mod mounts;
 pub mod names;
+pub mod proc;
 pub mod process;
 pub mod restart;
 pub mod signal;

@@ -1,13 +1,16 @@
 //! The one table of calls.
 
 use crate::args::Args;
-use crate::{Result, memory};
+use crate::thread::Thread;
+use crate::{Result, file, futex, memory, process, signal, system, time};
 use trap_handler::regs::Regs;
 
 /// What a call's function gets beside its arguments.
 pub struct Context<'a> {
     /// The program's registers: few calls look at them (clone, execve, sigreturn).
     pub regs: &'a mut Regs,
+    /// The calling thread.
+    pub thread: &'static Thread,
 }
 
 /// A call's function: the value for RAX, or the error.
@@ -96,7 +99,13 @@ pub const fn refused(
 }
 
 /// Every family's rows.
-const FAMILIES: &[&[Row]] = &[memory::ROWS];
+const FAMILIES: &[&[&[Row]]] = &[
+    &[memory::ROWS, futex::ROWS, time::ROWS],
+    file::ROWS,
+    process::ROWS,
+    signal::ROWS,
+    system::ROWS,
+];
 
 /// Numbers that the table covers.
 const NUMBERS: usize = 512;
@@ -107,13 +116,18 @@ const fn build() -> [Option<&'static Row>; NUMBERS] {
     let mut table = [None; NUMBERS];
     let mut family = 0;
     while family < FAMILIES.len() {
-        let rows: &'static [Row] = FAMILIES[family];
-        let mut index = 0;
-        while index < rows.len() {
-            let row = &rows[index];
-            assert!(table[row.number as usize].is_none(), "two rows for one number");
-            table[row.number as usize] = Some(row);
-            index += 1;
+        let files = FAMILIES[family];
+        let mut file = 0;
+        while file < files.len() {
+            let rows: &'static [Row] = files[file];
+            let mut index = 0;
+            while index < rows.len() {
+                let row = &rows[index];
+                assert!(table[row.number as usize].is_none(), "two rows for one number");
+                table[row.number as usize] = Some(row);
+                index += 1;
+            }
+            file += 1;
         }
         family += 1;
     }

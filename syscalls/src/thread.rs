@@ -2,6 +2,7 @@
 
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::mm::AddressSpace;
 use kernel::sync::{BootCell, Mutex, RwLock};
@@ -20,12 +21,29 @@ pub struct Memory {
     stacks: AtomicU64,
     /// Held while a slot is chosen.
     choosing: Mutex<()>,
+    /// Arguments and environment as exec laid them out, for other processes that look into `/proc`.
+    strings: Mutex<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Memory {
     /// For a process with `stacks` mapped slots.
     pub fn new(space: Arc<AddressSpace>, stacks: u64) -> Arc<Memory> {
-        Arc::new(Memory { space, stacks: AtomicU64::new(stacks), choosing: Mutex::new(()) })
+        Arc::new(Memory {
+            space,
+            stacks: AtomicU64::new(stacks),
+            choosing: Mutex::new(()),
+            strings: Mutex::default(),
+        })
+    }
+
+    /// Arguments and environment, each string with its NUL.
+    pub fn strings(&self) -> (Vec<u8>, Vec<u8>) {
+        self.strings.lock().clone()
+    }
+
+    /// Notes them (execve, fork).
+    pub fn set_strings(&self, strings: (Vec<u8>, Vec<u8>)) {
+        *self.strings.lock() = strings;
     }
 
     /// Number of mapped slots.

@@ -137,6 +137,16 @@ pub struct OpenFile {
     pub position: Mutex<u64>,
     /// Signal-driven I/O: owner and signal (fcntl(2) `F_SETOWN`, `F_SETSIG`).
     pub owner: Mutex<(raw::f_owner_ex, i32)>,
+    /// The locks of its inode, once it was used to lock.
+    pub(crate) locks: Mutex<Option<Arc<crate::locks::FileLocks>>>,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(locks) = self.locks.get_mut().take() {
+            crate::locks::description_closed(self, &locks);
+        }
+    }
 }
 
 /// A counted open file.
@@ -156,6 +166,7 @@ impl OpenFile {
             flags: AtomicU32::new(kept),
             position: Mutex::new(0),
             owner: Mutex::new((raw::f_owner_ex { type_: 0, pid: 0 }, 0)),
+            locks: Mutex::new(None),
         })
     }
 

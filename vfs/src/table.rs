@@ -98,18 +98,19 @@ pub struct FileTable {
 impl Drop for FileTable {
     fn drop(&mut self) {
         let files = self.slots.get_mut().take_where(|_, _| true);
-        close_all(files);
+        close_files(self, files);
     }
 }
 
 /// What close(2) does once the number is free again.
-fn close_file(file: FileRef) -> Result<()> {
+fn close_file(table: &FileTable, file: FileRef) -> Result<()> {
+    crate::locks::descriptor_closed(table, &file);
     file.ops.flush()
 }
 
-fn close_all(files: Vec<FileRef>) {
+fn close_files(table: &FileTable, files: Vec<FileRef>) {
     for file in files {
-        let _ = close_file(file);
+        let _ = close_file(table, file);
     }
 }
 
@@ -183,7 +184,7 @@ impl FileTable {
         }
         let old = self.slots.write().put(number, Slot { file, close_on_exec })?;
         if let Some(old) = old {
-            let _ = close_file(old.file);
+            let _ = close_file(self, old.file);
         }
         Ok(fd)
     }
@@ -192,14 +193,14 @@ impl FileTable {
     pub fn close(&self, fd: i32) -> Result<()> {
         let number = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let taken = self.slots.write().take(number);
-        close_file(taken.ok_or(Errno::EBADF)?.file)
+        close_file(self, taken.ok_or(Errno::EBADF)?.file)
     }
 
     /// close_range(2) without `CLOSE_RANGE_CLOEXEC`; both ends included.
     pub fn close_range(&self, first: u32, last: u32) {
         let range = first as usize..=last as usize;
         let files = self.slots.write().take_where(|number, _| range.contains(&number));
-        close_all(files);
+        close_files(self, files);
     }
 
     /// close_range(2) with `CLOSE_RANGE_CLOEXEC`.
@@ -232,13 +233,13 @@ impl FileTable {
     /// Closes what execve(2) is to close.
     pub fn close_on_exec(&self) {
         let files = self.slots.write().take_where(|_, slot| slot.close_on_exec);
-        close_all(files);
+        close_files(self, files);
     }
 
     /// Closes everything: the process ends while others may still look at its table.
     pub fn close_all(&self) {
         let files = self.slots.write().take_where(|_, _| true);
-        close_all(files);
+        close_files(self, files);
     }
 
     /// All numbers with their files and close-on-exec flags, in order (`/proc/PID/fd`).

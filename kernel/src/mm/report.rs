@@ -82,22 +82,26 @@ impl Write for Line<'_> {
 }
 
 impl AreaReport {
+    /// `rwxp` as proc(5) shows it.
+    pub fn access(&self) -> [u8; 4] {
+        let letter = |bit, letter| if self.prot.contains(bit) { letter } else { b'-' };
+        let sharing = if self.flags.contains(AreaFlags::SHARED) { b's' } else { b'p' };
+        [letter(Prot::READ, b'r'), letter(Prot::WRITE, b'w'), letter(Prot::EXEC, b'x'), sharing]
+    }
+
     /// Appends its line of `/proc/PID/maps`, which is also the first of its lines in `smaps`.
     pub fn write_line(&self, text: &mut Vec<u8>) {
         let before = text.len();
-        let letter = |bit, letter| if self.prot.contains(bit) { letter } else { '-' };
+        let access = self.access();
+        let access = core::str::from_utf8(&access).unwrap_or("----");
         let major = (self.dev >> 8 & 0xfff) | (self.dev >> 32 & !0xfff);
         let minor = (self.dev & 0xff) | (self.dev >> 12 & 0xffff_ff00);
         // Writing to a Vec cannot fail.
         let _ = write!(
             Line(text),
-            "{:08x}-{:08x} {}{}{}{} {:08x} {major:02x}:{minor:02x} {} ",
+            "{:08x}-{:08x} {access} {:08x} {major:02x}:{minor:02x} {} ",
             self.start,
             self.end,
-            letter(Prot::READ, 'r'),
-            letter(Prot::WRITE, 'w'),
-            letter(Prot::EXEC, 'x'),
-            if self.flags.contains(AreaFlags::SHARED) { 's' } else { 'p' },
             self.offset,
             self.ino,
         );

@@ -315,6 +315,7 @@ fn clone_process(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     let task = new_task(parent, group.clone(), tid, request);
     let memory = parent.memory();
     let child_memory = Memory::new(Arc::new(memory.space.fork_clone()), memory.stacks());
+    child_memory.set_strings(memory.strings());
     let (files, fs) = new_tables(parent, request.flags);
     let child = Thread::new(task.clone(), child_memory, files, fs);
     inherit_executable(parent, &child);

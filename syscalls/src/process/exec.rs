@@ -13,12 +13,12 @@ use kernel::mm::{AddressSpace, FileToMap, Limits, MapRequest, ProgramRanges};
 use kernel::signal::{self, AltStack};
 use kernel::task::{Exit, lock_table, work};
 use kernel::{boot, uaccess, wait};
+use boundary::layout::{PAGE_SIZE, USER_END};
 use linux_raw_sys::general as raw;
-use loader::elf::{Kind, PF_R, PF_W, PF_X};
-use loader::plan::{self, Step};
-use loader::stack::{self, Auxiliary};
+use loader::stack::{self, AuxValues, InitialStack, StackInput};
+use loader::{Kind, Plan, Step};
 use trap_handler::regs::{FLAGS_FIXED, Regs};
-use trap_handler::{copy, xstate};
+use trap_handler::{copy, region, xstate};
 use vfs::namespace::{self, Lookup};
 
 /// The rows of this file.
@@ -82,7 +82,7 @@ fn read_strings(address: u64) -> Result<Vec<Vec<u8>>> {
         if pointer == 0 {
             return Ok(strings);
         }
-        let string = uaccess::read_string(pointer, stack::MAX_STRING, Errno::E2BIG)?;
+        let string = uaccess::read_string(pointer, stack::MAX_ARG_STRLEN, Errno::E2BIG)?;
         total += string.len() + 9;
         if total > MAX_BYTES {
             return Err(Errno::E2BIG);
@@ -101,12 +101,10 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     let lookup = Lookup { fs: &fs, files: &files, cred: &cred };
     let path = namespace::executable_name(request.base, &request.path);
     let file = namespace::open_executable_at(&lookup, request.base, &request.path, request.flags)?;
-    let image = exec_image::prepare(&lookup, file, &path, request.argv)?;
     // The size of the arguments is checked while the caller can still be told.
-    let limit = stack::limit(thread.task.rlimit(raw::RLIMIT_STACK));
-    let auxiliary = Auxiliary::default();
-    stack::build(1 << 40, limit, &image.argv, &request.envp, &image.name, &auxiliary)
-        .map_err(|error| Errno(error.errno))?;
+    let stack_limit = thread.task.rlimit(raw::RLIMIT_STACK);
+    stack::check_limits(&request.argv, &request.envp, &path, stack_limit).map_err(errno_of)?;
+    let image = exec_image::prepare(&lookup, file, &path, request.argv)?;
 
     end_other_threads(thread)?;
     match replace(context.regs, thread, &image, &request.envp, &cred) {
@@ -184,98 +182,112 @@ fn replace(
 
     let randomize = task.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0;
     let limits = Limits::current();
-    let (stack_low, stack_top) =
-        space.set_up_stack(&limits, image.program.program.executable_stack, randomize)?;
-    let program_bias = match image.program.program.kind {
-        Kind::Fixed => 0,
-        Kind::Relocatable if image.interpreter.is_some() => {
-            let base = kernel::mm::random_program_base(randomize)?;
-            let aligned = base & !(image.program.program.alignment - 1);
-            aligned.wrapping_sub(image.program.program.span().0)
+    let program = &image.program.program;
+    let (stack_low, stack_top) = space.set_up_stack(&limits, program.stack_exec, randomize)?;
+    let place = loader::Limits {
+        start: boot::config().map_or(0, |config| config.host.mmap_min_addr),
+        end: USER_END,
+        reserved: region::base()..region::end(),
+    };
+    let bias = match program.kind {
+        Kind::Exec => 0,
+        Kind::Dyn if image.interpreter.is_some() => {
+            let window = loader::Window {
+                random_span: if randomize { loader::Window::PIE.random_span } else { 0 },
+                ..loader::Window::PIE
+            };
+            let random = kernel::mm::random_pages(40)?;
+            loader::choose_bias(program, random, window, &place).map_err(errno_of)?
         }
-        // Without an interpreter it is the loader itself: it goes among the mappings, so that brk has room below.
-        Kind::Relocatable => free_place(&space, &image.program, &limits)?,
+        // Without an interpreter it is the loader itself, or static-pie: it goes among the mappings.
+        Kind::Dyn => free_place(&space, &image.program, &limits)?,
     };
-    let end = map_program(&space, &image.program, program_bias, &limits)?;
-    let mut entry = image.program.program.entry.wrapping_add(program_bias);
-    let mut base = 0;
+    let plan = map_program(&space, &image.program, bias, &place, &limits)?;
+    let (mut entry, mut base) = (plan.entry, 0);
     if let Some(interpreter) = &image.interpreter {
-        base = match interpreter.program.kind {
-            Kind::Fixed => 0,
-            Kind::Relocatable => free_place(&space, interpreter, &limits)?,
+        let bias = match interpreter.program.kind {
+            Kind::Exec => 0,
+            Kind::Dyn => free_place(&space, interpreter, &limits)?,
         };
-        map_program(&space, interpreter, base, &limits)?;
-        entry = interpreter.program.entry.wrapping_add(base);
-        base = base.wrapping_add(interpreter.program.span().0);
+        let plan = map_program(&space, interpreter, bias, &place, &limits)?;
+        (entry, base) = (plan.entry, plan.bias);
     }
-    let brk_gap = if randomize { kernel::mm::random_pages(13)? } else { 0 };
-    let brk_base = if image.program.program.kind == Kind::Relocatable && image.interpreter.is_none() {
-        kernel::mm::random_program_base(randomize)?
-    } else {
-        end
-    };
-    space.set_up_brk(brk_base.saturating_add(brk_gap));
+    let random = if randomize { Some(kernel::mm::random_pages(40)?) } else { None };
+    space.set_up_brk(loader::choose_brk(program, &plan, random, &place));
 
     let host = &boot::config().ok_or(Errno::ENOSYS)?.host;
     let mut random = [0u8; 16];
     trap_handler::host::getrandom(&mut random, 0)?;
-    let program = &image.program.program;
-    let auxiliary = Auxiliary {
+    let aux = AuxValues {
         sysinfo_ehdr: if space.has_vdso() { host.vdso } else { 0 },
         minsigstksz: host.minsigstksz,
         hwcap: host.hwcap,
         // FSGSBASE is hidden: GS is the kernel's (bit 1).
         hwcap2: host.hwcap2 & !2,
-        phdr: if program.headers_address == 0 { 0 } else { program.headers_address.wrapping_add(program_bias) },
-        phent: u64::from(program.header_size),
-        phnum: u64::from(program.header_count),
+        phdr: plan.phdr,
+        phent: u64::from(program.phent),
+        phnum: u64::from(program.phnum),
         base,
-        entry: program.entry.wrapping_add(program_bias),
+        flags: 0,
+        entry: plan.entry,
         uid: cred.uid,
         euid: cred.euid,
         gid: cred.gid,
         egid: cred.egid,
         secure: false,
-        random,
     };
-    let built = stack::build(stack_top, u64::MAX, &image.argv, envp, &image.name, &auxiliary)
-        .map_err(|error| Errno(error.errno))?;
-    if built.pointer <= stack_low {
+    let built = stack::build(&StackInput {
+        top: stack_top,
+        argv: &image.argv,
+        envp,
+        execfn: &image.name,
+        stack_limit: u64::MAX,
+        random,
+        shift: if randomize { kernel::mm::random_pages(20)? / 4096 } else { 0 },
+        aux,
+    })
+    .map_err(errno_of)?;
+    if built.sp <= stack_low {
         return Err(Errno::E2BIG);
     }
-    copy::to_user(built.pointer, &built.bytes)?;
-    note_ranges(&space, image, program_bias, built.pointer, &built);
+    copy::to_user(built.sp, &built.bytes)?;
+    note_ranges(&space, &plan, &built);
+    thread.memory().set_strings((joined(&image.argv), joined(envp)));
     thread.set_executable(image.program.file.clone());
 
-    *regs = Regs { rip: entry, rsp: built.pointer, rflags: FLAGS_FIXED, orig_rax: Regs::NO_CALL, ..Regs::default() };
+    *regs = Regs { rip: entry, rsp: built.sp, rflags: FLAGS_FIXED, orig_rax: Regs::NO_CALL, ..Regs::default() };
     trap_handler::stack::set_fs_base(0)?;
     xstate::reset();
     task.update_signal_work();
     Ok(())
 }
 
-fn note_ranges(space: &AddressSpace, image: &ExecImage, bias: u64, stack: u64, built: &stack::Stack) {
-    let segments = &image.program.program.segments;
-    let range = |wanted: u32| {
-        let matching = || segments.iter().filter(|segment| segment.flags & (PF_X | PF_W) == wanted);
-        let start = matching().map(|segment| segment.address).min().unwrap_or(0);
-        let end = matching().map(|segment| segment.address.wrapping_add(segment.file_size)).max().unwrap_or(0);
-        (start.wrapping_add(bias), end.wrapping_add(bias))
-    };
-    let (start_code, end_code) = range(PF_X);
-    let (start_data, end_data) = range(PF_W);
+fn errno_of(error: loader::LoadError) -> Errno {
+    Errno(error.errno.0)
+}
+
+fn note_ranges(space: &AddressSpace, plan: &Plan, built: &InitialStack) {
     space.set_program(ProgramRanges {
-        start_code,
-        end_code,
-        start_data,
-        end_data,
-        start_stack: stack,
-        arg_start: built.arguments.0,
-        arg_end: built.arguments.1,
-        env_start: built.environment.0,
-        env_end: built.environment.1,
-        auxv: built.auxiliary.clone(),
+        start_code: plan.code.start,
+        end_code: plan.code.end,
+        start_data: plan.data.start,
+        end_data: plan.data.end,
+        start_stack: built.sp,
+        arg_start: built.arg_start,
+        arg_end: built.arg_end,
+        env_start: built.env_start,
+        env_end: built.env_end,
+        auxv: built.auxv.clone(),
     });
+}
+
+fn joined(strings: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for string in strings {
+        bytes.extend_from_slice(string);
+        bytes.push(0);
+    }
+    bytes
 }
 
 /// The last part of a path, cut to 15 bytes (`__set_task_comm`).
@@ -290,9 +302,8 @@ fn comm_of(path: &[u8]) -> [u8; 16] {
 
 /// A bias that puts a relocatable file where mmap(2) would put a mapping of its size.
 fn free_place(space: &AddressSpace, loaded: &Loaded, limits: &Limits) -> Result<u64> {
-    let (low, high) = loaded.program.span();
-    let alignment = loaded.program.alignment;
-    let length = (high - low).saturating_add(alignment - 4096);
+    let alignment = loaded.program.align.max(PAGE_SIZE);
+    let length = loaded.program.span_len().saturating_add(alignment - PAGE_SIZE);
     let request = MapRequest {
         address: 0,
         length,
@@ -303,55 +314,41 @@ fn free_place(space: &AddressSpace, loaded: &Loaded, limits: &Limits) -> Result<
     };
     let place = space.mmap(&request, limits)?;
     space.munmap(place, length)?;
-    let aligned = (place.saturating_add(alignment - 1)) & !(alignment - 1);
-    Ok(aligned.wrapping_sub(low))
+    let aligned = place.saturating_add(alignment - 1) & !(alignment - 1);
+    Ok(aligned.wrapping_sub(loaded.program.span.start))
 }
 
-fn protection(flags: u32) -> u32 {
-    let mut prot = 0;
-    for (flag, bit) in [(PF_R, raw::PROT_READ), (PF_W, raw::PROT_WRITE), (PF_X, raw::PROT_EXEC)] {
-        if flags & flag != 0 {
-            prot |= bit;
-        }
-    }
-    prot
-}
-
-/// Maps a file's segments at `bias`; the end of the program.
-fn map_program(space: &AddressSpace, loaded: &Loaded, bias: u64, limits: &Limits) -> Result<u64> {
-    let plan = plan::plan(&loaded.program, bias).map_err(|error| Errno(error.errno))?;
+/// Maps a file's segments at `bias`.
+fn map_program(
+    space: &AddressSpace,
+    loaded: &Loaded,
+    bias: u64,
+    place: &loader::Limits,
+    limits: &Limits,
+) -> Result<Plan> {
+    let plan = loader::plan::plan(&loaded.program, bias, place).map_err(errno_of)?;
     let mappable = loaded.file.ops.mappable(&loaded.file)?;
+    let fixed = raw::MAP_PRIVATE | raw::MAP_FIXED;
     for step in &plan.steps {
-        match *step {
-            Step::MapFile { address, length, offset, flags } => {
-                let file =
-                    FileToMap { file: mappable.clone(), readable: true, writable: false, executable: true };
-                let request = MapRequest {
-                    address,
-                    length,
-                    prot: protection(flags),
-                    flags: raw::MAP_PRIVATE | raw::MAP_FIXED,
-                    file: Some(file),
-                    offset,
-                };
-                space.mmap(&request, limits)?;
+        let request = match *step {
+            Step::MapFile { addr, len, offset, prot } => {
+                let file = FileToMap { file: mappable.clone(), readable: true, writable: false, executable: true };
+                MapRequest { address: addr, length: len, prot: prot.bits(), flags: fixed, file: Some(file), offset }
             }
-            Step::MapZero { address, length, flags } => {
-                let request = MapRequest {
-                    address,
-                    length,
-                    prot: protection(flags),
-                    flags: raw::MAP_PRIVATE | raw::MAP_ANONYMOUS | raw::MAP_FIXED,
-                    file: None,
-                    offset: 0,
-                };
-                space.mmap(&request, limits)?;
+            Step::MapAnonymous { addr, len, prot } => MapRequest {
+                address: addr,
+                length: len,
+                prot: prot.bits(),
+                flags: fixed | raw::MAP_ANONYMOUS,
+                file: None,
+                offset: 0,
+            },
+            Step::ZeroTail { addr, len } => {
+                copy::zero_user(addr, len)?;
+                continue;
             }
-            // As Linux: a page that the file does not reach cannot be cleared, and that is no error.
-            Step::ZeroTail { address, length } => {
-                let _ = copy::zero_user(address, length);
-            }
-        }
+        };
+        space.mmap(&request, limits)?;
     }
-    Ok(plan.end)
+    Ok(plan)
 }

@@ -5,9 +5,7 @@ use crate::{Errno, Result};
 use alloc::vec;
 use alloc::vec::Vec;
 use kernel::uaccess::Sink;
-use loader::elf::{self, Program};
-use loader::script;
-use loader::{Image, LoadError};
+use loader::{Image, LoadError, Program, script};
 use vfs::file::FileRef;
 use vfs::namespace::{self, Lookup};
 
@@ -34,15 +32,19 @@ pub struct ExecImage {
 struct FileImage<'a>(&'a FileRef);
 
 impl Image for FileImage<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, i32> {
+    fn len(&self) -> u64 {
+        namespace::file_size(self.0)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, loader::Errno> {
         let mut sink = Sink::kernel(buffer);
-        self.0.ops.read_at(self.0, offset, &mut sink).map_err(|errno| errno.0)
+        self.0.ops.read_at(self.0, offset, &mut sink).map_err(|errno| loader::Errno(errno.0))
     }
 }
 
 fn refuse(path: &[u8], error: LoadError) -> Errno {
     kernel::info!("cannot execute {}: {}", alloc::string::String::from_utf8_lossy(path), error.what);
-    Errno(error.errno)
+    Errno(error.errno.0)
 }
 
 /// Opens `path` for execution: a regular file, executable for the caller, on a mount that allows it.
@@ -58,27 +60,30 @@ pub fn prepare(lookup: &Lookup<'_>, file: FileRef, path: &[u8], argv: Vec<Vec<u8
         // Linux since 5.18 gives a program at least one argument.
         argv.push(Vec::new());
     }
-    let mut depth = 0;
+    let mut rewrites = 0;
     loop {
-        let mut head = vec![0u8; script::HEAD_SIZE];
-        let length = FileImage(&file).read_at(0, &mut head).map_err(Errno)?;
+        let mut head = vec![0u8; script::BINPRM_BUF_SIZE];
+        let length = FileImage(&file).read_at(0, &mut head).map_err(|errno| Errno(errno.0))?;
         head.truncate(length);
-        let Some(found) = script::parse(&head).map_err(|error| refuse(&path, error))? else { break };
-        if depth >= script::MAX_DEPTH {
-            return Err(Errno::ELOOP);
+        if !script::is_script(&head) {
+            break;
         }
-        depth += 1;
-        argv = script::arguments(&found, &path, &argv);
+        if rewrites >= script::MAX_REWRITES {
+            return Err(refuse(&path, script::too_many_rewrites()));
+        }
+        rewrites += 1;
+        let found = script::parse(&head).map_err(|error| refuse(&path, error))?;
+        argv = found.rewrite_argv(argv, &path);
         path = found.interpreter;
         file = open(lookup, &path)?;
     }
-    let program = elf::parse(&FileImage(&file)).map_err(|error| refuse(&path, error))?;
-    let interpreter = match &program.interpreter {
+    let program = loader::parse(&FileImage(&file)).map_err(|error| refuse(&path, error))?;
+    let interpreter = match &program.interp {
         None => None,
         Some(path) => {
             let file = open(lookup, path)?;
             let program =
-                elf::parse_interpreter(&FileImage(&file)).map_err(|error| refuse(path, error))?;
+                loader::parse_interpreter(&FileImage(&file)).map_err(|error| refuse(path, error))?;
             Some(Loaded { file, program })
         }
     };

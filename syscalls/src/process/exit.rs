@@ -76,7 +76,7 @@ fn add_times(task: &Task) {
     const RUSAGE_THREAD: i32 = 1;
     if let Ok(usage) = host::getrusage(RUSAGE_THREAD) {
         let mut times = task.group.ended_times.lock();
-        let ns = |time: raw::timeval| (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000;
+        let ns = |time: raw::__kernel_old_timeval| (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000;
         times.user += ns(usage.ru_utime);
         times.system += ns(usage.ru_stime);
     }

@@ -113,8 +113,8 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn usage(times: &Times) -> raw::rusage {
     // SAFETY: `rusage` is plain data, for which zero is a value.
     let mut usage: raw::rusage = unsafe { core::mem::zeroed() };
-    usage.ru_utime = time::timeval(times.user);
-    usage.ru_stime = time::timeval(times.system);
+    usage.ru_utime = time::usage_timeval(times.user);
+    usage.ru_stime = time::usage_timeval(times.system);
     usage
 }
 

@@ -4,6 +4,8 @@ mod actions;
 mod send;
 mod waiting;
 
+pub use actions::{check_size, end_temporary_mask, set_temporary_mask};
+
 use crate::table::Row;
 
 /// The rows of this family, a slice a file.

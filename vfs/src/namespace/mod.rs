@@ -25,7 +25,7 @@ pub use change::{
 pub use create::{link, make_directory, make_node, symlink};
 pub use dentry::Dentry;
 pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
-pub use open::{open, open_place};
+pub use open::{open, place_only};
 pub use path::Path;
 pub use permission::{Access, check as check_permission, is_owner};
 pub(crate) use permission::without_set_ids;
@@ -67,6 +67,8 @@ pub(crate) struct Tree {
     rename: Mutex<()>,
     /// Mounts that show it.
     mounts: AtomicU32,
+    /// Locks on its files.
+    pub(crate) locks: crate::locks::Register,
 }
 
 /// getcwd(2): the text without its NUL; `ENOENT` if the directory was removed.

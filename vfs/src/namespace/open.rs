@@ -195,7 +195,7 @@ fn open_again(lookup: &Lookup<'_>, file: &FileRef, flags: u32) -> Result<FileRef
 }
 
 /// A descriptor that is no more than a place, as `O_PATH` makes it.
-pub fn open_place(path: Path) -> FileRef {
+pub fn place_only(path: Path) -> FileRef {
     let ops = PathOnly { inode: path.inode().clone() };
     OpenFile::new(Arc::new(ops), Some(path), raw::O_PATH)
 }

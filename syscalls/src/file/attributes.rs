@@ -1,0 +1,182 @@
+//! chmod(2), chown(2), utimensat(2), truncate(2), umask(2) and their families.
+
+use super::{Walk, file};
+use crate::args::Args;
+use crate::strace::flags::AT_FLAGS;
+use crate::table::{Context, Row, Show, full};
+use crate::{Errno, Result};
+use kernel::signal::SIGXFSZ;
+use kernel::uaccess;
+use linux_raw_sys::general as raw;
+use vfs::namespace::{self, Target, Times, target_of};
+
+/// The rows of this file.
+pub const ROWS: &[Row] = &[
+    full(raw::__NR_chmod, "chmod", sys_chmod, &[Show::Path, Show::Octal]),
+    full(raw::__NR_fchmod, "fchmod", sys_fchmod, &[Show::Fd, Show::Octal]),
+    full(raw::__NR_fchmodat, "fchmodat", sys_fchmodat, &[Show::Fd, Show::Path, Show::Octal]),
+    full(raw::__NR_fchmodat2, "fchmodat2", sys_fchmodat2, &[Show::Fd, Show::Path, Show::Octal, Show::Flags(AT_FLAGS)]),
+    full(raw::__NR_chown, "chown", sys_chown, &[Show::Path, Show::Int, Show::Int]),
+    full(raw::__NR_lchown, "lchown", sys_lchown, &[Show::Path, Show::Int, Show::Int]),
+    full(raw::__NR_fchown, "fchown", sys_fchown, &[Show::Fd, Show::Int, Show::Int]),
+    full(raw::__NR_fchownat, "fchownat", sys_fchownat, &[Show::Fd, Show::Path, Show::Int, Show::Int, Show::Flags(AT_FLAGS)]),
+    full(raw::__NR_utime, "utime", sys_utime, &[Show::Path, Show::Address]),
+    full(raw::__NR_utimes, "utimes", sys_utimes, &[Show::Path, Show::Address]),
+    full(raw::__NR_futimesat, "futimesat", sys_futimesat, &[Show::Fd, Show::Path, Show::Address]),
+    full(raw::__NR_utimensat, "utimensat", sys_utimensat, &[Show::Fd, Show::Path, Show::Address, Show::Flags(AT_FLAGS)]),
+    full(raw::__NR_truncate, "truncate", sys_truncate, &[Show::Path, Show::Int]),
+    full(raw::__NR_ftruncate, "ftruncate", sys_ftruncate, &[Show::Fd, Show::Int]),
+    full(raw::__NR_fallocate, "fallocate", sys_fallocate, &[Show::Fd, Show::Unsigned, Show::Int, Show::Int]),
+    full(raw::__NR_umask, "umask", sys_umask, &[Show::Octal]),
+];
+
+const HERE: i32 = raw::AT_FDCWD;
+
+fn find(context: &Context<'_>, base: i32, path: &[u8], flags: u32) -> Result<Target> {
+    if flags & !(raw::AT_SYMLINK_NOFOLLOW | raw::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    namespace::find_at(&Walk::new(context).lookup(), base, path, flags)
+}
+
+fn chmod(context: &Context<'_>, target: &Target, mode: u32) -> Result<u64> {
+    namespace::change_mode(&Walk::new(context).lookup(), target, mode & 0o7777)?;
+    Ok(0)
+}
+
+fn sys_chmod(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chmod(context, &find(context, HERE, &args.path(0)?, 0)?, args.u32(1))
+}
+
+fn sys_fchmodat(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chmod(context, &find(context, args.i32(0), &args.path(1)?, 0)?, args.u32(2))
+}
+
+fn sys_fchmodat2(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chmod(context, &find(context, args.i32(0), &args.path(1)?, args.u32(3))?, args.u32(2))
+}
+
+fn sys_fchmod(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chmod(context, &target_of(&file(context, args.i32(0))?), args.u32(1))
+}
+
+/// Two ids from `index` on; -1 leaves one as it is.
+fn chown(context: &Context<'_>, target: &Target, args: Args, index: usize) -> Result<u64> {
+    let id = |index| Some(args.u32(index)).filter(|&id| id != u32::MAX);
+    namespace::change_owner(&Walk::new(context).lookup(), target, id(index), id(index + 1))?;
+    Ok(0)
+}
+
+fn sys_chown(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chown(context, &find(context, HERE, &args.path(0)?, 0)?, args, 1)
+}
+
+fn sys_lchown(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chown(context, &find(context, HERE, &args.path(0)?, raw::AT_SYMLINK_NOFOLLOW)?, args, 1)
+}
+
+fn sys_fchownat(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chown(context, &find(context, args.i32(0), &args.path(1)?, args.u32(4))?, args, 2)
+}
+
+fn sys_fchown(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    chown(context, &target_of(&file(context, args.i32(0))?), args, 1)
+}
+
+fn set_times(context: &Context<'_>, base: i32, path: Option<&[u8]>, times: Times, flags: u32) -> Result<u64> {
+    let walk = Walk::new(context);
+    let target = namespace::find_or_base(&walk.lookup(), base, path, flags)?;
+    namespace::set_times(&walk.lookup(), &target, times)?;
+    Ok(0)
+}
+
+/// The path at an address, unless that is null: then the descriptor itself is meant.
+fn path_or_none(args: Args, index: usize) -> Result<Option<alloc::vec::Vec<u8>>> {
+    if args.u64(index) == 0 { Ok(None) } else { args.path(index).map(Some) }
+}
+
+fn sys_utimensat(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let times = Times::new(uaccess::read_optional(args.u64(2))?)?;
+    set_times(context, args.i32(0), path_or_none(args, 1)?.as_deref(), times, args.u32(3))
+}
+
+fn from_timevals(address: u64) -> Result<Times> {
+    let Some([access, modify]) = uaccess::read_optional::<[raw::timeval; 2]>(address)? else {
+        return Times::new(None);
+    };
+    let exact = |time: raw::timeval| -> Result<raw::timespec> {
+        if !(0..1_000_000).contains(&time.tv_usec) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(raw::timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_usec * 1000 })
+    };
+    Times::new(Some([exact(access)?, exact(modify)?]))
+}
+
+fn sys_utimes(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    set_times(context, HERE, Some(&args.path(0)?), from_timevals(args.u64(1))?, 0)
+}
+
+fn sys_futimesat(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    set_times(context, args.i32(0), path_or_none(args, 1)?.as_deref(), from_timevals(args.u64(2))?, 0)
+}
+
+fn sys_utime(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let whole = |tv_sec| raw::timespec { tv_sec, tv_nsec: 0 };
+    let times: Option<[i64; 2]> = uaccess::read_optional(args.u64(1))?;
+    let times = Times::new(times.map(|[access, modify]| [whole(access), whole(modify)]))?;
+    set_times(context, HERE, Some(&args.path(0)?), times, 0)
+}
+
+/// Checks a new size: `EINVAL` if negative, `EFBIG` with SIGXFSZ beyond `RLIMIT_FSIZE`.
+fn new_size(context: &Context<'_>, size: i64) -> Result<u64> {
+    let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
+    if size > context.thread.task.rlimit(raw::RLIMIT_FSIZE) {
+        context.thread.task.raise(SIGXFSZ);
+        return Err(Errno::EFBIG);
+    }
+    Ok(size)
+}
+
+fn sys_truncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let path = args.path(0)?;
+    let size = new_size(context, args.i64(1))?;
+    let target = find(context, HERE, &path, 0)?;
+    namespace::truncate(&Walk::new(context).lookup(), &target, size)?;
+    Ok(0)
+}
+
+fn sys_ftruncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.i64(1) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = file(context, args.i32(0))?;
+    if !file.writable() {
+        return Err(Errno::EINVAL);
+    }
+    let size = new_size(context, args.i64(1))?;
+    namespace::truncate_open(&Walk::new(context).lookup(), &file, size)?;
+    Ok(0)
+}
+
+fn sys_fallocate(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let file = file(context, args.i32(0))?;
+    let (offset, length) = (args.i64(2), args.i64(3));
+    if offset < 0 || length <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !file.writable() {
+        return Err(Errno::EBADF);
+    }
+    let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+    const KEEP_SIZE: u32 = 1;
+    if args.u32(1) & KEEP_SIZE == 0 {
+        new_size(context, end)?;
+    }
+    file.ops.allocate(args.u32(1), offset as u64, length as u64)?;
+    Ok(0)
+}
+
+fn sys_umask(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    Ok(u64::from(context.thread.fs().set_umask(args.u32(0) & 0o777)))
+}

@@ -1,0 +1,95 @@
+//! read(2) and its family.
+
+use super::file;
+use crate::args::Args;
+use crate::table::{Context, Row, Show, full};
+use crate::{Errno, Result};
+use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
+use linux_raw_sys::general as raw;
+use vfs::file::FileRef;
+
+/// The rows of this file.
+pub const ROWS: &[Row] = &[
+    full(raw::__NR_read, "read", sys_read, &[Show::Fd, Show::BytesOut, Show::Unsigned]),
+    full(raw::__NR_pread64, "pread64", sys_pread64, &[Show::Fd, Show::BytesOut, Show::Unsigned, Show::Int]),
+    full(raw::__NR_readv, "readv", sys_readv, &[Show::Fd, Show::Address, Show::Unsigned]),
+    full(raw::__NR_preadv, "preadv", sys_preadv, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int]),
+    full(raw::__NR_preadv2, "preadv2", sys_preadv2, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address]),
+];
+
+/// One buffer, checked and cut to what a call transfers at most.
+pub fn one_span(address: u64, length: u64) -> Result<Span> {
+    if (length as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    Span::user(address, length.min(MAX_TRANSFER))
+}
+
+fn readable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
+    let file = file(context, fd)?;
+    if file.readable() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// Reads at the file's own position (or from a stream).
+pub fn read_here(file: &FileRef, sink: &mut Sink<'_>) -> Result<usize> {
+    if !file.ops.seekable() {
+        return file.ops.read_at(file, 0, sink);
+    }
+    let mut position = file.position.lock();
+    let count = file.ops.read_at(file, *position, sink)?;
+    *position += count as u64;
+    Ok(count)
+}
+
+/// Reads at an offset: `ESPIPE` for streams, `EINVAL` for a negative one.
+pub fn read_there(file: &FileRef, offset: i64, sink: &mut Sink<'_>) -> Result<usize> {
+    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    if !file.ops.seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    file.ops.read_at(file, offset, sink)
+}
+
+fn sys_read(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let file = readable(context, args.i32(0))?;
+    let spans = [one_span(args.u64(1), args.u64(2))?];
+    read_here(&file, &mut Sink::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.i64(3) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = readable(context, args.i32(0))?;
+    let spans = [one_span(args.u64(1), args.u64(2))?];
+    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_readv(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let file = readable(context, args.i32(0))?;
+    let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
+    read_here(&file, &mut Sink::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.i64(3) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = readable(context, args.i32(0))?;
+    let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
+    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    // Hints are taken and not needed; RWF_NOWAIT and RWF_APPEND change what the call means.
+    const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC;
+    let flags = args.u32(5);
+    let file = readable(context, args.i32(0))?;
+    let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
+    if flags & !(HINTS | raw::RWF_NOWAIT) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mut sink = Sink::user(&spans);
+    let count = if args.i64(3) == -1 { read_here(&file, &mut sink) } else { read_there(&file, args.i64(3), &mut sink) };
+    count.map(|count| count as u64)
+}

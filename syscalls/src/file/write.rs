@@ -1,0 +1,114 @@
+//! write(2) and its family.
+
+use super::file;
+use super::read::one_span;
+use crate::args::Args;
+use crate::table::{Context, Row, Show, full};
+use crate::{Errno, Result};
+use kernel::signal::SIGXFSZ;
+use kernel::uaccess::{self, Source};
+use linux_raw_sys::general as raw;
+use vfs::file::FileRef;
+
+/// The rows of this file.
+pub const ROWS: &[Row] = &[
+    full(raw::__NR_write, "write", sys_write, &[Show::Fd, Show::BytesIn, Show::Unsigned]),
+    full(raw::__NR_pwrite64, "pwrite64", sys_pwrite64, &[Show::Fd, Show::BytesIn, Show::Unsigned, Show::Int]),
+    full(raw::__NR_writev, "writev", sys_writev, &[Show::Fd, Show::Address, Show::Unsigned]),
+    full(raw::__NR_pwritev, "pwritev", sys_pwritev, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int]),
+    full(raw::__NR_pwritev2, "pwritev2", sys_pwritev2, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address]),
+];
+
+fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
+    let file = file(context, fd)?;
+    if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// Checks `RLIMIT_FSIZE` (setrlimit(2)): SIGXFSZ and `EFBIG` at the limit.
+fn check_limit(context: &Context<'_>, file: &FileRef, offset: u64, length: usize) -> Result<()> {
+    let limit = context.thread.task.rlimit(raw::RLIMIT_FSIZE);
+    if limit != u64::MAX && length > 0 && offset >= limit && file.path.is_some() {
+        context.thread.task.raise(SIGXFSZ);
+        return Err(Errno::EFBIG);
+    }
+    Ok(())
+}
+
+/// Writes at the file's own position, its end (`O_APPEND`), or to a stream.
+pub fn write_here(context: &Context<'_>, file: &FileRef, source: &mut Source<'_>) -> Result<usize> {
+    if !file.ops.seekable() {
+        return file.ops.write_at(file, 0, source);
+    }
+    let mut position = file.position.lock();
+    if file.flags() & raw::O_APPEND != 0 {
+        let (count, end) = file.ops.append(file, source)?;
+        *position = end;
+        return Ok(count);
+    }
+    check_limit(context, file, *position, source.left())?;
+    let count = file.ops.write_at(file, *position, source)?;
+    *position += count as u64;
+    Ok(count)
+}
+
+/// Writes at an offset. With `O_APPEND` Linux appends all the same (pwrite(2), BUGS).
+pub fn write_there(context: &Context<'_>, file: &FileRef, offset: i64, source: &mut Source<'_>) -> Result<usize> {
+    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    if !file.ops.seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    if file.flags() & raw::O_APPEND != 0 {
+        return file.ops.append(file, source).map(|(count, _)| count);
+    }
+    check_limit(context, file, offset, source.left())?;
+    file.ops.write_at(file, offset, source)
+}
+
+fn sys_write(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let file = writable(context, args.i32(0))?;
+    let spans = [one_span(args.u64(1), args.u64(2))?];
+    write_here(context, &file, &mut Source::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.i64(3) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = writable(context, args.i32(0))?;
+    let spans = [one_span(args.u64(1), args.u64(2))?];
+    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_writev(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let file = writable(context, args.i32(0))?;
+    let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
+    write_here(context, &file, &mut Source::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.i64(3) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = writable(context, args.i32(0))?;
+    let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
+    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| count as u64)
+}
+
+fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC;
+    let flags = args.u32(5);
+    let file = writable(context, args.i32(0))?;
+    let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
+    if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mut source = Source::user(&spans);
+    let count = if flags & raw::RWF_APPEND != 0 && file.ops.seekable() {
+        file.ops.append(&file, &mut source).map(|(count, _)| count)
+    } else if args.i64(3) == -1 {
+        write_here(context, &file, &mut source)
+    } else {
+        write_there(context, &file, args.i64(3), &mut source)
+    };
+    count.map(|count| count as u64)
+}

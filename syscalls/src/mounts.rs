@@ -1,0 +1,148 @@
+//! The sandbox's tree, put together at boot from the configuration's mount table.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use boundary::boot::{BootConfig, MountKind, MountSpec};
+use kernel::cred::Cred;
+use linux_raw_sys::general as raw;
+use vfs::Errno;
+use vfs::attributes::Kind;
+use vfs::context::FsContext;
+use vfs::host::HostTree;
+use vfs::identity::HostIds;
+use vfs::inode::Inode;
+use vfs::namespace::{self, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
+use vfs::table::FileTable;
+use vfs::{device, host_stream, overlay, tmpfs};
+
+/// Pages of a tmpfs without a size of its own: half of the sandbox's memory, as Linux has it.
+const DEFAULT_TMPFS_SHARE: u64 = 2;
+
+struct Builder<'a> {
+    config: &'a BootConfig,
+    host: Arc<HostTree>,
+}
+
+/// Mounts everything and opens the standard descriptors. The error is for people.
+pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), String> {
+    let ids = HostIds::new(&config.identity);
+    let builder = Builder { config, host: HostTree::new(config.fds.root, ids) };
+    let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
+    let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
+    let namespace = Namespace::new(inode, options);
+    let root = namespace.root().ok_or_else(|| String::from("no root"))?;
+    let context = FsContext::new(namespace, root.clone(), root, 0);
+    let files = FileTable::new();
+    let cred = Cred::new(0, 0, Vec::new());
+    for spec in rest {
+        let lookup = Lookup { fs: &context, files: &files, cred: &cred };
+        builder.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
+    }
+    let lookup = Lookup { fs: &context, files: &files, cred: &cred };
+    if let Ok(cwd) = find(&lookup, &config.cwd) {
+        context.set_cwd(cwd);
+    }
+    context.set_umask(0o022);
+    for (fd, file) in host_stream::open_standard(config.fds.stdio, ids).into_iter().enumerate() {
+        if let Some(file) = file {
+            files.replace_at(fd as i32, file, false, 3).map_err(|errno| format!("standard descriptors: {errno}"))?;
+        }
+    }
+    Ok((files, context))
+}
+
+fn failed(spec: &MountSpec, errno: Errno) -> String {
+    format!("mounting {}: {errno}", String::from_utf8_lossy(&spec.target))
+}
+
+fn find(lookup: &Lookup<'_>, path: &[u8]) -> Result<Path, Errno> {
+    namespace::resolve(lookup, raw::AT_FDCWD, path, WalkFlags::FOLLOW, Resolve::empty())
+}
+
+impl Builder<'_> {
+    /// The root inode of what is mounted, and how `/proc/mounts` shows it.
+    fn filesystem(&self, spec: &MountSpec) -> Result<(Arc<dyn Inode>, MountOptions), Errno> {
+        let (inode, source, fstype): (Arc<dyn Inode>, &[u8], &[u8]) = match &spec.kind {
+            MountKind::Host { path, shared } => {
+                (self.host.mount(path, *shared, spec.read_only)?, b"host", b"host")
+            }
+            MountKind::Overlay { lower } => {
+                (overlay::mount(self.host.mount(lower, false, true)?)?, b"overlay", b"overlay")
+            }
+            MountKind::Tmpfs { size, mode } => {
+                let limit = self.config.options.memory_limit / DEFAULT_TMPFS_SHARE;
+                let size = if *size == 0 { limit } else { *size };
+                (tmpfs::mount(size, *mode, (0, 0))?, b"tmpfs", b"tmpfs")
+            }
+            MountKind::Proc => (crate::proc::root(), b"proc", b"proc"),
+            MountKind::Sys => (crate::proc::sys_root(), b"sysfs", b"sysfs"),
+            MountKind::Dev => (tmpfs::mount(1 << 20, 0o755, (0, 0))?, b"tmpfs", b"tmpfs"),
+            MountKind::DevPts => (tmpfs::mount(1 << 20, 0o755, (0, 0))?, b"devpts", b"devpts"),
+            MountKind::Mqueue => (tmpfs::mount(1 << 20, 0o1777, (0, 0))?, b"mqueue", b"mqueue"),
+            MountKind::Symlink { .. } => return Err(Errno::EINVAL),
+        };
+        let mut flags = MountFlags::empty();
+        flags.set(MountFlags::READ_ONLY, spec.read_only);
+        let options = MountOptions { flags, source: source.to_vec(), fstype: fstype.to_vec(), options: Vec::new() };
+        Ok((inode, options))
+    }
+
+    fn mount(&self, lookup: &Lookup<'_>, spec: &MountSpec) -> Result<(), Errno> {
+        if let MountKind::Symlink { text } = &spec.kind {
+            make_parents(lookup, &spec.target)?;
+            return match namespace::symlink(lookup, text, raw::AT_FDCWD, &spec.target) {
+                Err(Errno::EEXIST) => Ok(()),
+                other => other,
+            };
+        }
+        let (inode, options) = self.filesystem(spec)?;
+        let at = match find(lookup, &spec.target) {
+            Ok(at) => at,
+            Err(Errno::ENOENT) => {
+                make_parents(lookup, &spec.target)?;
+                if inode.kind() == Kind::Directory {
+                    namespace::make_directory(lookup, raw::AT_FDCWD, &spec.target, 0o755)?;
+                } else {
+                    namespace::make_node(lookup, raw::AT_FDCWD, &spec.target, raw::S_IFREG | 0o644, 0)?;
+                }
+                find(lookup, &spec.target)?
+            }
+            Err(errno) => return Err(errno),
+        };
+        lookup.fs.namespace().mount(inode, &at, options)?;
+        if matches!(spec.kind, MountKind::Dev) { populate_dev(lookup, &spec.target) } else { Ok(()) }
+    }
+}
+
+/// Makes the nodes of a fresh `/dev`.
+fn populate_dev(lookup: &Lookup<'_>, target: &[u8]) -> Result<(), Errno> {
+    let below = |name: &str| [target, b"/", name.as_bytes()].concat();
+    for (name, rdev, mode) in device::NODES {
+        namespace::make_node(lookup, raw::AT_FDCWD, &below(name), raw::S_IFCHR | mode, *rdev)?;
+    }
+    for (name, text) in device::LINKS {
+        namespace::symlink(lookup, text.as_bytes(), raw::AT_FDCWD, &below(name))?;
+    }
+    for name in device::DIRECTORIES {
+        namespace::make_directory(lookup, raw::AT_FDCWD, &below(name), 0o755)?;
+    }
+    Ok(())
+}
+
+fn make_parents(lookup: &Lookup<'_>, target: &[u8]) -> Result<(), Errno> {
+    for (index, byte) in target.iter().enumerate() {
+        if *byte != b'/' || index == 0 {
+            continue;
+        }
+        let parent = target.get(..index).unwrap_or(target);
+        match namespace::make_directory(lookup, raw::AT_FDCWD, parent, 0o755) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            // What is there already may be in a read-only mount, which says so first.
+            Err(Errno::EROFS) if find(lookup, parent).is_ok() => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! `/proc` (proc(5)): what the kernel says about itself and its processes, put together from [`vfs::generated`] nodes.
+
+mod nodes;
+mod process;
+mod process_files;
+mod status;
+mod sys;
+mod sysctl;
+mod system;
+
+pub use sys::root as sys_root;
+
+use crate::thread;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use kernel::task::lock_table;
+use nodes::{Entry, PROC, directory, link_text};
+use vfs::Errno;
+use vfs::attributes::Kind;
+use vfs::generated::Directory;
+use vfs::inode::Inode;
+
+/// The root of `/proc`.
+pub fn root() -> Arc<dyn Inode> {
+    Arc::new(Directory {
+        common: PROC.node(&[b"proc"], 0o555, (0, 0)),
+        list: alloc::boxed::Box::new(|| {
+            let mut entries: Vec<(Vec<u8>, Kind)> =
+                entries().iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect();
+            for group in lock_table()?.groups() {
+                if group.tgid > 1 {
+                    entries.push((format!("{}", group.tgid).into_bytes(), Kind::Directory));
+                }
+            }
+            Ok(entries)
+        }),
+        find: alloc::boxed::Box::new(|name| {
+            if let Some(pid) = number(name) {
+                return process::directory(pid);
+            }
+            entries().into_iter().find(|entry| entry.name.as_bytes() == name).map(|entry| (entry.make)()).ok_or(Errno::ENOENT)
+        }),
+    })
+}
+
+/// A decimal number without a leading zero, as process directories are named.
+fn number(name: &[u8]) -> Option<i32> {
+    let text = core::str::from_utf8(name).ok()?;
+    if text.starts_with('0') || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Inode number of an open file, where it has one.
+fn nodes_ino(file: &vfs::file::FileRef) -> u64 {
+    crate::file::attributes_of(file).map_or(0, |attributes| attributes.ino)
+}
+
+fn entries() -> Vec<Entry> {
+    let mut entries = system::entries();
+    entries.push(Entry {
+        name: "self",
+        kind: Kind::Symlink,
+        make: alloc::boxed::Box::new(|| {
+            link_text(&[b"self"], || format!("{}", thread::current().task.group.tgid))
+        }),
+    });
+    entries.push(Entry {
+        name: "thread-self",
+        kind: Kind::Symlink,
+        make: alloc::boxed::Box::new(|| {
+            link_text(&[b"thread-self"], || {
+                let task = &thread::current().task;
+                format!("{}/task/{}", task.group.tgid, task.tid())
+            })
+        }),
+    });
+    entries.push(Entry {
+        name: "sys",
+        kind: Kind::Directory,
+        make: alloc::boxed::Box::new(|| directory(&[b"sys"], sysctl::entries())),
+    });
+    entries
+}

@@ -1,0 +1,217 @@
+//! `/proc/PID` and `/proc/PID/task/TID`.
+
+use super::nodes::{PROC, file, writable};
+use super::{process_files, status};
+use crate::thread::{self, Thread};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use kernel::cred::cap;
+use kernel::task::lock_table;
+use vfs::attributes::Kind;
+use vfs::file::FileRef;
+use vfs::generated::{Directory, Link};
+use vfs::inode::{Inode, LinkTarget};
+use vfs::namespace::{self, Path};
+use vfs::{Errno, Result};
+
+/// How a file's text is made from its process's thread.
+type Make = fn(&Thread) -> Result<Vec<u8>>;
+
+/// Files of a process: name, mode, contents.
+const FILES: &[(&str, u32, Make)] = &[
+    ("auxv", 0o400, process_files::auxv),
+    ("cgroup", 0o444, process_files::cgroup),
+    ("cmdline", 0o444, process_files::cmdline),
+    ("environ", 0o400, process_files::environ),
+    ("io", 0o400, process_files::io),
+    ("limits", 0o444, process_files::limits),
+    ("maps", 0o444, process_files::maps),
+    ("mountinfo", 0o444, process_files::mountinfo),
+    ("mounts", 0o444, process_files::mounts),
+    ("oom_score", 0o444, process_files::zero),
+    ("personality", 0o400, process_files::personality),
+    ("sessionid", 0o444, process_files::session_id),
+    ("smaps", 0o444, process_files::smaps),
+    ("stat", 0o444, status::stat),
+    ("statm", 0o444, status::statm),
+    ("status", 0o444, status::status),
+    ("wchan", 0o444, process_files::wchan),
+];
+
+/// Links to places and files.
+const LINKS: &[&str] = &["cwd", "exe", "root"];
+/// Files that take writes.
+const WRITABLE: &[&str] = &["comm", "oom_score_adj", "oom_adj"];
+/// Directories.
+const DIRECTORIES: &[&str] = &["fd", "fdinfo", "task"];
+
+fn find(tid: i32) -> Result<Arc<Thread>> {
+    thread::find(tid).ok_or(Errno::ESRCH)
+}
+
+/// A living thread of the process `pid`: its main one if that lives.
+fn of_process(pid: i32) -> Result<Arc<Thread>> {
+    find(pid).or_else(|_| {
+        let group = lock_table()?.group(pid).ok_or(Errno::ENOENT)?;
+        find(group.leader().ok_or(Errno::ENOENT)?.tid())
+    })
+}
+
+fn owner(thread: &Thread) -> (u32, u32) {
+    let cred = thread.task.cred();
+    (cred.euid, cred.egid)
+}
+
+/// Whether the running thread may look at what only a process's owner may see (ptrace(2), access mode checking).
+fn may_inspect(thread: &Thread) -> Result<()> {
+    let (own, theirs) = (thread::current().task.cred(), thread.task.cred());
+    if own.fsuid == theirs.uid && own.fsuid == theirs.euid || own.has(cap::SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+/// The directory of a process (or of a thread by its id, which is not listed).
+pub fn directory(pid: i32) -> Result<Arc<dyn Inode>> {
+    let thread = of_process(pid).map_err(|_| Errno::ENOENT)?;
+    Ok(thread_directory(pid, &thread, true))
+}
+
+fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inode> {
+    let owner = owner(thread);
+    let place = format!("{tid}/{is_process}");
+    Arc::new(Directory {
+        common: PROC.node(&[place.as_bytes()], 0o555, owner),
+        list: Box::new(move || {
+            let names = FILES.iter().map(|(name, ..)| (*name, Kind::Regular));
+            let names = names.chain(WRITABLE.iter().map(|name| (*name, Kind::Regular)));
+            let names = names.chain(LINKS.iter().map(|name| (*name, Kind::Symlink)));
+            let names = names.chain(DIRECTORIES.iter().map(|name| (*name, Kind::Directory)));
+            Ok(names
+                .filter(|(name, _)| is_process || *name != "task")
+                .map(|(name, kind)| (name.as_bytes().to_vec(), kind))
+                .collect())
+        }),
+        find: Box::new(move |name| entry(tid, is_process, owner, name)),
+    })
+}
+
+fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<Arc<dyn Inode>> {
+    let number = format!("{tid}");
+    let place: &[&[u8]] = &[number.as_bytes(), name];
+    if let Some((_, mode, make)) = FILES.iter().find(|(file, ..)| file.as_bytes() == name) {
+        let (mode, make) = (*mode, *make);
+        return Ok(file(PROC, place, mode, owner, move || {
+            let thread = of_process(tid)?;
+            if mode & 0o4 == 0 {
+                may_inspect(&thread)?;
+            }
+            make(&thread)
+        }));
+    }
+    match name {
+        b"comm" => Ok(writable(
+            place,
+            0o644,
+            owner,
+            move || process_files::comm(&*of_process(tid)?),
+            move |bytes| process_files::set_comm(&*of_process(tid)?, bytes),
+        )),
+        b"oom_score_adj" | b"oom_adj" => {
+            Ok(writable(place, 0o644, owner, move || process_files::zero(&*of_process(tid)?), |bytes| {
+                let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+                let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+                if (-1000..=1000).contains(&value) { Ok(()) } else { Err(Errno::EINVAL) }
+            }))
+        }
+        b"exe" => Ok(magic_link(place, owner, tid, |thread| thread.executable().ok_or(Errno::ENOENT))),
+        b"cwd" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().cwd())))),
+        b"root" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().root())))),
+        b"fd" => Ok(descriptors(place, owner, tid, false)),
+        b"fdinfo" => Ok(descriptors(place, owner, tid, true)),
+        b"task" if is_process => Ok(tasks(place, owner, tid)),
+        _ => Err(Errno::ENOENT),
+    }
+}
+
+/// An open file that is no more than a place in the tree.
+fn place_of(path: Path) -> FileRef {
+    namespace::place_only(path)
+}
+
+fn magic_link(place: &[&[u8]], owner: (u32, u32), tid: i32, target: fn(&Thread) -> Result<FileRef>) -> Arc<dyn Inode> {
+    let follow = move || {
+        let thread = of_process(tid)?;
+        may_inspect(&thread)?;
+        let file = target(&thread)?;
+        let text = text_of(&file);
+        Ok(LinkTarget::Object(file, text))
+    };
+    Arc::new(Link { common: PROC.node(place, 0o777, owner), follow: Box::new(follow) })
+}
+
+/// What readlink(2) shows for an open file.
+fn text_of(file: &FileRef) -> Vec<u8> {
+    match &file.path {
+        Some(path) => path.text(&thread::current().fs().root()),
+        None => file.ops.describe().into_bytes(),
+    }
+}
+
+fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<dyn Inode> {
+    let list = move || {
+        let thread = of_process(tid)?;
+        may_inspect(&thread)?;
+        let kind = if info { Kind::Regular } else { Kind::Symlink };
+        Ok(thread.files().list().iter().map(|(fd, ..)| (format!("{fd}").into_bytes(), kind)).collect())
+    };
+    let find = move |name: &[u8]| -> Result<Arc<dyn Inode>> {
+        let fd = super::number(name).or((name == b"0").then_some(0)).ok_or(Errno::ENOENT)?;
+        let thread = of_process(tid)?;
+        may_inspect(&thread)?;
+        thread.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
+        let number = format!("{tid}");
+        let place: &[&[u8]] = &[number.as_bytes(), if info { b"fdinfo" } else { b"fd" }, name];
+        if info {
+            return Ok(file(PROC, place, 0o444, owner, move || describe_descriptor(tid, fd)));
+        }
+        let follow = move || {
+            let file = of_process(tid)?.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
+            let text = text_of(&file);
+            Ok(LinkTarget::Object(file, text))
+        };
+        Ok(Arc::new(Link { common: PROC.node(place, 0o777, owner), follow: Box::new(follow) }))
+    };
+    let common = PROC.node(place, 0o500, owner);
+    Arc::new(Directory { common, list: Box::new(list), find: Box::new(find) })
+}
+
+fn describe_descriptor(tid: i32, fd: i32) -> Result<Vec<u8>> {
+    let files = of_process(tid)?.files();
+    let file = files.get_any(fd).map_err(|_| Errno::ENOENT)?;
+    let mut flags = file.flags();
+    if files.close_on_exec_flag(fd)? {
+        flags |= linux_raw_sys::general::O_CLOEXEC;
+    }
+    let position = *file.position.lock();
+    let mut text = format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t1\nino:\t{}\n", super::nodes_ino(&file));
+    text.push_str(&file.ops.fdinfo());
+    Ok(text.into_bytes())
+}
+
+fn tasks(place: &[&[u8]], owner: (u32, u32), pid: i32) -> Arc<dyn Inode> {
+    let threads = move || -> Result<Vec<i32>> {
+        let group = of_process(pid)?.task.group.clone();
+        let tids = group.signals.lock().tasks.iter().map(|task| task.tid()).collect();
+        Ok(tids)
+    };
+    let list = move || Ok(threads()?.iter().map(|tid| (format!("{tid}").into_bytes(), Kind::Directory)).collect());
+    let find = move |name: &[u8]| -> Result<Arc<dyn Inode>> {
+        let tid = super::number(name).ok_or(Errno::ENOENT)?;
+        if !threads()?.contains(&tid) {
+            return Err(Errno::ENOENT);
+        }
+        let thread = find(tid).map_err(|_| Errno::ENOENT)?;
+        Ok(thread_directory(tid, &thread, false))
+    };
+    Arc::new(Directory { common: PROC.node(place, 0o555, owner), list: Box::new(list), find: Box::new(find) })
+}

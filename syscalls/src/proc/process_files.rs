@@ -1,0 +1,195 @@
+//! Texts of the simpler files of `/proc/PID`.
+
+use crate::thread::{self, Thread};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+use kernel::uaccess;
+use vfs::{Errno, Result};
+
+/// `auxv`.
+pub fn auxv(thread: &Thread) -> Result<Vec<u8>> {
+    Ok(thread.space().program().auxv)
+}
+
+/// `cgroup`.
+pub fn cgroup(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"0::/\n".to_vec())
+}
+
+/// Bytes of the program's own memory, or what exec noted when it is another process's.
+fn program_bytes(thread: &Thread, range: (u64, u64), noted: Vec<u8>) -> Vec<u8> {
+    let own = core::ptr::eq(&*thread.task.group, &*thread::current().task.group);
+    if own && range.1 > range.0 {
+        let length = (range.1 - range.0).min(1 << 20) as usize;
+        return uaccess::read_bytes(range.0, length).unwrap_or(noted);
+    }
+    noted
+}
+
+/// `cmdline`.
+pub fn cmdline(thread: &Thread) -> Result<Vec<u8>> {
+    let program = thread.space().program();
+    let (arguments, _) = thread.memory().strings();
+    Ok(program_bytes(thread, (program.arg_start, program.arg_end), arguments))
+}
+
+/// `environ`.
+pub fn environ(thread: &Thread) -> Result<Vec<u8>> {
+    let program = thread.space().program();
+    let (_, environment) = thread.memory().strings();
+    Ok(program_bytes(thread, (program.env_start, program.env_end), environment))
+}
+
+/// `io`: nothing is counted.
+pub fn io(_thread: &Thread) -> Result<Vec<u8>> {
+    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
+    Ok(names.iter().flat_map(|name| format!("{name}: 0\n").into_bytes()).collect())
+}
+
+/// `limits`.
+pub fn limits(thread: &Thread) -> Result<Vec<u8>> {
+    const ROWS: [(&str, &str); 16] = [
+        ("Max cpu time", "seconds"),
+        ("Max file size", "bytes"),
+        ("Max data size", "bytes"),
+        ("Max stack size", "bytes"),
+        ("Max core file size", "bytes"),
+        ("Max resident set", "bytes"),
+        ("Max processes", "processes"),
+        ("Max open files", "files"),
+        ("Max locked memory", "bytes"),
+        ("Max address space", "bytes"),
+        ("Max file locks", "locks"),
+        ("Max pending signals", "signals"),
+        ("Max msgqueue size", "bytes"),
+        ("Max nice priority", ""),
+        ("Max realtime priority", ""),
+        ("Max realtime timeout", "us"),
+    ];
+    let mut text = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let shown = |value: u64| if value == u64::MAX { String::from("unlimited") } else { format!("{value}") };
+    for (resource, (name, unit)) in ROWS.iter().enumerate() {
+        let (soft, hard) = thread.task.group.rlimit(resource as u32);
+        let _ = writeln!(text, "{name:<25} {:<20} {:<20} {unit:<10}", shown(soft), shown(hard));
+    }
+    Ok(text.into_bytes())
+}
+
+/// `maps`.
+pub fn maps(thread: &Thread) -> Result<Vec<u8>> {
+    Ok(thread.space().maps())
+}
+
+/// `smaps`: the areas with their sizes; what is resident is the host's knowledge.
+pub fn smaps(thread: &Thread) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for area in thread.space().areas() {
+        area.write_line(&mut text);
+        let size = (area.end - area.start) >> 10;
+        text.extend_from_slice(
+            format!("Size:           {size:>8} kB\nRss:            {size:>8} kB\nPss:            {size:>8} kB\n").as_bytes(),
+        );
+    }
+    Ok(text)
+}
+
+fn access(mount: &vfs::namespace::Mount) -> &'static str {
+    if mount.is_read_only() { "ro,relatime" } else { "rw,relatime" }
+}
+
+/// Blanks and backslashes in octal, as getmntent(3) reads them.
+fn escape(text: &mut Vec<u8>, part: &[u8]) {
+    for byte in part {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => text.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+            _ => text.push(*byte),
+        }
+    }
+}
+
+/// `mounts`.
+pub fn mounts(thread: &Thread) -> Result<Vec<u8>> {
+    let fs = thread.fs();
+    let mut text = Vec::new();
+    for info in fs.namespace().list(&fs.root()) {
+        let options = &info.mount.options;
+        for part in [&options.source, &info.target, &options.fstype] {
+            escape(&mut text, part);
+            text.push(b' ');
+        }
+        text.extend_from_slice(access(&info.mount).as_bytes());
+        text.extend_from_slice(b" 0 0\n");
+    }
+    Ok(text)
+}
+
+/// `mountinfo`.
+pub fn mountinfo(thread: &Thread) -> Result<Vec<u8>> {
+    let fs = thread.fs();
+    let mut text = Vec::new();
+    for info in fs.namespace().list(&fs.root()) {
+        let options = &info.mount.options;
+        let (major, minor) = (info.dev >> 8 & 0xfff, (info.dev & 0xff) | (info.dev >> 12 & !0xff));
+        text.extend_from_slice(format!("{} {} {major}:{minor} ", info.mount.id, info.parent_id).as_bytes());
+        escape(&mut text, &info.root);
+        text.push(b' ');
+        escape(&mut text, &info.target);
+        let access = access(&info.mount);
+        text.extend_from_slice(format!(" {access} - ").as_bytes());
+        escape(&mut text, &options.fstype);
+        text.push(b' ');
+        escape(&mut text, &options.source);
+        text.extend_from_slice(format!(" {access}\n").as_bytes());
+    }
+    Ok(text)
+}
+
+/// A file that says 0.
+pub fn zero(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"0\n".to_vec())
+}
+
+/// `wchan`: no symbol, as Linux shows the unprivileged.
+pub fn wchan(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"0".to_vec())
+}
+
+/// `personality`.
+pub fn personality(thread: &Thread) -> Result<Vec<u8>> {
+    Ok(format!("{:08x}\n", thread.task.group.personality.load(Ordering::Relaxed)).into_bytes())
+}
+
+/// `sessionid`: no audit session.
+pub fn session_id(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"4294967295".to_vec())
+}
+
+/// The name as text.
+pub fn comm_text(thread: &Thread) -> Vec<u8> {
+    let comm = *thread.task.comm.lock();
+    comm.split(|&byte| byte == 0).next().unwrap_or(&[]).to_vec()
+}
+
+/// `comm`.
+pub fn comm(thread: &Thread) -> Result<Vec<u8>> {
+    let mut text = comm_text(thread);
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// A write to `comm`: only within the process.
+pub fn set_comm(thread: &Thread, bytes: &[u8]) -> Result<()> {
+    if !core::ptr::eq(&*thread.task.group, &*thread::current().task.group) {
+        return Err(Errno::EINVAL);
+    }
+    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let mut comm = [0; 16];
+    for (slot, byte) in comm.iter_mut().take(15).zip(text) {
+        *slot = *byte;
+    }
+    *thread.task.comm.lock() = comm;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! `/proc/PID/status`, `stat` and `statm`.
+
+use super::process_files::comm_text;
+use super::system::ticks;
+use crate::thread::{self, Thread};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+use kernel::signal::{COUNT, SIG_DFL, SIG_IGN, bit};
+use vfs::Result;
+
+/// One letter: running for the one that asks, sleeping otherwise, stopped, zombie.
+fn state(thread: &Thread) -> (char, &'static str) {
+    let group = &thread.task.group;
+    if group.family.lock().zombie.is_some() {
+        ('Z', "zombie")
+    } else if group.signals.lock().stop.is_some() {
+        ('T', "stopped")
+    } else if core::ptr::eq(&*thread.task, &*thread::current().task) {
+        ('R', "running")
+    } else {
+        ('S', "sleeping")
+    }
+}
+
+struct Masks {
+    pending: u64,
+    shared: u64,
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
+    queued: usize,
+    threads: usize,
+}
+
+fn masks(thread: &Thread) -> Masks {
+    let signals = thread.task.group.signals.lock();
+    let own = thread.task.signals.lock();
+    let (mut ignored, mut caught) = (0, 0);
+    for signal in 1..=COUNT {
+        match signals.action(signal).map(|action| action.handler) {
+            Some(SIG_DFL) | None => {}
+            Some(SIG_IGN) => ignored |= bit(signal),
+            Some(_) => caught |= bit(signal),
+        }
+    }
+    Masks {
+        pending: own.pending.set(),
+        shared: signals.pending.set(),
+        blocked: own.blocked,
+        ignored,
+        caught,
+        queued: own.pending.len() + signals.pending.len(),
+        threads: signals.tasks.len().max(1),
+    }
+}
+
+/// `status`.
+pub fn status(thread: &Thread) -> Result<Vec<u8>> {
+    let task = &thread.task;
+    let group = &task.group;
+    let cred = task.cred();
+    let masks = masks(thread);
+    let (letter, word) = state(thread);
+    let (pgid, sid) = {
+        let family = group.family.lock();
+        (family.pgid, family.sid)
+    };
+    let mut text = String::new();
+    let umask = thread.fs().umask();
+    let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
+    let _ = write!(text, "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\n");
+    let (tgid, tid, parent) = (group.tgid, task.tid(), group.parent_id());
+    let _ = write!(text, "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n");
+    let _ = writeln!(text, "Uid:\t{}\t{}\t{}\t{}", cred.uid, cred.euid, cred.suid, cred.fsuid);
+    let _ = writeln!(text, "Gid:\t{}\t{}\t{}\t{}", cred.gid, cred.egid, cred.sgid, cred.fsgid);
+    let groups: Vec<String> = cred.groups.iter().map(|group| format!("{group} ")).collect();
+    let size = thread.files().size().next_multiple_of(64).max(64);
+    let _ = writeln!(text, "FDSize:\t{size}\nGroups:\t{}", groups.concat());
+    let _ = writeln!(text, "NStgid:\t{tgid}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0");
+    memory(thread, &mut text);
+    let limit = task.rlimit(11);
+    let _ = writeln!(text, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t{}\nSigQ:\t{}/{limit}", masks.threads, masks.queued);
+    let _ = writeln!(text, "SigPnd:\t{:016x}\nShdPnd:\t{:016x}", masks.pending, masks.shared);
+    let _ = writeln!(text, "SigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}", masks.blocked, masks.ignored, masks.caught);
+    let _ = writeln!(text, "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}", cred.inheritable, cred.permitted, cred.effective);
+    let _ = writeln!(text, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}", cred.bounding, cred.ambient);
+    let _ = writeln!(text, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0", u8::from(cred.no_new_privs));
+    let cpus = kernel::boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
+    let mask = cpus.iter().filter(|&&cpu| cpu < 64).fold(0u64, |mask, cpu| mask | 1 << cpu);
+    let list: Vec<String> = cpus.iter().map(|cpu| format!("{cpu}")).collect();
+    let _ = writeln!(text, "Cpus_allowed:\t{mask:x}\nCpus_allowed_list:\t{}", list.join(","));
+    text.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
+    Ok(text.into_bytes())
+}
+
+fn memory(thread: &Thread, text: &mut String) {
+    let space = thread.space();
+    let totals = space.totals();
+    let kib = |bytes: u64| bytes >> 10;
+    let resident = space.resident();
+    let rows = [
+        ("VmPeak", totals.total),
+        ("VmSize", totals.total),
+        ("VmLck", totals.locked),
+        ("VmPin", 0),
+        ("VmHWM", resident),
+        ("VmRSS", resident),
+        ("RssAnon", resident),
+        ("RssFile", 0),
+        ("RssShmem", 0),
+        ("VmData", totals.data),
+        ("VmStk", 132 << 10),
+        ("VmExe", 0),
+        ("VmLib", 0),
+        ("VmPTE", 0),
+        ("VmSwap", 0),
+        ("HugetlbPages", 0),
+    ];
+    for (name, bytes) in rows {
+        let _ = writeln!(text, "{name}:\t{:>8} kB", kib(bytes));
+    }
+}
+
+/// `stat`: 52 fields (proc_pid_stat(5)).
+pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
+    let task = &thread.task;
+    let group = &task.group;
+    let masks = masks(thread);
+    let (letter, _) = state(thread);
+    let (pgid, sid) = {
+        let family = group.family.lock();
+        (family.pgid, family.sid)
+    };
+    let (times, below) = (*group.ended_times.lock(), *group.children_times.lock());
+    let space = thread.space();
+    let (program, totals, heap) = (space.program(), space.totals(), space.heap());
+    let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
+    let mut text = String::new();
+    let _ = write!(text, "{} ({name}) {letter} {} {pgid} {sid} 0 -1 4194560", task.tid(), group.parent_id());
+    let _ = write!(text, " 0 0 0 0 {} {}", ticks(times.user), ticks(times.system));
+    let _ = write!(text, " {} {} 20 0 {} 0", ticks(below.user), ticks(below.system), masks.threads);
+    let rss_limit = task.rlimit(5);
+    let _ = write!(text, " {} {} {} {rss_limit}", ticks(task.started), totals.total, space.resident() >> 12);
+    let _ = write!(text, " {} {} {} 0 0", program.start_code, program.end_code, program.start_stack);
+    let _ = write!(text, " {} {} {} {} 0 0 0", masks.pending & 0x7fff_ffff, masks.blocked & 0x7fff_ffff, masks.ignored & 0x7fff_ffff, masks.caught & 0x7fff_ffff);
+    let exit_signal = if task.tid() == group.tgid { group.exit_signal.load(Ordering::Relaxed) } else { -1 };
+    let _ = write!(text, " {exit_signal} 0 0 0 0 0 0 {} {} {}", program.start_data, program.end_data, heap.0);
+    let _ = writeln!(text, " {} {} {} {} 0", program.arg_start, program.arg_end, program.env_start, program.env_end);
+    Ok(text.into_bytes())
+}
+
+/// `statm`, in pages.
+pub fn statm(thread: &Thread) -> Result<Vec<u8>> {
+    let space = thread.space();
+    let totals = space.totals();
+    let program = space.program();
+    let pages = |bytes: u64| bytes >> 12;
+    let text = pages(program.end_code.saturating_sub(program.start_code));
+    let (size, resident, data) = (pages(totals.total), pages(space.resident()), pages(totals.data));
+    Ok(format!("{size} {resident} 0 {text} 0 {data} 0\n").into_bytes())
+}

@@ -1,0 +1,153 @@
+//! `/proc/sys`: the settings that programs read.
+
+use super::nodes::{Entry, directory, text_entry};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use kernel::boot;
+use vfs::attributes::Kind;
+use vfs::{Errno, Result};
+
+fn section(name: &'static str, entries: fn() -> Vec<Entry>) -> Entry {
+    Entry { name, kind: Kind::Directory, make: Box::new(move || directory(&[b"sys", name.as_bytes()], entries())) }
+}
+
+macro_rules! constant {
+    ($name:literal, $text:literal) => {
+        text_entry($name, || Ok(concat!($text, "\n").as_bytes().to_vec()))
+    };
+}
+
+/// The entries.
+pub fn entries() -> Vec<Entry> {
+    vec![section("kernel", kernel_entries), section("vm", vm_entries), section("fs", fs_entries), section("net", net_entries)]
+}
+
+fn random_uuid() -> Result<Vec<u8>> {
+    let mut bytes = [0u8; 16];
+    trap_handler::host::getrandom(&mut bytes, 0)?;
+    let value = u128::from_be_bytes(bytes) & !(0xf << 76) & !(3 << 62) | (4 << 76) | (2 << 62);
+    let hex = format!("{value:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or("");
+    Ok(format!("{}-{}-{}-{}-{}\n", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)).into_bytes())
+}
+
+/// The same for the life of the sandbox, made of its seed.
+fn boot_id() -> Result<Vec<u8>> {
+    let seed = boot::config().ok_or(Errno::EIO)?.host.seed;
+    let byte = |index: usize| seed.get(index).copied().unwrap_or(0);
+    let mut text = alloc::string::String::new();
+    for index in 0..16 {
+        if [4, 6, 8, 10].contains(&index) {
+            text.push('-');
+        }
+        text.push_str(&format!("{:02x}", byte(index)));
+    }
+    text.push('\n');
+    Ok(text.into_bytes())
+}
+
+fn kernel_entries() -> Vec<Entry> {
+    vec![
+        constant!("cap_last_cap", "40"),
+        constant!("core_pattern", "core"),
+        constant!("domainname", "(none)"),
+        text_entry("hostname", || {
+            Ok(format!("{}\n", boot::config().map_or("sandbox", |config| &config.hostname)).into_bytes())
+        }),
+        constant!("msgmax", "8192"),
+        constant!("msgmnb", "16384"),
+        constant!("msgmni", "32000"),
+        constant!("ngroups_max", "65536"),
+        text_entry("osrelease", || {
+            Ok(format!("{}\n", boot::config().map_or("", |config| &config.host.release)).into_bytes())
+        }),
+        constant!("ostype", "Linux"),
+        constant!("overflowgid", "65534"),
+        constant!("overflowuid", "65534"),
+        constant!("perf_event_paranoid", "4"),
+        constant!("pid_max", "4194304"),
+        Entry {
+            name: "random",
+            kind: Kind::Directory,
+            make: Box::new(|| {
+                directory(
+                    &[b"sys", b"kernel", b"random"],
+                    vec![
+                        text_entry("boot_id", boot_id),
+                        constant!("entropy_avail", "256"),
+                        constant!("poolsize", "256"),
+                        text_entry("uuid", random_uuid),
+                    ],
+                )
+            }),
+        },
+        constant!("randomize_va_space", "2"),
+        constant!("sem", "32000\t1024000000\t500\t32000"),
+        constant!("shmall", "18446744073692774399"),
+        constant!("shmmax", "18446744073692774399"),
+        constant!("shmmni", "4096"),
+        text_entry("threads-max", || {
+            Ok(format!("{}\n", boot::config().map_or(0, |config| config.options.pids_limit)).into_bytes())
+        }),
+        text_entry("version", || {
+            Ok(format!("{}\n", boot::config().map_or("", |config| &config.host.version)).into_bytes())
+        }),
+    ]
+}
+
+fn vm_entries() -> Vec<Entry> {
+    vec![
+        constant!("max_map_count", "65530"),
+        text_entry("mmap_min_addr", || {
+            Ok(format!("{}\n", boot::config().map_or(65536, |config| config.host.mmap_min_addr)).into_bytes())
+        }),
+        constant!("nr_hugepages", "0"),
+        constant!("overcommit_memory", "0"),
+        constant!("overcommit_ratio", "50"),
+        constant!("swappiness", "60"),
+    ]
+}
+
+fn fs_entries() -> Vec<Entry> {
+    vec![
+        constant!("aio-max-nr", "65536"),
+        constant!("aio-nr", "0"),
+        constant!("file-max", "9223372036854775807"),
+        constant!("file-nr", "0\t0\t9223372036854775807"),
+        constant!("nr_open", "1048576"),
+        constant!("pipe-max-size", "1048576"),
+        constant!("pipe-user-pages-hard", "0"),
+        constant!("pipe-user-pages-soft", "16384"),
+        constant!("protected_hardlinks", "1"),
+        constant!("protected_symlinks", "1"),
+        Entry {
+            name: "inotify",
+            kind: Kind::Directory,
+            make: Box::new(|| {
+                directory(
+                    &[b"sys", b"fs", b"inotify"],
+                    vec![
+                        constant!("max_queued_events", "16384"),
+                        constant!("max_user_instances", "128"),
+                        constant!("max_user_watches", "65536"),
+                    ],
+                )
+            }),
+        },
+    ]
+}
+
+fn net_entries() -> Vec<Entry> {
+    vec![Entry {
+        name: "core",
+        kind: Kind::Directory,
+        make: Box::new(|| {
+            directory(
+                &[b"sys", b"net", b"core"],
+                vec![constant!("somaxconn", "4096"), constant!("rmem_max", "212992"), constant!("wmem_max", "212992")],
+            )
+        }),
+    }]
+}

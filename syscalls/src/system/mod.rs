@@ -1,0 +1,14 @@
+//! The machine and the process's place in it: uname(2), sysinfo(2), limits, scheduling, prctl(2), random bytes.
+
+mod capabilities;
+mod limits;
+mod machine;
+mod prctl;
+mod refusals;
+mod scheduling;
+
+use crate::table::Row;
+
+/// The rows of this family, a slice a file.
+pub const ROWS: &[&[Row]] =
+    &[capabilities::ROWS, limits::ROWS, machine::ROWS, prctl::ROWS, refusals::ROWS, scheduling::ROWS];
