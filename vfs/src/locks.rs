@@ -139,7 +139,8 @@ fn apply(records: &mut Vec<Record>, new: Record, unlock: bool) {
             kept.push(record);
             continue;
         }
-        let touches = record.first <= new.last.saturating_add(1) && new.first <= record.last.saturating_add(1);
+        let touches =
+            record.first <= new.last.saturating_add(1) && new.first <= record.last.saturating_add(1);
         if !unlock && touches && record.exclusive == new.exclusive {
             joined.first = joined.first.min(record.first);
             joined.last = joined.last.max(record.last);
@@ -254,7 +255,8 @@ pub fn set_record(table: &FileTable, file: &FileRef, request: &RecordRequest) ->
                 Ok(()) => Some(Ok(())),
                 Err(other) => waiting.note(other).err().map(Err),
             };
-            wait::until(&[&locks.changed], None, ready).unwrap_or_else(|ended| Err(ended.errno(Errno::EAGAIN)))
+            wait::until(&[&locks.changed], None, ready)
+                .unwrap_or_else(|ended| Err(ended.errno(Errno::EAGAIN)))
         }
     };
     // A range that was given up, or is only shared now.

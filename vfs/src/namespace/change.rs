@@ -106,12 +106,7 @@ pub fn change_mode(lookup: &Lookup<'_>, target: &Target, mode: u32) -> Result<()
 }
 
 /// chown(2), fchown(2), lchown(2); `None` leaves an id as it is.
-pub fn change_owner(
-    lookup: &Lookup<'_>,
-    target: &Target,
-    uid: Option<u32>,
-    gid: Option<u32>,
-) -> Result<()> {
+pub fn change_owner(lookup: &Lookup<'_>, target: &Target, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
     writable_mount(target)?;
     let (cred, owner) = (lookup.cred, owner(target)?);
     if !may_change_owner(cred, &owner, uid, gid) {
@@ -144,7 +139,9 @@ impl Times {
     pub fn new(times: Option<[raw::timespec; 2]>) -> Result<Times> {
         let Some([atime, mtime]) = times else { return Ok(Times::Now) };
         let valid = |time: &raw::timespec| {
-            is(time, raw::UTIME_NOW) || is(time, raw::UTIME_OMIT) || (0..1_000_000_000).contains(&time.tv_nsec)
+            is(time, raw::UTIME_NOW)
+                || is(time, raw::UTIME_OMIT)
+                || (0..1_000_000_000).contains(&time.tv_nsec)
         };
         match () {
             () if !valid(&atime) || !valid(&mtime) => Err(Errno::EINVAL),

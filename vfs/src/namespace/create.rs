@@ -83,8 +83,7 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
         _ => NewKind::Regular,
     };
     // A character device 0:0 is a whiteout, which everyone may make.
-    let privileged =
-        kind == Kind::BlockDevice || kind == Kind::CharDevice && dev != 0;
+    let privileged = kind == Kind::BlockDevice || kind == Kind::CharDevice && dev != 0;
     let mode = kind.mode_bits() | (mode & 0o7777 & !lookup.fs.umask());
     create_at(lookup, base, path, false, |directory, name| {
         may_create(lookup.cred, directory)?;

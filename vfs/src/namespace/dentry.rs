@@ -52,7 +52,10 @@ pub struct Dentry {
 
 /// Names in the order in which they came, for eviction. An entry may be stale.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<VecDeque<(Weak<Dentry>, Box<[u8]>)>>);
+pub(super) struct Cache(Mutex<VecDeque<CachedName>>);
+
+/// A directory and a name in it.
+type CachedName = (Weak<Dentry>, Box<[u8]>);
 
 /// What is known of a name.
 enum Known {
@@ -256,7 +259,12 @@ impl Dentry {
     }
 
     /// Moves a child to another name, replacing what was there. The `ops` of both directories are held.
-    pub(super) fn move_child(self: &Arc<Self>, child: &Arc<Dentry>, new_parent: &Arc<Dentry>, new_name: &[u8]) {
+    pub(super) fn move_child(
+        self: &Arc<Self>,
+        child: &Arc<Dentry>,
+        new_parent: &Arc<Dentry>,
+        new_name: &[u8],
+    ) {
         let old_name = child.name();
         let taken = self.children.write().remove(&*old_name);
         new_parent.detach(new_name);
@@ -371,7 +379,7 @@ impl Cache {
         }
     }
 
-    fn look_at(&self, name: Option<(Weak<Dentry>, Box<[u8]>)>, force: bool) {
+    fn look_at(&self, name: Option<CachedName>, force: bool) {
         let Some((parent, name)) = name else { return };
         let Some(directory) = parent.upgrade() else { return };
         if !directory.evict(&name, force) {

@@ -20,15 +20,16 @@ mod walk;
 mod xattr;
 
 pub use change::{
-    Times, access, change_mode, change_owner, find_or_base, set_times, statfs, status, truncate, truncate_open,
+    Times, access, change_mode, change_owner, find_or_base, set_times, statfs, status, truncate,
+    truncate_open,
 };
 pub use create::{link, make_directory, make_node, symlink};
 pub use dentry::Dentry;
 pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
 pub use open::{open, place_only};
 pub use path::Path;
-pub use permission::{Access, check as check_permission, is_owner};
 pub(crate) use permission::without_set_ids;
+pub use permission::{Access, check as check_permission, is_owner};
 pub use program::{executable_name, file_size, open_executable, open_executable_at};
 pub use remove::{remove_directory, unlink};
 pub use rename::rename;

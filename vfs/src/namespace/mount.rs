@@ -156,7 +156,9 @@ impl Namespace {
         let mut copies = Vec::from([(from.mount.clone(), made.clone())]);
         for mount in below {
             let Some(place) = mount.mountpoint() else { continue };
-            let Some((_, parent)) = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &place.mount)) else { continue };
+            let Some((_, parent)) = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &place.mount)) else {
+                continue;
+            };
             let at = Path { mount: parent.clone(), dentry: place.dentry };
             let options = MountOptions { flags: mount.flags(), ..mount.options.clone() };
             copies.push((mount.clone(), self.attach(mount.root.clone(), &at, options)?));

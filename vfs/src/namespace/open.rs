@@ -78,7 +78,7 @@ pub fn open(
 /// The end of a walk with `O_CREAT`: the file if it was made, `None` if `walk` is at something that was there.
 fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u32) -> Result<Option<Path>> {
     let exclusive = flags & raw::O_EXCL != 0;
-    while let Some(Last { name, slash }) = walk.to_last()? {
+    while let Some(Last { name, slash }) = walk.walk_to_last()? {
         if slash {
             return Err(Errno::EISDIR);
         }

@@ -216,8 +216,10 @@ mod tests {
 
     #[test]
     fn writes_take_set_id_bits_away() {
-        let modes: Vec<_> =
-            [0o6755, 0o2644, 0o755].iter().map(|&mode| without_set_ids(&user(1000, &[100]), &file(mode))).collect();
+        let modes: Vec<_> = [0o6755, 0o2644, 0o755]
+            .iter()
+            .map(|&mode| without_set_ids(&user(1000, &[100]), &file(mode)))
+            .collect();
         assert_eq!(modes, [0o755, 0o2644, 0o755]);
         assert_eq!(without_set_ids(&user(1, &[]), &file(0o2644)), 0o644);
     }

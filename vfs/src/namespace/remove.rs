@@ -1,8 +1,8 @@
 //! unlink(2), rmdir(2).
 
+use super::Lookup;
 use super::permission::{may_delete, want_write};
 use super::walk::Parent;
-use super::Lookup;
 use crate::attributes::Kind;
 use crate::{Errno, Result};
 

@@ -37,11 +37,16 @@ pub fn rename(
     let tree = first.tree().clone();
     // With it no directory changes its parent, so what is above what stays true.
     let _still = (!same_directory).then(|| tree.rename.lock());
-    let swap = Arc::as_ptr(first) > Arc::as_ptr(second);
-    let (lower, higher) = if swap { (second, first) } else { (first, second) };
+    // A directory before what is below it, as when a directory is removed; otherwise by address.
+    let swap = match () {
+        () if second.contains(first) => true,
+        () if first.contains(second) => false,
+        () => Arc::as_ptr(first) > Arc::as_ptr(second),
+    };
+    let (outer, inner) = if swap { (second, first) } else { (first, second) };
     let held = {
-        let _lower = lower.lock_ops();
-        let _higher = (!same_directory).then(|| higher.lock_ops());
+        let _outer = outer.lock_ops();
+        let _inner = (!same_directory).then(|| inner.lock_ops());
         let source = first.lookup_locked(old_name)?;
         let target = match second.lookup_locked(new_name) {
             Err(Errno::ENOENT) => None,
@@ -178,7 +183,8 @@ mod tests {
 
     #[test]
     fn slashes_ask_for_directories() {
-        let slash = |source, slashes, flags| Case { slashes, ..case(source, Some(&DIRECTORY), flags) }.check();
+        let slash =
+            |source, slashes, flags| Case { slashes, ..case(source, Some(&DIRECTORY), flags) }.check();
         assert_eq!(slash(&FILE, (true, false), 0), Err(Errno::ENOTDIR));
         assert_eq!(slash(&FILE, (false, true), 0), Err(Errno::ENOTDIR));
         assert_eq!(slash(&FILE, (false, true), EXCHANGE), Ok(()));

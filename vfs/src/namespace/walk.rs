@@ -211,7 +211,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks up to the last component; `None` if there is none (the path is `/`).
-    pub fn to_last(&mut self) -> Result<Option<Last>> {
+    pub fn walk_to_last(&mut self) -> Result<Option<Last>> {
         loop {
             if !self.more() {
                 return Ok(None);
@@ -262,8 +262,8 @@ impl<'a> Walk<'a> {
     }
 
     fn check_mount(&self, to: &Path) -> Result<()> {
-        let crosses = self.resolve.contains(Resolve::NO_XDEV)
-            && !alloc::sync::Arc::ptr_eq(&to.mount, &self.at.mount);
+        let crosses =
+            self.resolve.contains(Resolve::NO_XDEV) && !alloc::sync::Arc::ptr_eq(&to.mount, &self.at.mount);
         if crosses { Err(Errno::EXDEV) } else { Ok(()) }
     }
 
@@ -338,7 +338,7 @@ impl<'a> Walk<'a> {
     /// Walks to the end.
     pub fn finish(&mut self, flags: WalkFlags) -> Result<Target> {
         self.must_be_directory |= flags.contains(WalkFlags::DIRECTORY);
-        while let Some(Last { name, slash }) = self.to_last()? {
+        while let Some(Last { name, slash }) = self.walk_to_last()? {
             let follow = slash || flags.contains(WalkFlags::FOLLOW);
             if !self.step(&name, follow)? {
                 break;
@@ -368,7 +368,7 @@ impl Parent {
     /// Walks to it; a symbolic link at the end is not followed.
     pub fn find(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Parent> {
         let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
-        let last = walk.to_last()?;
+        let last = walk.walk_to_last()?;
         Ok(Parent { directory: walk.at, last })
     }
 

@@ -307,7 +307,11 @@ mod tests {
                 }
             }
             for page in 0..256 {
-                assert_eq!(matches!(map.place(page), Place::Data { .. }), model[page as usize], "page {page}");
+                assert_eq!(
+                    matches!(map.place(page), Place::Data { .. }),
+                    model[page as usize],
+                    "page {page}"
+                );
             }
             assert_eq!(map.used(), model.iter().filter(|&&data| data).count() as u64);
         }

@@ -48,7 +48,10 @@ impl Quota {
 
     fn charge(&self, pages: u64) -> Result<()> {
         let fits = |used: u64| used.checked_add(pages).filter(|&used| used <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|_| Errno::ENOSPC)
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .map(|_| ())
+            .map_err(|_| Errno::ENOSPC)
     }
 
     fn refund(&self, pages: u64) {
@@ -244,7 +247,8 @@ impl Inner {
         for (frame, count) in emptied {
             if count >= WORTH_GIVING_BACK {
                 let mode = raw::FALLOC_FL_PUNCH_HOLE | raw::FALLOC_FL_KEEP_SIZE;
-                let _ = host::fallocate(frames::host_fd(), mode, frames::file_offset(frame), count * PAGE_SIZE);
+                let _ =
+                    host::fallocate(frames::host_fd(), mode, frames::file_offset(frame), count * PAGE_SIZE);
             }
         }
         // Granules that stay because only a part of them was cut.

@@ -159,7 +159,8 @@ mod tests {
         for name in [b"a", b"b", b"c", b"d"] {
             entries.insert(name, ());
         }
-        let first: Vec<_> = entries.from(0).take(2).map(|(cookie, name, ())| (cookie, name.to_vec())).collect();
+        let first: Vec<_> =
+            entries.from(0).take(2).map(|(cookie, name, ())| (cookie, name.to_vec())).collect();
         let (last, _) = first[1];
         entries.remove(b"a");
         entries.remove(b"c");
@@ -175,7 +176,10 @@ mod tests {
         entries.insert(b"x", 1);
         entries.insert(b"y", 2);
         assert_eq!(entries.insert(b"x", 3), Some(1));
-        assert_eq!(entries.from(0).map(|(cookie, _, &value)| (cookie, value)).collect::<Vec<_>>(), [(2, 3), (3, 2)]);
+        assert_eq!(
+            entries.from(0).map(|(cookie, _, &value)| (cookie, value)).collect::<Vec<_>>(),
+            [(2, 3), (3, 2)]
+        );
         assert_eq!(entries.len(), 2);
     }
 }

@@ -68,7 +68,7 @@ struct Meta {
     atime: raw::timespec,
     mtime: raw::timespec,
     ctime: raw::timespec,
-    xattrs: Option<Box<BTreeMap<Vec<u8>, Vec<u8>>>>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 enum Content {
@@ -112,7 +112,7 @@ impl TmpInode {
             atime: now,
             mtime: now,
             ctime: now,
-            xattrs: None,
+            xattrs: BTreeMap::new(),
         };
         Ok(Arc::new_cyclic(|me| TmpInode {
             fs: fs.clone(),
@@ -138,7 +138,11 @@ impl TmpInode {
 
     fn same_filesystem(&self, other: &Arc<dyn Inode>) -> Result<Arc<TmpInode>> {
         let other = other.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
-        if Arc::ptr_eq(&self.fs, &other.fs) { other.me.upgrade().ok_or(Errno::ENOENT) } else { Err(Errno::EXDEV) }
+        if Arc::ptr_eq(&self.fs, &other.fs) {
+            other.me.upgrade().ok_or(Errno::ENOENT)
+        } else {
+            Err(Errno::EXDEV)
+        }
     }
 
     /// A directory's names have changed; `links` is how many subdirectories came or went.
@@ -324,7 +328,9 @@ impl Inode for TmpInode {
             Content::Link(_) => Err(Errno::ELOOP),
             Content::Fifo(state) => crate::pipe::open_fifo(state, flags),
             Content::Socket => Err(Errno::ENXIO),
-            Content::Device(rdev) if self.kind == Kind::CharDevice => crate::device::open_device(*rdev, flags),
+            Content::Device(rdev) if self.kind == Kind::CharDevice => {
+                crate::device::open_device(*rdev, flags)
+            }
             Content::Device(_) => Err(Errno::ENXIO),
         }
     }
@@ -442,14 +448,14 @@ impl Inode for TmpInode {
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
         known_xattr(name)?;
         let meta = self.meta.lock();
-        meta.xattrs.as_ref().and_then(|xattrs| xattrs.get(name)).cloned().ok_or(Errno::ENODATA)
+        meta.xattrs.get(name).cloned().ok_or(Errno::ENODATA)
     }
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
         known_xattr(name)?;
         let now = file_time();
         let mut meta = self.meta.lock();
-        let xattrs = meta.xattrs.get_or_insert_default();
+        let xattrs = &mut meta.xattrs;
         match (xattrs.contains_key(name), value) {
             (true, Some(_)) if flags & raw::XATTR_CREATE != 0 => return Err(Errno::EEXIST),
             (false, Some(_)) if flags & raw::XATTR_REPLACE != 0 => return Err(Errno::ENODATA),
@@ -473,7 +479,7 @@ impl Inode for TmpInode {
     fn list_xattr(&self) -> Result<Vec<u8>> {
         let meta = self.meta.lock();
         let mut names = Vec::new();
-        for name in meta.xattrs.iter().flat_map(|xattrs| xattrs.keys()) {
+        for name in meta.xattrs.keys() {
             names.extend_from_slice(name);
             names.push(0);
         }
