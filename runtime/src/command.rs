@@ -4,7 +4,7 @@ use crate::filter::{self, Configuration};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
 use crate::supervisor::{self, End};
-use crate::view::{Grant, MemoryDirectory, Request, View};
+use crate::view::{Grant, MemoryDirectory, OF_THE_KERNEL, Request, View};
 use anyhow::Context;
 use boundary::boot::BootOptions;
 use clap::Parser;
@@ -153,6 +153,13 @@ fn grant(text: &OsString, writable: bool) -> anyhow::Result<Grant> {
     })?;
     let target = target.unwrap_or_else(|| resolved.clone());
     refuse_dots(option, &target)?;
+    let of_the_kernel = OF_THE_KERNEL.iter().find(|directory| resolved.starts_with(directory));
+    if let Some(directory) = of_the_kernel.filter(|_| !resolved.starts_with("/dev/shm/")) {
+        anyhow::bail!(
+            "{option} {}: nothing of the host's {directory} is shown; the sandbox has its own",
+            source.display()
+        );
+    }
     Ok(Grant { source: resolved, target, writable })
 }
 

@@ -6,5 +6,6 @@ pub mod command;
 pub mod filter;
 pub mod launch;
 pub mod program;
+pub mod standard;
 pub mod supervisor;
 pub mod view;

@@ -75,7 +75,7 @@ const TOO_MUCH: &[&str] = &[
     "/proc", "/sys", "/dev",
 ];
 /// Directories that the kernel fills itself, and of which nothing of the host is shown.
-const OF_THE_KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+pub const OF_THE_KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// Secrets below the system's directories: covered in the host tree, so that nothing inside can read them.
 pub const SECRETS: &[&str] = &[
@@ -92,6 +92,13 @@ pub const SECRETS: &[&str] = &[
     "/etc/ppp",
     "/etc/krb5.keytab",
     "/etc/machine-id",
+    "/etc/letsencrypt",
+    "/etc/pki/tls/private",
+    "/etc/ipsec.secrets",
+    "/etc/openvpn",
+    "/etc/bind/rndc.key",
+    "/etc/mysql/debian.cnf",
+    "/etc/cups/ssl",
     "/etc/docker",
     "/etc/kubernetes",
 ];
@@ -134,17 +141,40 @@ impl View {
             view.fresh(request);
             view.own_directories(request);
         }
-        for grant in &request.grants {
-            let kind = MountKind::Host { path: relative(&grant.source), shared: grant.writable };
-            view.lay_out(&grant.source, grant.writable, true);
-            view.mounts.push(MountSpec { target: target(&grant.target), kind, read_only: !grant.writable });
-        }
+        view.explicit(request, |target| target == Path::new("/"));
         view.kernel_filesystems();
-        for memory in &request.memory {
-            let kind = MountKind::Tmpfs { size: memory.size, mode: 0o1777 };
-            view.mounts.push(MountSpec { target: target(&memory.target), kind, read_only: false });
-        }
+        view.explicit(request, |target| target != Path::new("/"));
+        view.order_host_paths();
         view
+    }
+
+    /// What the command line asks for, outer directories first, so that none hides another.
+    fn explicit(&mut self, request: &Request, wanted: impl Fn(&Path) -> bool) {
+        let mut mounts: Vec<MountSpec> = Vec::new();
+        for memory in request.memory.iter().filter(|memory| wanted(&memory.target)) {
+            let kind = MountKind::Tmpfs { size: memory.size, mode: 0o1777 };
+            mounts.push(MountSpec { target: target(&memory.target), kind, read_only: false });
+        }
+        for grant in request.grants.iter().filter(|grant| wanted(&grant.target)) {
+            let kind = MountKind::Host { path: relative(&grant.source), shared: grant.writable };
+            self.lay_out(&grant.source, grant.writable, true);
+            mounts.push(MountSpec { target: target(&grant.target), kind, read_only: !grant.writable });
+        }
+        mounts.sort_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count());
+        self.mounts.extend(mounts);
+    }
+
+    /// In the host tree a path can be there once only, and an inner one has to come after what is around it.
+    fn order_host_paths(&mut self) {
+        self.host_paths.sort_by(|one, other| one.path.cmp(&other.path));
+        self.host_paths.dedup_by(|again, first| {
+            let same = again.path == first.path;
+            if same {
+                first.writable |= again.writable;
+                first.granted |= again.granted;
+            }
+            same
+        });
     }
 
     fn mount(&mut self, at: &str, kind: MountKind, read_only: bool) {
@@ -271,7 +301,7 @@ impl View {
             .mounts
             .iter()
             .filter(|mount| path.starts_with(Path::new(OsStr::from_bytes(&mount.target))))
-            .max_by_key(|mount| mount.target.len())?;
+            .max_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count())?;
         let rest = path.strip_prefix(OsStr::from_bytes(&best.target)).ok()?;
         match &best.kind {
             MountKind::Host { path, .. } | MountKind::Overlay { lower: path } => {
@@ -361,6 +391,36 @@ mod tests {
         };
         assert!(!with("/etc").names_secret(Path::new("/etc/ssl/private")));
         assert!(with("/etc/ssl/private").names_secret(Path::new("/etc/ssl/private")));
+    }
+
+    #[test]
+    fn mounts_that_are_asked_for_do_not_hide_each_other() {
+        let grant = |source: &str, target: &str, writable| Grant {
+            source: source.into(),
+            target: target.into(),
+            writable,
+        };
+        let view = View::new(&Request {
+            grants: vec![
+                grant("/usr/bin", "/work/bin", false),
+                grant("/usr/share", "/dev/share", true),
+                grant("/usr", "/u", true),
+            ],
+            memory: vec![MemoryDirectory { target: "/work".into(), size: 0 }],
+            workdir: "/".into(),
+            ..Request::default()
+        });
+        let place =
+            |path: &str| view.mounts.iter().rposition(|mount| mount.target == path.as_bytes()).expect(path);
+        assert!(place("/work") < place("/work/bin"));
+        assert!(place("/dev") < place("/dev/share"));
+        let at =
+            |path: &str| view.host_paths.iter().position(|host| host.path == Path::new(path)).expect(path);
+        assert!(
+            at("/usr") < at("/usr/bin")
+                && view.host_paths[at("/usr")].writable
+                && !view.host_paths[at("/usr/bin")].writable
+        );
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn what_cannot_be_granted_is_125_and_named() {
         &["--bind /no/such", "No such file", "name a path that exists"],
     );
     check(&["--ro-bind", "/usr:/a/../b", "ls"], 125, &["/a/../b", ".."]);
+    check(&["--ro-bind", "/proc", "ls"], 125, &["--ro-bind /proc", "its own"]);
     check(&["--tmpfs", "relative", "ls"], 125, &["--tmpfs relative", "absolute"]);
     check(&["--tmpfs", "/x:big", "ls"], 125, &["/x", "size"]);
     check(&["--workdir", "/no/such", "/usr/bin/env"], 125, &["--workdir /no/such"]);

@@ -228,10 +228,7 @@ fn prepare(
     confine::drop_privileges(&request.identity, control.as_fd())?;
     fence::raise(&request.view.host_paths)?;
     let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
-    let standard = |fd: RawFd| {
-        if nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_GETFD).is_ok() { fd } else { -1 }
-    };
-    let stdio = [standard(0), standard(1), standard(2)];
+    let stdio = crate::standard::descriptors();
     let fd_of = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
     let fds = BootFds {
         stdio,

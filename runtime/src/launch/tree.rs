@@ -66,6 +66,10 @@ pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> 
             blank.cover(&secret, new)?;
         }
     }
+    // A grant of the root brings the host's own with it.
+    for directory in view::OF_THE_KERNEL {
+        blank.cover(Path::new(directory), new)?;
+    }
     // The tree is complete: its own root cannot change any more either.
     if !view.host_paths.iter().any(|host_path| host_path.path == root) {
         let flags = MsFlags::MS_REMOUNT
@@ -272,7 +276,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// An empty file and an empty directory to put over secrets.
+/// An empty file and an empty directory to put over what must not be seen.
 struct Blank {
     file: PathBuf,
     directory: PathBuf,
@@ -294,10 +298,9 @@ impl Blank {
         }
         let cover = if metadata.is_dir() { &self.directory } else { &self.file };
         let none: Option<&str> = None;
-        mount(Some(cover), &target, none, MsFlags::MS_BIND, none)
-            .map_err(at_nix(secret, "covering a secret"))?;
+        mount(Some(cover), &target, none, MsFlags::MS_BIND, none).map_err(at_nix(secret, "covering it"))?;
         protect(&target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
-            .map_err(at(secret, "covering a secret"))
+            .map_err(at(secret, "covering it"))
     }
 }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Some user that owns nothing.
@@ -35,6 +36,10 @@ fn main() {
     let cases: &[Case] = &[
         ("the_warden_has_no_privilege_and_no_descriptor_too_many", privileges),
         ("the_tree_holds_what_was_granted_and_no_secret", tree),
+        ("a_grant_of_the_root_shows_no_secret_and_no_proc", everything),
+        ("landlock_refuses_what_the_namespaces_would_allow", landlock),
+        ("the_host_takes_the_filter_and_acts_on_it", host_filter),
+        ("the_sandbox_ends_with_its_supervisor", orphan),
         ("nothing_is_writable_but_a_writable_grant", writing),
         ("a_private_directory_of_the_caller_can_be_granted", private_directory),
         ("the_programs_exit_code_comes_out", exit_code),
@@ -202,6 +207,100 @@ fn tree(test: &Test) {
     );
     assert_eq!(answers[4], "-2");
     assert!(answers[5].parse::<i32>().is_ok_and(|size| size > 0), "/etc/passwd is shown");
+}
+
+fn everything(test: &Test) {
+    let grant = Grant { source: "/".into(), target: "/".into(), writable: false };
+    let request = Request { grants: vec![grant], workdir: "/".into(), ..Request::default() };
+    let answers = test.ask(
+        &request,
+        &["list /", "list /proc", "list /sys", "list /dev", "size /etc/shadow", "create /tmp/new"],
+    );
+    assert!(answers[0].split_whitespace().any(|name| name == "home"), "{answers:?}");
+    assert_eq!(&answers[1..4], ["", "", ""], "nothing of the kernel's own directories");
+    assert!(["0", "-2"].contains(&&*answers[4]), "{answers:?}");
+    assert!(answers[5].starts_with('-'), "{answers:?}");
+}
+
+/// The image runs without the filter here: a TCP bind in the sandbox's own network namespace is what Landlock alone refuses.
+fn landlock(test: &Test) {
+    const VERSION: u32 = 1;
+    // SAFETY: asks for the version, and reads no memory.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) };
+    let wanted = if abi >= 4 { (-libc::EACCES).to_string() } else { "0".into() };
+    assert_eq!(test.ask(&nothing(), &["bind"]), [wanted], "the host's Landlock is {abi}");
+}
+
+/// Installs a filter in a child and makes calls from its gadget and from elsewhere.
+fn host_filter(_: &Test) {
+    const GADGET: u64 = 0x2345_0000_0000;
+    // SAFETY: a fresh page, shared with the child, which notes how far it came.
+    let progress = unsafe {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        assert_ne!(page, libc::MAP_FAILED);
+        std::sync::atomic::AtomicI64::from_ptr(page.cast())
+    };
+    let status = in_child(|| {
+        let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: a fresh page; the code is `syscall; ret` behind moves of the arguments to where system calls have them.
+        unsafe {
+            let page = libc::mmap(GADGET as *mut _, 4096, protection, flags, -1, 0).cast::<[u8; 9]>();
+            // mov eax, edi; mov edi, esi; mov esi, edx; syscall; ret
+            page.write([0x89, 0xf8, 0x89, 0xf7, 0x89, 0xd6, 0x0f, 0x05, 0xc3]);
+            let call: extern "C" fn(u32, u32, u32) -> i64 = std::mem::transmute(page);
+            let program =
+                runtime::filter::compile(&Default::default(), (GADGET, GADGET + 4096)).expect("compiles");
+            let description =
+                libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut _ };
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &description) != 0 {
+                return;
+            }
+            progress.store(call(libc::SYS_getpid as u32, 0, 0), Ordering::Relaxed);
+            // Not in the table: the end.
+            call(libc::SYS_getppid as u32, 0, 0);
+            progress.store(-1, Ordering::Relaxed);
+        }
+    });
+    assert_eq!(
+        status,
+        libc::SIGSYS,
+        "a call from the gadget is allowed by the table, and one that is not in it kills"
+    );
+}
+
+/// Runs something in a child that then exits with 0; its wait status.
+fn in_child(what: impl FnOnce()) -> libc::c_int {
+    // SAFETY: this program has one thread.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // No core file, no report of a signal.
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)
+            .expect("a lower limit");
+        what();
+        std::process::exit(0);
+    }
+    let mut status = 0;
+    // SAFETY: our own child.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    status & 0x7f
+}
+
+fn orphan(test: &Test) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    in_child(|| {
+        nix::unistd::dup2_stdout(&writer).expect("a descriptor");
+        let _launched = test.launch(&nothing(), &["stay".into()]).expect("the launch succeeds");
+        // The supervisor is killed as the out-of-memory killer would.
+        let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+    });
+    drop(writer);
+    let mut text = String::new();
+    let mut reader = reader;
+    // Ends when no process holds the writing end any more: it would last for ever if the warden did.
+    reader.read_to_string(&mut text).expect("text");
 }
 
 fn writing(test: &Test) {
