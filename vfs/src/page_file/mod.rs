@@ -122,14 +122,19 @@ impl Inner {
         self.provide(page, (offset % PAGE_SIZE + wanted).div_ceil(PAGE_SIZE))?;
         let Some((start, extent)) = self.map.extent(page) else { return Err(Errno::EIO) };
         let base = start * PAGE_SIZE;
-        let length = wanted.min(base + extent.run.pages() * PAGE_SIZE - offset);
+        let mut length = wanted.min(base + extent.run.pages() * PAGE_SIZE - offset);
+        let mut charged = self.map.missing(page, (offset + length).div_ceil(PAGE_SIZE));
+        if self.charge(quota, charged).is_err() {
+            // What fits is written: page by page (or granule by granule) then.
+            length = length.min(self.map.granule(page).1 * PAGE_SIZE - offset);
+            charged = self.map.missing(page, page + 1);
+            if let Err(error) = self.charge(quota, charged) {
+                self.settle(page);
+                return Err(error);
+            }
+        }
         let end = offset + length;
         let last = end.div_ceil(PAGE_SIZE);
-        let charged = self.map.missing(page, last);
-        if let Err(error) = self.charge(quota, charged) {
-            self.settle(page);
-            return Err(error);
-        }
         let frame = extent.run.first;
         // What is around the bytes in granules that hold no data yet.
         let (low, high) = (self.map.granule(page), self.map.granule(last - 1));
