@@ -70,6 +70,7 @@ fn set_up() -> Result<(), String> {
     });
     task::init_table(ThreadGroup::init(rlimits), config.options.pids_limit as usize);
     crate::futex::init();
+    crate::time::timers::init();
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);
     warden::init(event);

@@ -43,14 +43,14 @@ missing! {
     __NR_cachestat "cachestat" __NR_fsopen "fsopen" __NR_fsconfig "fsconfig" __NR_fsmount "fsmount" __NR_fspick "fspick"
     __NR_move_mount "move_mount" __NR_open_tree "open_tree" __NR_mount_setattr "mount_setattr" __NR_pivot_root "pivot_root"
     __NR_modify_ldt "modify_ldt" __NR_lookup_dcookie "lookup_dcookie" __NR_vhangup "vhangup" __NR_uselib "uselib" __NR_ustat "ustat"
-    __NR_getitimer "getitimer" __NR_setitimer "setitimer" __NR_alarm "alarm" __NR_timer_create "timer_create"
-    __NR_timer_settime "timer_settime" __NR_timer_gettime "timer_gettime" __NR_timer_getoverrun "timer_getoverrun"
-    __NR_timer_delete "timer_delete" __NR_get_mempolicy "get_mempolicy" __NR_set_mempolicy "set_mempolicy" __NR_mbind "mbind"
+   
+   
+   
     __NR_migrate_pages "migrate_pages" __NR_move_pages "move_pages" __NR_init_module "init_module" __NR_finit_module "finit_module"
     __NR_delete_module "delete_module" __NR_kexec_load "kexec_load" __NR_kexec_file_load "kexec_file_load" __NR_reboot "reboot"
-    __NR_memfd_secret "memfd_secret" __NR_pkey_alloc "pkey_alloc" __NR_pkey_free "pkey_free" __NR_pkey_mprotect "pkey_mprotect"
+    __NR_memfd_secret "memfd_secret"
     __NR_process_madvise "process_madvise" __NR_process_mrelease "process_mrelease" __NR_remap_file_pages "remap_file_pages"
-    __NR_signalfd "signalfd" __NR_signalfd4 "signalfd4"
+   
 }
 
 fn missing_name(number: u64) -> Option<&'static str> {

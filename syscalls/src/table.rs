@@ -100,7 +100,7 @@ pub const fn refused(
 
 /// Every family's rows.
 const FAMILIES: &[&[&[Row]]] = &[
-    &[memory::ROWS, futex::ROWS, time::ROWS],
+    &[memory::ROWS, futex::ROWS, time::ROWS, time::timers::ROWS],
     file::ROWS,
     process::ROWS,
     signal::ROWS,

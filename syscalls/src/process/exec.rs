@@ -177,6 +177,7 @@ fn replace(
         signals.reset_handlers();
         task.signals.lock().altstack = AltStack::default();
     }
+    crate::time::timers::executed(task.group.tgid);
     task.group.family.lock().executed = true;
     *task.comm.lock() = comm_of(&image.name);
 

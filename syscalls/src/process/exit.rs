@@ -58,6 +58,9 @@ pub fn exit_thread(thread: &Thread) -> ! {
     }
     add_times(&task);
     let last = leave_group(&task, &group);
+    if last {
+        crate::file::process_ended(group.tgid, &thread.files());
+    }
     thread::unregister(task.tid());
     // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
     drop(Thread::release());
@@ -107,6 +110,7 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
         _ => 0,
     };
     super::sessions::leader_ended(group);
+    crate::time::timers::process_ended(group.tgid);
     let Ok(mut table) = lock_table() else { return };
     let adopter = adopter_of(group, table.init());
     let children = core::mem::take(&mut group.family.lock().children);

@@ -1,5 +1,7 @@
 //! Clocks and sleeps: clock_gettime(2), nanosleep(2) and their families.
 
+pub mod timers;
+
 use crate::args::Args;
 use crate::restart::Restart;
 use crate::table::{Context, Row, Show, full, refused};
