@@ -105,6 +105,8 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     let stack_limit = thread.task.rlimit(raw::RLIMIT_STACK);
     stack::check_limits(&request.argv, &request.envp, &path, stack_limit).map_err(errno_of)?;
     let image = exec_image::prepare(&lookup, file, &path, request.argv)?;
+    // A reference here would make the table look shared, and have it copied.
+    drop(files);
 
     end_other_threads(thread)?;
     match replace(context.regs, thread, &image, &request.envp, &cred) {
