@@ -9,6 +9,7 @@ use anyhow::Context;
 use boundary::boot::BootOptions;
 use clap::Parser;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -101,8 +102,11 @@ Examples:
   sandbox-exec --bind \"$PWD\" make                  let a build write to the working directory
   sandbox-exec --strace python3 -c 'print(1)'      watch what a program asks for
 
-Exit codes: the program's own; 128+n if signal n killed it; 125 if sandbox-exec itself failed; 126 if the program
-cannot be executed; 127 if it is not found.";
+Exit codes:
+  the program's own, or 128+n if signal n killed it
+  125  sandbox-exec itself failed
+  126  the program cannot be executed
+  127  the program is not found";
 
 /// Exit code of a failure of sandbox-exec itself.
 pub const FAILED: u8 = 125;
@@ -231,7 +235,7 @@ fn one_line(error: &clap::Error) -> String {
 
 fn run(options: Options) -> anyhow::Result<u8> {
     if options.list_syscalls {
-        print!("{}", syscalls::names::listing());
+        print(&syscalls::names::listing());
         return Ok(0);
     }
     check_hostname(&options.hostname)?;
@@ -289,6 +293,11 @@ fn check_hostname(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// To standard output. A reader that has had enough (`| head`) is no failure.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
     let configuration = Configuration {
         writable_bind: view.has_writable_host_path(),
@@ -299,9 +308,9 @@ fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
         control_fd: 0,
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&filter::describe_json(&configuration))?);
+        print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?));
     } else {
-        print!("{}", filter::describe(&configuration));
+        print(&filter::describe(&configuration));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::launch::Launched;
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -38,16 +38,32 @@ const FORWARDED: &[Signal] =
 /// together two requests to end it are an order.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Blocks the signals that [`watch`] takes, so that none is lost between the launch and it.
+/// Blocks the signals that [`watch`] takes, so that none is lost between the launch and it. A signal that the caller ignores
+/// (nohup(1), background jobs) stays ignored: a blocked one would be queued all the same.
 pub fn block_signals() -> nix::Result<SigSet> {
+    // An ignored SIGCHLD would not tell of the warden's end (wait(2)).
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is installed.
+    unsafe { sigaction(Signal::SIGCHLD, &default)? };
     let mut set = SigSet::empty();
     for signal in FORWARDED {
-        set.add(*signal);
+        if !is_ignored(*signal) {
+            set.add(*signal);
+        }
     }
     set.add(Signal::SIGCHLD);
     set.add(Signal::SIGWINCH);
     set.thread_block()?;
     Ok(set)
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: all zeros is a valid value; the call only fills it.
+    let (result, action) = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal as libc::c_int, std::ptr::null(), &mut action), action)
+    };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Watches until the sandbox has ended and nothing of it is left.

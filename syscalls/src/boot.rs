@@ -63,7 +63,6 @@ fn set_up() -> Result<(), String> {
     frames::init();
     thread::init_directory();
     vfs::pipe::init();
-    vfs::record_locks::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
     let rlimits = core::array::from_fn(|index| {
         config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))
@@ -180,4 +179,3 @@ impl core::fmt::Write for FixedText {
 pub fn fresh_memory() -> alloc::sync::Arc<Memory> {
     Memory::new(alloc::sync::Arc::new(kernel::mm::AddressSpace::new()), 1)
 }
-

@@ -1,7 +1,7 @@
 //! From a trap to a call's function and back: the one place that all entries pass.
 
-use crate::table::{self, Context};
 use crate::args::Args;
+use crate::table::{self, Context};
 use crate::{Errno, process, strace, thread};
 use core::sync::atomic::Ordering;
 use kernel::signal::{self, Next};

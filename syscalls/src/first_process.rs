@@ -46,9 +46,10 @@ pub fn start() {
         Ok(child) => child,
         Err(errno) => log::fatal(&format!("the first process could not be made: {errno}")),
     };
-    // SAFETY: the child goes on with `child` only, which it installs with a reference of its own; it never returns.
     let flags = u64::from(raw::CLONE_FILES) | 17;
-    match unsafe { host::clone_process(flags) } {
+    // SAFETY: the child goes on with `child` only, which it installs with a reference of its own; it never returns.
+    let cloned = unsafe { host::clone_process(flags) };
+    match cloned {
         Ok(0) => run(&child),
         Ok(_) => drop(child),
         Err(errno) => log::fatal(&format!("the host refused the first process: {errno}")),

@@ -47,7 +47,9 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), S
     context.set_umask(0o022);
     for (fd, file) in host_stream::open_standard(config.fds.stdio, ids).into_iter().enumerate() {
         if let Some(file) = file {
-            files.replace_at(fd as i32, file, false, 3).map_err(|errno| format!("standard descriptors: {errno}"))?;
+            files
+                .replace_at(fd as i32, file, false, 3)
+                .map_err(|errno| format!("standard descriptors: {errno}"))?;
         }
     }
     Ok((files, context))
@@ -85,7 +87,8 @@ impl Builder<'_> {
         };
         let mut flags = MountFlags::empty();
         flags.set(MountFlags::READ_ONLY, spec.read_only);
-        let options = MountOptions { flags, source: source.to_vec(), fstype: fstype.to_vec(), options: Vec::new() };
+        let options =
+            MountOptions { flags, source: source.to_vec(), fstype: fstype.to_vec(), options: Vec::new() };
         Ok((inode, options))
     }
 

@@ -43,14 +43,14 @@ missing! {
     __NR_cachestat "cachestat" __NR_fsopen "fsopen" __NR_fsconfig "fsconfig" __NR_fsmount "fsmount" __NR_fspick "fspick"
     __NR_move_mount "move_mount" __NR_open_tree "open_tree" __NR_mount_setattr "mount_setattr" __NR_pivot_root "pivot_root"
     __NR_modify_ldt "modify_ldt" __NR_lookup_dcookie "lookup_dcookie" __NR_vhangup "vhangup" __NR_uselib "uselib" __NR_ustat "ustat"
-   
-   
-   
+
+
+
     __NR_migrate_pages "migrate_pages" __NR_move_pages "move_pages" __NR_init_module "init_module" __NR_finit_module "finit_module"
     __NR_delete_module "delete_module" __NR_kexec_load "kexec_load" __NR_kexec_file_load "kexec_file_load" __NR_reboot "reboot"
     __NR_memfd_secret "memfd_secret"
     __NR_process_madvise "process_madvise" __NR_process_mrelease "process_mrelease" __NR_remap_file_pages "remap_file_pages"
-   
+
 }
 
 fn missing_name(number: u64) -> Option<&'static str> {

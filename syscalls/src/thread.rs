@@ -4,10 +4,10 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use hashbrown::HashMap;
 use kernel::mm::AddressSpace;
 use kernel::sync::{BootCell, Mutex, RwLock};
 use kernel::task::{SLOT_TASK, SLOT_THREAD, Task};
-use hashbrown::HashMap;
 use trap_handler::block::ThreadBlock;
 use trap_handler::stack;
 use vfs::context::FsContext;
@@ -87,7 +87,12 @@ pub struct Thread {
 
 impl Thread {
     /// A thread for `task`.
-    pub fn new(task: Arc<Task>, memory: Arc<Memory>, files: Arc<FileTable>, fs: Arc<FsContext>) -> Arc<Thread> {
+    pub fn new(
+        task: Arc<Task>,
+        memory: Arc<Memory>,
+        files: Arc<FileTable>,
+        fs: Arc<FsContext>,
+    ) -> Arc<Thread> {
         Arc::new(Thread {
             task,
             memory: RwLock::new(memory),
@@ -171,7 +176,10 @@ pub fn current() -> &'static Thread {
     unsafe { &*(ThreadBlock::current().slot(SLOT_THREAD) as *const Thread) }
 }
 
-static THREADS: BootCell<alloc::boxed::Box<RwLock<HashMap<i32, Arc<Thread>>>>> = BootCell::new();
+/// Threads by their virtual ids.
+type Directory = RwLock<HashMap<i32, Arc<Thread>>>;
+
+static THREADS: BootCell<alloc::boxed::Box<Directory>> = BootCell::new();
 
 /// Sets up the directory of threads. Called once, at boot.
 pub fn init_directory() {

@@ -100,7 +100,7 @@ unsafe extern "C" {
 /// The error exit for a fault at `rip`, if that is an instruction of a copy.
 pub(crate) fn fixup(rip: u64) -> Option<u64> {
     // SAFETY: a constant table of the assembly above.
-    let table = unsafe { &*&raw const copy_fixups };
+    let table = unsafe { &copy_fixups };
     table.iter().find(|[start, end, _]| (*start..*end).contains(&rip)).map(|[_, _, exit]| *exit)
 }
 

@@ -69,11 +69,9 @@ global_asm!(
 unsafe extern "C" {
     pub(crate) static gadget_start: u8;
     pub(crate) static gadget_end: u8;
-    pub(crate) static gadget_call: u8;
     pub(crate) static gadget_call_interruptible: u8;
     pub(crate) static gadget_window_end: u8;
     pub(crate) static gadget_interrupted: u8;
-    pub(crate) static gadget_clone: u8;
     pub(crate) static gadget_sigreturn: u8;
 }
 

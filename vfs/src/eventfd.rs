@@ -55,9 +55,8 @@ impl FileOps for EventFd {
         let value = match self.try_read() {
             Some(value) => value,
             None if file.nonblocking() => return Err(Errno::EAGAIN),
-            None => {
-                wait::until(&[&self.queue], None, || self.try_read()).map_err(|ended| ended.errno(Errno::EINTR))?
-            }
+            None => wait::until(&[&self.queue], None, || self.try_read())
+                .map_err(|ended| ended.errno(Errno::EINTR))?,
         };
         self.queue.wake(PollEvents::WRITABLE);
         sink.put(&value.to_ne_bytes())
@@ -79,7 +78,8 @@ impl FileOps for EventFd {
             if file.nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            wait::until(&[&self.queue], None, || self.try_write(value)).map_err(|ended| ended.errno(Errno::EINTR))?;
+            wait::until(&[&self.queue], None, || self.try_write(value))
+                .map_err(|ended| ended.errno(Errno::EINTR))?;
         }
         self.queue.wake(PollEvents::READABLE);
         Ok(8)

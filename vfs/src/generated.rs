@@ -256,7 +256,8 @@ impl FileOps for OpenGenerated {
     }
 
     fn read_at(&self, _file: &OpenFile, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
-        let fresh = if offset == 0 || self.contents.lock().is_none() { Some((self.file.read)()?) } else { None };
+        let fresh =
+            if offset == 0 || self.contents.lock().is_none() { Some((self.file.read)()?) } else { None };
         let mut contents = self.contents.lock();
         if fresh.is_some() {
             *contents = fresh;

@@ -149,7 +149,10 @@ impl FileOps for Memfd {
         if mode & PUNCH_HOLE != 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 {
             return Err(Errno::EPERM);
         }
-        if mode & KEEP_SIZE == 0 && offset.saturating_add(length) > self.data.size() && seals & F_SEAL_GROW != 0 {
+        if mode & KEEP_SIZE == 0
+            && offset.saturating_add(length) > self.data.size()
+            && seals & F_SEAL_GROW != 0
+        {
             return Err(Errno::EPERM);
         }
         self.data.allocate(mode, offset, length)

@@ -59,7 +59,11 @@ impl Ring {
 
     fn consume(&mut self, count: usize) {
         self.length -= count.min(self.length);
-        self.head = if self.length == 0 || self.bytes.is_empty() { 0 } else { (self.head + count) % self.bytes.len() };
+        self.head = if self.length == 0 || self.bytes.is_empty() {
+            0
+        } else {
+            (self.head + count) % self.bytes.len()
+        };
     }
 }
 
@@ -118,8 +122,13 @@ pub fn next_ino() -> u64 {
 
 impl Pipe {
     fn new() -> Arc<Pipe> {
-        let state =
-            State { ring: Ring::default(), capacity: DEFAULT_CAPACITY, readers: 0, writers: 0, packets: None };
+        let state = State {
+            ring: Ring::default(),
+            capacity: DEFAULT_CAPACITY,
+            readers: 0,
+            writers: 0,
+            packets: None,
+        };
         Arc::new(Pipe {
             state: Mutex::new(state),
             readable: WaitQueue::new(),
@@ -366,7 +375,9 @@ impl FileOps for PipeEnd {
                 if file.nonblocking() {
                     return if total > 0 { Ok(total) } else { Err(Errno::EAGAIN) };
                 }
-                outcome = match wait::until(&[&self.pipe.writable], None, || self.try_write(source, need, packet)) {
+                outcome = match wait::until(&[&self.pipe.writable], None, || {
+                    self.try_write(source, need, packet)
+                }) {
                     Ok(outcome) => Some(outcome),
                     Err(_) if total > 0 => return Ok(total),
                     Err(ended) => return Err(ended.errno(Errno::EINTR)),

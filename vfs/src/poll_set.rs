@@ -50,8 +50,6 @@ pub fn wait(files: &mut [Polled], deadline: Option<u64>) -> Result<usize> {
 }
 
 /// The files of a call, from descriptors.
-pub fn gather(
-    entries: impl Iterator<Item = (Option<FileRef>, PollEvents)>,
-) -> Vec<Polled> {
+pub fn gather(entries: impl Iterator<Item = (Option<FileRef>, PollEvents)>) -> Vec<Polled> {
     entries.map(|(file, wanted)| Polled { file, wanted, ready: PollEvents::empty() }).collect()
 }

@@ -82,14 +82,14 @@ impl TimerFd {
         let now = time::monotonic();
         let mut state = self.state.lock();
         let Some(next) = state.next.filter(|next| *next <= now) else { return };
-        if state.interval == 0 {
+        let Some(periods) = (now - next).checked_div(state.interval) else {
             state.next = None;
             state.count += 1;
-        } else {
-            let missed = (now - next) / state.interval + 1;
-            state.count = state.count.saturating_add(missed);
-            state.next = Some(next.saturating_add(missed.saturating_mul(state.interval)));
-        }
+            return;
+        };
+        let missed = periods.saturating_add(1);
+        state.count = state.count.saturating_add(missed);
+        state.next = Some(next.saturating_add(missed.saturating_mul(state.interval)));
     }
 
     fn try_read(&self) -> Option<u64> {
@@ -129,9 +129,8 @@ impl FileOps for TimerFd {
         let count = match self.try_read() {
             Some(count) => count,
             None if file.nonblocking() => return Err(Errno::EAGAIN),
-            None => {
-                wait::until(&[&self.queue], None, || self.try_read()).map_err(|ended| ended.errno(Errno::EINTR))?
-            }
+            None => wait::until(&[&self.queue], None, || self.try_read())
+                .map_err(|ended| ended.errno(Errno::EINTR))?,
         };
         sink.put(&count.to_ne_bytes())
     }

@@ -135,7 +135,7 @@ impl super::space::Inner {
                 if self.map.count() + self.map.splits(at, to) > MAX_AREAS {
                     return Err(Errno::ENOMEM);
                 }
-                self.map.update(at, to, |area| area.flags = area.flags - AreaFlags::ANY_LOCK | lock);
+                self.map.update(at, to, |area| area.flags = (area.flags - AreaFlags::ANY_LOCK) | lock);
             }
             at = to;
         }
@@ -143,6 +143,6 @@ impl super::space::Inner {
     }
 
     fn set_lock_everywhere(&mut self, lock: AreaFlags) {
-        self.map.update(0, u64::MAX, |area| area.flags = area.flags - AreaFlags::ANY_LOCK | lock);
+        self.map.update(0, u64::MAX, |area| area.flags = (area.flags - AreaFlags::ANY_LOCK) | lock);
     }
 }

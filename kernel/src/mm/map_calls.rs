@@ -271,7 +271,7 @@ impl Inner {
         }
         if matches!(area.content, Content::Anonymous)
             && length >= HUGE_PAGE
-            && length % HUGE_PAGE == 0
+            && length.is_multiple_of(HUGE_PAGE)
             && let Some(start) = self.map.pick(lowest, length + HUGE_PAGE)
         {
             // As Linux since 6.7: room for huge pages.

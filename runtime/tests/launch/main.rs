@@ -47,6 +47,7 @@ fn main() {
         ("hostile_messages_end_the_sandbox", hostile_messages),
         ("a_warden_that_closes_its_socket_and_goes_on_is_killed", hiding),
         ("a_request_to_end_that_is_not_taken_ends_the_sandbox", deaf),
+        ("a_signal_that_the_caller_ignores_is_not_passed_in", ignored),
         ("what_cannot_be_laid_out_is_said", launch_failure),
     ];
     for (name, case) in cases {
@@ -376,6 +377,26 @@ fn deaf(test: &Test) {
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).expect("a signal");
     let (end, _) = test.run(&nothing(), &["stay".into()]);
     assert_eq!(end, End::Signalled(libc::SIGTERM as u8));
+}
+
+fn ignored(_: &Test) {
+    let status = in_child(|| {
+        // SAFETY: no handler is installed.
+        unsafe {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        }
+        let taken = supervisor::block_signals().expect("signals can be blocked");
+        assert!(!taken.contains(nix::sys::signal::Signal::SIGHUP), "as nohup(1) sets it");
+        assert!(taken.contains(nix::sys::signal::Signal::SIGTERM));
+        // SAFETY: asks for the disposition by setting one.
+        assert_eq!(
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) },
+            libc::SIG_DFL,
+            "or its end would not be told"
+        );
+    });
+    assert_eq!(status, 0, "the child found a difference");
 }
 
 fn launch_failure(test: &Test) {

@@ -10,7 +10,12 @@ use linux_raw_sys::general as raw;
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_close, "close", sys_close, &[Show::Fd]),
-    full(raw::__NR_close_range, "close_range", sys_close_range, &[Show::Unsigned, Show::Unsigned, Show::Unsigned]),
+    full(
+        raw::__NR_close_range,
+        "close_range",
+        sys_close_range,
+        &[Show::Unsigned, Show::Unsigned, Show::Unsigned],
+    ),
     full(raw::__NR_dup, "dup", sys_dup, &[Show::Fd]),
     full(raw::__NR_dup2, "dup2", sys_dup2, &[Show::Fd, Show::Fd]),
     full(raw::__NR_dup3, "dup3", sys_dup3, &[Show::Fd, Show::Fd, Show::Flags(crate::strace::flags::OPEN)]),
@@ -19,7 +24,6 @@ pub const ROWS: &[Row] = &[
 
 fn sys_close(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let files = context.thread.files();
-    super::locks::descriptor_closed(context, args.i32(0));
     files.close(args.i32(0))?;
     Ok(0)
 }

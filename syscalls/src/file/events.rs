@@ -24,21 +24,56 @@ const A: Show = Show::Address;
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_pipe, "pipe", |context, args| make_pipe(context, args.u64(0), 0), &[A]),
-    full(raw::__NR_pipe2, "pipe2", |context, args| make_pipe(context, args.u64(0), args.u32(1)), &[A, Show::Flags(OPEN)]),
-    full(raw::__NR_eventfd, "eventfd", |context, args| make_eventfd(context, args.u32(0), 0), &[Show::Unsigned]),
-    full(raw::__NR_eventfd2, "eventfd2", |context, args| make_eventfd(context, args.u32(0), args.u32(1)), &[Show::Unsigned, Show::Flags(OPEN)]),
+    full(
+        raw::__NR_pipe2,
+        "pipe2",
+        |context, args| make_pipe(context, args.u64(0), args.u32(1)),
+        &[A, Show::Flags(OPEN)],
+    ),
+    full(
+        raw::__NR_eventfd,
+        "eventfd",
+        |context, args| make_eventfd(context, args.u32(0), 0),
+        &[Show::Unsigned],
+    ),
+    full(
+        raw::__NR_eventfd2,
+        "eventfd2",
+        |context, args| make_eventfd(context, args.u32(0), args.u32(1)),
+        &[Show::Unsigned, Show::Flags(OPEN)],
+    ),
     full(raw::__NR_epoll_create, "epoll_create", sys_epoll_create, &[Show::Int]),
     full(raw::__NR_epoll_create1, "epoll_create1", sys_epoll_create1, &[Show::Flags(OPEN)]),
     full(raw::__NR_epoll_ctl, "epoll_ctl", sys_epoll_ctl, &[Show::Fd, Show::Int, Show::Fd, A]),
     full(raw::__NR_epoll_wait, "epoll_wait", sys_epoll_wait, &[Show::Fd, A, Show::Int, Show::Int]),
-    full(raw::__NR_epoll_pwait, "epoll_pwait", sys_epoll_pwait, &[Show::Fd, A, Show::Int, Show::Int, A, Show::Unsigned]),
-    full(raw::__NR_epoll_pwait2, "epoll_pwait2", sys_epoll_pwait2, &[Show::Fd, A, Show::Int, A, A, Show::Unsigned]),
+    full(
+        raw::__NR_epoll_pwait,
+        "epoll_pwait",
+        sys_epoll_pwait,
+        &[Show::Fd, A, Show::Int, Show::Int, A, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_epoll_pwait2,
+        "epoll_pwait2",
+        sys_epoll_pwait2,
+        &[Show::Fd, A, Show::Int, A, A, Show::Unsigned],
+    ),
     full(raw::__NR_memfd_create, "memfd_create", sys_memfd_create, &[Show::Path, Show::Unsigned]),
     full(raw::__NR_timerfd_create, "timerfd_create", sys_timerfd_create, &[Show::Int, Show::Flags(OPEN)]),
     full(raw::__NR_timerfd_settime, "timerfd_settime", sys_timerfd_settime, &[Show::Fd, Show::Int, A, A]),
     full(raw::__NR_timerfd_gettime, "timerfd_gettime", sys_timerfd_gettime, &[Show::Fd, A]),
-    full(raw::__NR_signalfd, "signalfd", |context, args| signalfd(context, args, 0), &[Show::Fd, A, Show::Unsigned]),
-    full(raw::__NR_signalfd4, "signalfd4", |context, args| signalfd(context, args, args.u32(3)), &[Show::Fd, A, Show::Unsigned, Show::Flags(OPEN)]),
+    full(
+        raw::__NR_signalfd,
+        "signalfd",
+        |context, args| signalfd(context, args, 0),
+        &[Show::Fd, A, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_signalfd4,
+        "signalfd4",
+        |context, args| signalfd(context, args, args.u32(3)),
+        &[Show::Fd, A, Show::Unsigned, Show::Flags(OPEN)],
+    ),
 ];
 
 /// Gives an object without a name a descriptor.
@@ -192,7 +227,9 @@ fn sys_memfd_create(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const NOEXEC_SEAL: u32 = 8;
     const EXEC: u32 = 16;
     let flags = args.u32(1);
-    if flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0 || flags & (NOEXEC_SEAL | EXEC) == NOEXEC_SEAL | EXEC {
+    if flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0
+        || flags & (NOEXEC_SEAL | EXEC) == NOEXEC_SEAL | EXEC
+    {
         return Err(Errno::EINVAL);
     }
     let name = uaccess::read_string(args.u64(0), 250, Errno::EINVAL)?;

@@ -35,7 +35,9 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             if from < 0 || from as u64 >= limit {
                 return Err(Errno::EINVAL);
             }
-            return files.insert_from(from as u64, file, command == raw::F_DUPFD_CLOEXEC, limit).map(|fd| fd as u64);
+            return files
+                .insert_from(from as u64, file, command == raw::F_DUPFD_CLOEXEC, limit)
+                .map(|fd| fd as u64);
         }
         raw::F_GETFD => return files.close_on_exec_flag(fd).map(u64::from),
         raw::F_SETFD => return files.set_close_on_exec(fd, argument & 1 != 0).map(|()| 0),
@@ -56,9 +58,12 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             file.set_flags(argument as u32 & SETTABLE_FLAGS);
             Ok(0)
         }
-        raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW | raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => {
-            locks::fcntl(context, &file, command, argument)
-        }
+        raw::F_GETLK
+        | raw::F_SETLK
+        | raw::F_SETLKW
+        | raw::F_OFD_GETLK
+        | raw::F_OFD_SETLK
+        | raw::F_OFD_SETLKW => locks::fcntl(context, &file, command, argument),
         raw::F_GETOWN => {
             let (owner, _) = *file.owner.lock();
             // Process groups are shown as negative numbers.
@@ -97,7 +102,11 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         F_SETLEASE => Err(Errno::EINVAL),
         raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
             let pipe = file.ops.as_any().downcast_ref::<PipeEnd>().ok_or(Errno::EBADF)?;
-            if command == raw::F_GETPIPE_SZ { Ok(pipe.capacity()) } else { pipe.set_capacity(argument as u32) }
+            if command == raw::F_GETPIPE_SZ {
+                Ok(pipe.capacity())
+            } else {
+                pipe.set_capacity(argument as u32)
+            }
         }
         raw::F_ADD_SEALS | raw::F_GET_SEALS => {
             let memfd = file.ops.as_any().downcast_ref::<Memfd>().ok_or(Errno::EINVAL)?;

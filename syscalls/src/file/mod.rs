@@ -17,7 +17,6 @@ mod transfer;
 mod write;
 mod xattr;
 
-pub use locks::process_ended;
 pub use poll::restart_poll;
 pub use stat::of_file as attributes_of;
 

@@ -13,7 +13,12 @@ use vfs::namespace::{self, Resolve};
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_open, "open", sys_open, &[Show::Path, Show::Flags(flags::OPEN), Show::Octal]),
-    full(raw::__NR_openat, "openat", sys_openat, &[Show::Fd, Show::Path, Show::Flags(flags::OPEN), Show::Octal]),
+    full(
+        raw::__NR_openat,
+        "openat",
+        sys_openat,
+        &[Show::Fd, Show::Path, Show::Flags(flags::OPEN), Show::Octal],
+    ),
     full(raw::__NR_openat2, "openat2", sys_openat2, &[Show::Fd, Show::Path, Show::Address, Show::Unsigned]),
     full(raw::__NR_creat, "creat", sys_creat, &[Show::Path, Show::Octal]),
     full(raw::__NR_mkdir, "mkdir", sys_mkdir, &[Show::Path, Show::Octal]),
@@ -25,12 +30,14 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Every flag that open(2) knows; others are dropped, as Linux does.
-const KNOWN: u32 = 0o37_777_703 | raw::O_NOCTTY | raw::O_TRUNC | raw::O_APPEND | raw::O_NONBLOCK | raw::FASYNC;
+const KNOWN: u32 =
+    0o37_777_703 | raw::O_NOCTTY | raw::O_TRUNC | raw::O_APPEND | raw::O_NONBLOCK | raw::FASYNC;
 const HERE: i32 = raw::AT_FDCWD;
 
 fn open(context: &Context<'_>, base: i32, path: &[u8], flags: u32, mode: u32, resolve: u64) -> Result<u64> {
     let walk = Walk::new(context);
-    let file = namespace::open(&walk.lookup(), base, path, flags, mode, Resolve::from_bits_truncate(resolve))?;
+    let file =
+        namespace::open(&walk.lookup(), base, path, flags, mode, Resolve::from_bits_truncate(resolve))?;
     let cloexec = flags & raw::O_CLOEXEC != 0;
     let fd = context.thread.files().insert(file, cloexec, descriptor_limit(context))?;
     Ok(fd as u64)

@@ -13,7 +13,12 @@ use vfs::poll_set;
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_poll, "poll", sys_poll, &[Show::Address, Show::Unsigned, Show::Int]),
-    full(raw::__NR_ppoll, "ppoll", sys_ppoll, &[Show::Address, Show::Unsigned, Show::Address, Show::Address, Show::Unsigned]),
+    full(
+        raw::__NR_ppoll,
+        "ppoll",
+        sys_ppoll,
+        &[Show::Address, Show::Unsigned, Show::Address, Show::Address, Show::Unsigned],
+    ),
 ];
 
 /// One wait over the array at `address`.

@@ -9,7 +9,8 @@ use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::file::DirEntry;
 
-const WHENCE: &[(u64, &str)] = &[(0, "SEEK_SET"), (1, "SEEK_CUR"), (2, "SEEK_END"), (3, "SEEK_DATA"), (4, "SEEK_HOLE")];
+const WHENCE: &[(u64, &str)] =
+    &[(0, "SEEK_SET"), (1, "SEEK_CUR"), (2, "SEEK_END"), (3, "SEEK_DATA"), (4, "SEEK_HOLE")];
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[

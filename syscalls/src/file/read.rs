@@ -14,7 +14,12 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_pread64, "pread64", sys_pread64, &[Show::Fd, Show::BytesOut, Show::Unsigned, Show::Int]),
     full(raw::__NR_readv, "readv", sys_readv, &[Show::Fd, Show::Address, Show::Unsigned]),
     full(raw::__NR_preadv, "preadv", sys_preadv, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int]),
-    full(raw::__NR_preadv2, "preadv2", sys_preadv2, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address]),
+    full(
+        raw::__NR_preadv2,
+        "preadv2",
+        sys_preadv2,
+        &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address],
+    ),
 ];
 
 /// One buffer, checked and cut to what a call transfers at most.
@@ -90,6 +95,10 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EOPNOTSUPP);
     }
     let mut sink = Sink::user(&spans);
-    let count = if args.i64(3) == -1 { read_here(&file, &mut sink) } else { read_there(&file, args.i64(3), &mut sink) };
+    let count = if args.i64(3) == -1 {
+        read_here(&file, &mut sink)
+    } else {
+        read_there(&file, args.i64(3), &mut sink)
+    };
     count.map(|count| count as u64)
 }

@@ -13,14 +13,30 @@ use vfs::poll_set;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(raw::__NR_select, "select", sys_select, &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address]),
-    full(raw::__NR_pselect6, "pselect6", sys_pselect6, &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address, Show::Address]),
+    full(
+        raw::__NR_select,
+        "select",
+        sys_select,
+        &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address],
+    ),
+    full(
+        raw::__NR_pselect6,
+        "pselect6",
+        sys_pselect6,
+        &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address, Show::Address],
+    ),
 ];
 
 /// What the three sets ask for, and what counts as an answer (`POLLIN_SET` and relatives of `fs/select.c`).
 const SETS: [(PollEvents, PollEvents); 3] = [
-    (PollEvents::READABLE.union(PollEvents::RDBAND), PollEvents::READABLE.union(PollEvents::RDBAND).union(PollEvents::ALWAYS)),
-    (PollEvents::WRITABLE.union(PollEvents::WRBAND), PollEvents::WRITABLE.union(PollEvents::WRBAND).union(PollEvents::ERR)),
+    (
+        PollEvents::READABLE.union(PollEvents::RDBAND),
+        PollEvents::READABLE.union(PollEvents::RDBAND).union(PollEvents::ALWAYS),
+    ),
+    (
+        PollEvents::WRITABLE.union(PollEvents::WRBAND),
+        PollEvents::WRITABLE.union(PollEvents::WRBAND).union(PollEvents::ERR),
+    ),
     (PollEvents::PRI, PollEvents::PRI),
 ];
 

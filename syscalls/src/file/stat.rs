@@ -15,13 +15,33 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_stat, "stat", sys_stat, &[Show::Path, Show::Address]),
     full(raw::__NR_lstat, "lstat", sys_lstat, &[Show::Path, Show::Address]),
     full(raw::__NR_fstat, "fstat", sys_fstat, &[Show::Fd, Show::Address]),
-    full(raw::__NR_newfstatat, "newfstatat", sys_newfstatat, &[Show::Fd, Show::Path, Show::Address, Show::Flags(AT_FLAGS)]),
-    full(raw::__NR_statx, "statx", sys_statx, &[Show::Fd, Show::Path, Show::Flags(AT_FLAGS), Show::Address, Show::Address]),
+    full(
+        raw::__NR_newfstatat,
+        "newfstatat",
+        sys_newfstatat,
+        &[Show::Fd, Show::Path, Show::Address, Show::Flags(AT_FLAGS)],
+    ),
+    full(
+        raw::__NR_statx,
+        "statx",
+        sys_statx,
+        &[Show::Fd, Show::Path, Show::Flags(AT_FLAGS), Show::Address, Show::Address],
+    ),
     full(raw::__NR_access, "access", sys_access, &[Show::Path, Show::Int]),
     full(raw::__NR_faccessat, "faccessat", sys_faccessat, &[Show::Fd, Show::Path, Show::Int]),
-    full(raw::__NR_faccessat2, "faccessat2", sys_faccessat2, &[Show::Fd, Show::Path, Show::Int, Show::Flags(AT_FLAGS)]),
+    full(
+        raw::__NR_faccessat2,
+        "faccessat2",
+        sys_faccessat2,
+        &[Show::Fd, Show::Path, Show::Int, Show::Flags(AT_FLAGS)],
+    ),
     full(raw::__NR_readlink, "readlink", sys_readlink, &[Show::Path, Show::BytesOut, Show::Unsigned]),
-    full(raw::__NR_readlinkat, "readlinkat", sys_readlinkat, &[Show::Fd, Show::Path, Show::BytesOut, Show::Unsigned]),
+    full(
+        raw::__NR_readlinkat,
+        "readlinkat",
+        sys_readlinkat,
+        &[Show::Fd, Show::Path, Show::BytesOut, Show::Unsigned],
+    ),
     full(raw::__NR_statfs, "statfs", sys_statfs, &[Show::Path, Show::Address]),
     full(raw::__NR_fstatfs, "fstatfs", sys_fstatfs, &[Show::Fd, Show::Address]),
 ];
@@ -81,7 +101,11 @@ fn sys_fstat(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 /// A path that may be a null pointer where a descriptor is meant (Linux since 6.11).
 fn optional_path(args: Args, index: usize, flags: u32) -> Result<alloc::vec::Vec<u8>> {
-    if args.u64(index) == 0 && flags & raw::AT_EMPTY_PATH != 0 { Ok(alloc::vec::Vec::new()) } else { args.path(index) }
+    if args.u64(index) == 0 && flags & raw::AT_EMPTY_PATH != 0 {
+        Ok(alloc::vec::Vec::new())
+    } else {
+        args.path(index)
+    }
 }
 
 fn sys_newfstatat(context: &mut Context<'_>, args: Args) -> Result<u64> {

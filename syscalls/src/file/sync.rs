@@ -13,7 +13,12 @@ pub const ROWS: &[Row] = &[
     // What the sandbox holds in memory has nowhere else to go; granted host files are the host's to write back.
     full(raw::__NR_sync, "sync", |_, _| Ok(0), &[]),
     full(raw::__NR_syncfs, "syncfs", |context, args| file(context, args.i32(0)).map(|_| 0), &[Show::Fd]),
-    full(raw::__NR_sync_file_range, "sync_file_range", sys_sync_file_range, &[Show::Fd, Show::Int, Show::Int, Show::Unsigned]),
+    full(
+        raw::__NR_sync_file_range,
+        "sync_file_range",
+        sys_sync_file_range,
+        &[Show::Fd, Show::Int, Show::Int, Show::Unsigned],
+    ),
     full(raw::__NR_fadvise64, "fadvise64", sys_fadvise64, &[Show::Fd, Show::Int, Show::Int, Show::Int]),
     full(raw::__NR_readahead, "readahead", sys_readahead, &[Show::Fd, Show::Int, Show::Unsigned]),
 ];

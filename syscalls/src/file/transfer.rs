@@ -16,8 +16,19 @@ use vfs::file::FileRef;
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_sendfile, "sendfile", sys_sendfile, &[Show::Fd, Show::Fd, Show::Address, Show::Unsigned]),
-    full(raw::__NR_copy_file_range, "copy_file_range", sys_copy_file_range, &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned]),
-    partial(raw::__NR_splice, "splice", sys_splice, &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned], "bytes are copied, not moved"),
+    full(
+        raw::__NR_copy_file_range,
+        "copy_file_range",
+        sys_copy_file_range,
+        &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned],
+    ),
+    partial(
+        raw::__NR_splice,
+        "splice",
+        sys_splice,
+        &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned],
+        "bytes are copied, not moved",
+    ),
 ];
 
 /// Bytes moved through the kernel at once.

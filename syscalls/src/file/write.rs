@@ -16,7 +16,12 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_pwrite64, "pwrite64", sys_pwrite64, &[Show::Fd, Show::BytesIn, Show::Unsigned, Show::Int]),
     full(raw::__NR_writev, "writev", sys_writev, &[Show::Fd, Show::Address, Show::Unsigned]),
     full(raw::__NR_pwritev, "pwritev", sys_pwritev, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int]),
-    full(raw::__NR_pwritev2, "pwritev2", sys_pwritev2, &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address]),
+    full(
+        raw::__NR_pwritev2,
+        "pwritev2",
+        sys_pwritev2,
+        &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address],
+    ),
 ];
 
 fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
@@ -52,7 +57,12 @@ pub fn write_here(context: &Context<'_>, file: &FileRef, source: &mut Source<'_>
 }
 
 /// Writes at an offset. With `O_APPEND` Linux appends all the same (pwrite(2), BUGS).
-pub fn write_there(context: &Context<'_>, file: &FileRef, offset: i64, source: &mut Source<'_>) -> Result<usize> {
+pub fn write_there(
+    context: &Context<'_>,
+    file: &FileRef,
+    offset: i64,
+    source: &mut Source<'_>,
+) -> Result<usize> {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     if !file.ops.seekable() {
         return Err(Errno::ESPIPE);

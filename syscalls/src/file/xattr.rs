@@ -14,18 +14,68 @@ const ON_FD: &[Show] = &[Show::Fd, Show::Path, Show::Address, Show::Unsigned, Sh
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(raw::__NR_setxattr, "setxattr", |context, args| set(context, target(context, args, 0)?, args), ON_PATH),
-    full(raw::__NR_lsetxattr, "lsetxattr", |context, args| set(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args), ON_PATH),
+    full(
+        raw::__NR_setxattr,
+        "setxattr",
+        |context, args| set(context, target(context, args, 0)?, args),
+        ON_PATH,
+    ),
+    full(
+        raw::__NR_lsetxattr,
+        "lsetxattr",
+        |context, args| set(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args),
+        ON_PATH,
+    ),
     full(raw::__NR_fsetxattr, "fsetxattr", |context, args| set(context, of_fd(context, args)?, args), ON_FD),
-    full(raw::__NR_getxattr, "getxattr", |context, args| get(context, target(context, args, 0)?, args), ON_PATH),
-    full(raw::__NR_lgetxattr, "lgetxattr", |context, args| get(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args), ON_PATH),
+    full(
+        raw::__NR_getxattr,
+        "getxattr",
+        |context, args| get(context, target(context, args, 0)?, args),
+        ON_PATH,
+    ),
+    full(
+        raw::__NR_lgetxattr,
+        "lgetxattr",
+        |context, args| get(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args),
+        ON_PATH,
+    ),
     full(raw::__NR_fgetxattr, "fgetxattr", |context, args| get(context, of_fd(context, args)?, args), ON_FD),
-    full(raw::__NR_listxattr, "listxattr", |context, args| list(context, target(context, args, 0)?, args), &[Show::Path, Show::Address, Show::Unsigned]),
-    full(raw::__NR_llistxattr, "llistxattr", |context, args| list(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args), &[Show::Path, Show::Address, Show::Unsigned]),
-    full(raw::__NR_flistxattr, "flistxattr", |context, args| list(context, of_fd(context, args)?, args), &[Show::Fd, Show::Address, Show::Unsigned]),
-    full(raw::__NR_removexattr, "removexattr", |context, args| remove(context, target(context, args, 0)?, args), &[Show::Path, Show::Path]),
-    full(raw::__NR_lremovexattr, "lremovexattr", |context, args| remove(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args), &[Show::Path, Show::Path]),
-    full(raw::__NR_fremovexattr, "fremovexattr", |context, args| remove(context, of_fd(context, args)?, args), &[Show::Fd, Show::Path]),
+    full(
+        raw::__NR_listxattr,
+        "listxattr",
+        |context, args| list(context, target(context, args, 0)?, args),
+        &[Show::Path, Show::Address, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_llistxattr,
+        "llistxattr",
+        |context, args| list(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args),
+        &[Show::Path, Show::Address, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_flistxattr,
+        "flistxattr",
+        |context, args| list(context, of_fd(context, args)?, args),
+        &[Show::Fd, Show::Address, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_removexattr,
+        "removexattr",
+        |context, args| remove(context, target(context, args, 0)?, args),
+        &[Show::Path, Show::Path],
+    ),
+    full(
+        raw::__NR_lremovexattr,
+        "lremovexattr",
+        |context, args| remove(context, target(context, args, raw::AT_SYMLINK_NOFOLLOW)?, args),
+        &[Show::Path, Show::Path],
+    ),
+    full(
+        raw::__NR_fremovexattr,
+        "fremovexattr",
+        |context, args| remove(context, of_fd(context, args)?, args),
+        &[Show::Fd, Show::Path],
+    ),
 ];
 
 /// Longest value (`XATTR_SIZE_MAX`) and list (`XATTR_LIST_MAX`).

@@ -21,9 +21,32 @@ use trap_handler::{host, region};
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
-    partial(raw::__NR_futex, "futex", sys_futex, &[Show::Address, Show::OneOf(FUTEX_OPS), Show::Unsigned, Show::Address, Show::Address, Show::Unsigned], "no priority inheritance; FUTEX_WAIT_REQUEUE_PI"),
-    full(raw::__NR_set_robust_list, "set_robust_list", robust::sys_set_robust_list, &[Show::Address, Show::Unsigned]),
-    full(raw::__NR_get_robust_list, "get_robust_list", robust::sys_get_robust_list, &[Show::Int, Show::Address, Show::Address]),
+    partial(
+        raw::__NR_futex,
+        "futex",
+        sys_futex,
+        &[
+            Show::Address,
+            Show::OneOf(FUTEX_OPS),
+            Show::Unsigned,
+            Show::Address,
+            Show::Address,
+            Show::Unsigned,
+        ],
+        "no priority inheritance; FUTEX_WAIT_REQUEUE_PI",
+    ),
+    full(
+        raw::__NR_set_robust_list,
+        "set_robust_list",
+        robust::sys_set_robust_list,
+        &[Show::Address, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_get_robust_list,
+        "get_robust_list",
+        robust::sys_get_robust_list,
+        &[Show::Int, Show::Address, Show::Address],
+    ),
     full(raw::__NR_set_tid_address, "set_tid_address", robust::sys_set_tid_address, &[Show::Address]),
 ];
 
@@ -57,7 +80,9 @@ fn sys_futex(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     match command {
         WAIT | WAIT_BITSET => wait(context, args, command),
-        WAKE | WAKE_BITSET => call([address, u64::from(operation), u64::from(value), 0, 0, u64::from(args.u32(5))]),
+        WAKE | WAKE_BITSET => {
+            call([address, u64::from(operation), u64::from(value), 0, 0, u64::from(args.u32(5))])
+        }
         REQUEUE | CMP_REQUEUE | WAKE_OP => {
             check_address(args.u64(4))?;
             call(args.0)

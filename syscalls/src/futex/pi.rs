@@ -80,12 +80,15 @@ pub(super) fn try_lock(context: &Context<'_>, address: u64) -> Result<u64> {
 }
 
 /// `FUTEX_LOCK_PI`, with an absolute deadline.
-pub(super) fn lock(context: &Context<'_>, address: u64, deadline: Option<u64>, realtime: bool) -> Result<u64> {
+pub(super) fn lock(
+    context: &Context<'_>,
+    address: u64,
+    deadline: Option<u64>,
+    realtime: bool,
+) -> Result<u64> {
     let tid = context.thread.task.tid() as u32;
     let deadline = match deadline {
-        Some(at) if realtime => {
-            Some(time::monotonic().saturating_add(at.saturating_sub(time::realtime())))
-        }
+        Some(at) if realtime => Some(time::monotonic().saturating_add(at.saturating_sub(time::realtime()))),
         other => other,
     };
     let queue = queue(address)?;
@@ -116,7 +119,11 @@ pub(super) fn lock(context: &Context<'_>, address: u64, deadline: Option<u64>, r
 fn check_owner(address: u64) -> Result<()> {
     let word = copy::load_u32_user(address)?;
     let owner = word & TID_MASK;
-    if owner == 0 || word & OWNER_DIED != 0 || lock_table()?.task(owner as i32).is_some() { Ok(()) } else { Err(Errno::ESRCH) }
+    if owner == 0 || word & OWNER_DIED != 0 || lock_table()?.task(owner as i32).is_some() {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 /// `FUTEX_UNLOCK_PI`.

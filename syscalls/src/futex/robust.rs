@@ -62,7 +62,9 @@ pub fn exit_robust_list(task: &Task) {
         return;
     }
     let word = |address: u64| copy::load_u64_user(address);
-    let (Ok(mut entry), Ok(offset), Ok(pending)) = (word(head), word(head + 8), word(head + 16)) else { return };
+    let (Ok(mut entry), Ok(offset), Ok(pending)) = (word(head), word(head + 8), word(head + 16)) else {
+        return;
+    };
     let tid = task.tid() as u32;
     for _ in 0..LIMIT {
         // Bit 0 of an entry says that it is a priority-inheriting lock; the rest is its address.

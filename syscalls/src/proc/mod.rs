@@ -39,7 +39,11 @@ pub fn root() -> Arc<dyn Inode> {
             if let Some(pid) = number(name) {
                 return process::directory(pid);
             }
-            entries().into_iter().find(|entry| entry.name.as_bytes() == name).map(|entry| (entry.make)()).ok_or(Errno::ENOENT)
+            entries()
+                .into_iter()
+                .find(|entry| entry.name.as_bytes() == name)
+                .map(|entry| (entry.make)())
+                .ok_or(Errno::ENOENT)
         }),
     })
 }

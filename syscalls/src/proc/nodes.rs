@@ -39,8 +39,15 @@ pub struct Entry {
 }
 
 /// An entry that is a read-only file.
-pub fn text_entry(name: &'static str, read: impl Fn() -> Result<Vec<u8>> + Send + Sync + Copy + 'static) -> Entry {
-    Entry { name, kind: Kind::Regular, make: Box::new(move || file(PROC, &[name.as_bytes()], 0o444, (0, 0), read)) }
+pub fn text_entry(
+    name: &'static str,
+    read: impl Fn() -> Result<Vec<u8>> + Send + Sync + Copy + 'static,
+) -> Entry {
+    Entry {
+        name,
+        kind: Kind::Regular,
+        make: Box::new(move || file(PROC, &[name.as_bytes()], 0o444, (0, 0), read)),
+    }
 }
 
 /// A read-only file.
@@ -62,7 +69,11 @@ pub fn writable(
     read: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static,
     write: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static,
 ) -> Arc<dyn Inode> {
-    Arc::new(File { common: PROC.node(place, mode, owner), read: Box::new(read), write: Some(Box::new(write)) })
+    Arc::new(File {
+        common: PROC.node(place, mode, owner),
+        read: Box::new(read),
+        write: Some(Box::new(write)),
+    })
 }
 
 /// A link with a text that is made when it is read.
@@ -82,7 +93,9 @@ pub fn directory_of(of: Filesystem, place: &[&[u8]], entries: Vec<Entry>) -> Arc
     let listed = entries.clone();
     Arc::new(Directory {
         common: of.node(place, 0o555, (0, 0)),
-        list: Box::new(move || Ok(listed.iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect())),
+        list: Box::new(move || {
+            Ok(listed.iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect())
+        }),
         find: Box::new(move |name| {
             let found = entries.iter().find(|entry| entry.name.as_bytes() == name);
             found.map(|entry| (entry.make)()).ok_or(Errno::ENOENT)

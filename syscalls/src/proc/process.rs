@@ -67,7 +67,11 @@ fn owner(thread: &Thread) -> (u32, u32) {
 /// Whether the running thread may look at what only a process's owner may see (ptrace(2), access mode checking).
 fn may_inspect(thread: &Thread) -> Result<()> {
     let (own, theirs) = (thread::current().task.cred(), thread.task.cred());
-    if own.fsuid == theirs.uid && own.fsuid == theirs.euid || own.has(cap::SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
+    if own.fsuid == theirs.uid && own.fsuid == theirs.euid || own.has(cap::SYS_PTRACE) {
+        Ok(())
+    } else {
+        Err(Errno::EACCES)
+    }
 }
 
 /// The directory of a process (or of a thread by its id, which is not listed).
@@ -116,13 +120,17 @@ fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<A
             move || process_files::comm(&*of_process(tid)?),
             move |bytes| process_files::set_comm(&*of_process(tid)?, bytes),
         )),
-        b"oom_score_adj" | b"oom_adj" => {
-            Ok(writable(place, 0o644, owner, move || process_files::zero(&*of_process(tid)?), |bytes| {
+        b"oom_score_adj" | b"oom_adj" => Ok(writable(
+            place,
+            0o644,
+            owner,
+            move || process_files::zero(&*of_process(tid)?),
+            |bytes| {
                 let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
                 let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
                 if (-1000..=1000).contains(&value) { Ok(()) } else { Err(Errno::EINVAL) }
-            }))
-        }
+            },
+        )),
         b"exe" => Ok(magic_link(place, owner, tid, |thread| thread.executable().ok_or(Errno::ENOENT))),
         b"cwd" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().cwd())))),
         b"root" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().root())))),
@@ -138,7 +146,12 @@ fn place_of(path: Path) -> FileRef {
     namespace::place_only(path)
 }
 
-fn magic_link(place: &[&[u8]], owner: (u32, u32), tid: i32, target: fn(&Thread) -> Result<FileRef>) -> Arc<dyn Inode> {
+fn magic_link(
+    place: &[&[u8]],
+    owner: (u32, u32),
+    tid: i32,
+    target: fn(&Thread) -> Result<FileRef>,
+) -> Arc<dyn Inode> {
     let follow = move || {
         let thread = of_process(tid)?;
         may_inspect(&thread)?;
@@ -193,7 +206,8 @@ fn describe_descriptor(tid: i32, fd: i32) -> Result<Vec<u8>> {
         flags |= linux_raw_sys::general::O_CLOEXEC;
     }
     let position = *file.position.lock();
-    let mut text = format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t1\nino:\t{}\n", super::nodes_ino(&file));
+    let mut text =
+        format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t1\nino:\t{}\n", super::nodes_ino(&file));
     text.push_str(&file.ops.fdinfo());
     Ok(text.into_bytes())
 }
@@ -204,7 +218,8 @@ fn tasks(place: &[&[u8]], owner: (u32, u32), pid: i32) -> Arc<dyn Inode> {
         let tids = group.signals.lock().tasks.iter().map(|task| task.tid()).collect();
         Ok(tids)
     };
-    let list = move || Ok(threads()?.iter().map(|tid| (format!("{tid}").into_bytes(), Kind::Directory)).collect());
+    let list =
+        move || Ok(threads()?.iter().map(|tid| (format!("{tid}").into_bytes(), Kind::Directory)).collect());
     let find = move |name: &[u8]| -> Result<Arc<dyn Inode>> {
         let tid = super::number(name).ok_or(Errno::ENOENT)?;
         if !threads()?.contains(&tid) {

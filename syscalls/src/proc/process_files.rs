@@ -90,7 +90,10 @@ pub fn smaps(thread: &Thread) -> Result<Vec<u8>> {
         area.write_line(&mut text);
         let size = (area.end - area.start) >> 10;
         text.extend_from_slice(
-            format!("Size:           {size:>8} kB\nRss:            {size:>8} kB\nPss:            {size:>8} kB\n").as_bytes(),
+            format!(
+                "Size:           {size:>8} kB\nRss:            {size:>8} kB\nPss:            {size:>8} kB\n"
+            )
+            .as_bytes(),
         );
     }
     Ok(text)

@@ -82,10 +82,22 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
     let _ = writeln!(text, "NStgid:\t{tgid}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0");
     memory(thread, &mut text);
     let limit = task.rlimit(11);
-    let _ = writeln!(text, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t{}\nSigQ:\t{}/{limit}", masks.threads, masks.queued);
+    let _ = writeln!(
+        text,
+        "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t{}\nSigQ:\t{}/{limit}",
+        masks.threads, masks.queued
+    );
     let _ = writeln!(text, "SigPnd:\t{:016x}\nShdPnd:\t{:016x}", masks.pending, masks.shared);
-    let _ = writeln!(text, "SigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}", masks.blocked, masks.ignored, masks.caught);
-    let _ = writeln!(text, "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}", cred.inheritable, cred.permitted, cred.effective);
+    let _ = writeln!(
+        text,
+        "SigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}",
+        masks.blocked, masks.ignored, masks.caught
+    );
+    let _ = writeln!(
+        text,
+        "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}",
+        cred.inheritable, cred.permitted, cred.effective
+    );
     let _ = writeln!(text, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}", cred.bounding, cred.ambient);
     let _ = writeln!(text, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0", u8::from(cred.no_new_privs));
     let cpus = kernel::boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
@@ -145,10 +157,21 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
     let rss_limit = task.rlimit(5);
     let _ = write!(text, " {} {} {} {rss_limit}", ticks(task.started), totals.total, space.resident() >> 12);
     let _ = write!(text, " {} {} {} 0 0", program.start_code, program.end_code, program.start_stack);
-    let _ = write!(text, " {} {} {} {} 0 0 0", masks.pending & 0x7fff_ffff, masks.blocked & 0x7fff_ffff, masks.ignored & 0x7fff_ffff, masks.caught & 0x7fff_ffff);
+    let _ = write!(
+        text,
+        " {} {} {} {} 0 0 0",
+        masks.pending & 0x7fff_ffff,
+        masks.blocked & 0x7fff_ffff,
+        masks.ignored & 0x7fff_ffff,
+        masks.caught & 0x7fff_ffff
+    );
     let exit_signal = if task.tid() == group.tgid { group.exit_signal.load(Ordering::Relaxed) } else { -1 };
     let _ = write!(text, " {exit_signal} 0 0 0 0 0 0 {} {} {}", program.start_data, program.end_data, heap.0);
-    let _ = writeln!(text, " {} {} {} {} 0", program.arg_start, program.arg_end, program.env_start, program.env_end);
+    let _ = writeln!(
+        text,
+        " {} {} {} {} 0",
+        program.arg_start, program.arg_end, program.env_start, program.env_end
+    );
     Ok(text.into_bytes())
 }
 

@@ -12,7 +12,11 @@ use vfs::attributes::Kind;
 use vfs::inode::Inode;
 
 fn dir(name: &'static str, entries: fn() -> Vec<Entry>) -> Entry {
-    Entry { name, kind: Kind::Directory, make: Box::new(move || directory_of(SYS, &[name.as_bytes()], entries())) }
+    Entry {
+        name,
+        kind: Kind::Directory,
+        make: Box::new(move || directory_of(SYS, &[name.as_bytes()], entries())),
+    }
 }
 
 fn text(name: &'static str, read: fn() -> String) -> Entry {
@@ -92,10 +96,11 @@ fn node() -> Vec<Entry> {
 /// `cpu0` to `cpu63`: names must live as long as the table.
 const fn names() -> [&'static str; 64] {
     [
-        "cpu0", "cpu1", "cpu2", "cpu3", "cpu4", "cpu5", "cpu6", "cpu7", "cpu8", "cpu9", "cpu10", "cpu11", "cpu12", "cpu13",
-        "cpu14", "cpu15", "cpu16", "cpu17", "cpu18", "cpu19", "cpu20", "cpu21", "cpu22", "cpu23", "cpu24", "cpu25", "cpu26",
-        "cpu27", "cpu28", "cpu29", "cpu30", "cpu31", "cpu32", "cpu33", "cpu34", "cpu35", "cpu36", "cpu37", "cpu38", "cpu39",
-        "cpu40", "cpu41", "cpu42", "cpu43", "cpu44", "cpu45", "cpu46", "cpu47", "cpu48", "cpu49", "cpu50", "cpu51", "cpu52",
-        "cpu53", "cpu54", "cpu55", "cpu56", "cpu57", "cpu58", "cpu59", "cpu60", "cpu61", "cpu62", "cpu63",
+        "cpu0", "cpu1", "cpu2", "cpu3", "cpu4", "cpu5", "cpu6", "cpu7", "cpu8", "cpu9", "cpu10", "cpu11",
+        "cpu12", "cpu13", "cpu14", "cpu15", "cpu16", "cpu17", "cpu18", "cpu19", "cpu20", "cpu21", "cpu22",
+        "cpu23", "cpu24", "cpu25", "cpu26", "cpu27", "cpu28", "cpu29", "cpu30", "cpu31", "cpu32", "cpu33",
+        "cpu34", "cpu35", "cpu36", "cpu37", "cpu38", "cpu39", "cpu40", "cpu41", "cpu42", "cpu43", "cpu44",
+        "cpu45", "cpu46", "cpu47", "cpu48", "cpu49", "cpu50", "cpu51", "cpu52", "cpu53", "cpu54", "cpu55",
+        "cpu56", "cpu57", "cpu58", "cpu59", "cpu60", "cpu61", "cpu62", "cpu63",
     ]
 }

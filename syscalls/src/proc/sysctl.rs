@@ -10,7 +10,11 @@ use vfs::attributes::Kind;
 use vfs::{Errno, Result};
 
 fn section(name: &'static str, entries: fn() -> Vec<Entry>) -> Entry {
-    Entry { name, kind: Kind::Directory, make: Box::new(move || directory(&[b"sys", name.as_bytes()], entries())) }
+    Entry {
+        name,
+        kind: Kind::Directory,
+        make: Box::new(move || directory(&[b"sys", name.as_bytes()], entries())),
+    }
 }
 
 macro_rules! constant {
@@ -21,7 +25,12 @@ macro_rules! constant {
 
 /// The entries.
 pub fn entries() -> Vec<Entry> {
-    vec![section("kernel", kernel_entries), section("vm", vm_entries), section("fs", fs_entries), section("net", net_entries)]
+    vec![
+        section("kernel", kernel_entries),
+        section("vm", vm_entries),
+        section("fs", fs_entries),
+        section("net", net_entries),
+    ]
 }
 
 fn random_uuid() -> Result<Vec<u8>> {
@@ -30,7 +39,8 @@ fn random_uuid() -> Result<Vec<u8>> {
     let value = u128::from_be_bytes(bytes) & !(0xf << 76) & !(3 << 62) | (4 << 76) | (2 << 62);
     let hex = format!("{value:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or("");
-    Ok(format!("{}-{}-{}-{}-{}\n", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)).into_bytes())
+    Ok(format!("{}-{}-{}-{}-{}\n", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+        .into_bytes())
 }
 
 /// The same for the life of the sandbox, made of its seed.
@@ -146,7 +156,11 @@ fn net_entries() -> Vec<Entry> {
         make: Box::new(|| {
             directory(
                 &[b"sys", b"net", b"core"],
-                vec![constant!("somaxconn", "4096"), constant!("rmem_max", "212992"), constant!("wmem_max", "212992")],
+                vec![
+                    constant!("somaxconn", "4096"),
+                    constant!("rmem_max", "212992"),
+                    constant!("wmem_max", "212992"),
+                ],
             )
         }),
     }]

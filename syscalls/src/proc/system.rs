@@ -16,8 +16,12 @@ pub fn entries() -> Vec<Entry> {
     let mut entries = alloc::vec![
         text_entry("cmdline", || Ok(b"trapbox\n".to_vec())),
         text_entry("cpuinfo", cpuinfo),
-        text_entry("devices", || Ok(b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec())),
-        text_entry("filesystems", || Ok(b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\n".to_vec())),
+        text_entry("devices", || Ok(
+            b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec()
+        )),
+        text_entry("filesystems", || Ok(
+            b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\n".to_vec()
+        )),
         text_entry("interrupts", || Ok(Vec::new())),
         text_entry("loadavg", loadavg),
         text_entry("meminfo", meminfo),
@@ -58,7 +62,10 @@ fn cpuinfo() -> Result<Vec<u8>> {
     let text = String::from_utf8_lossy(&config.host.cpuinfo);
     let mut shown = String::new();
     for block in text.split_inclusive("\n\n") {
-        let number = block.lines().next().and_then(|line| line.rsplit(' ').next()?.trim_start_matches('\t').parse().ok());
+        let number = block
+            .lines()
+            .next()
+            .and_then(|line| line.rsplit(' ').next()?.trim_start_matches('\t').parse().ok());
         if number.is_none_or(|number: u32| config.host.cpus.contains(&number)) {
             shown.push_str(block);
         }
@@ -120,7 +127,10 @@ fn stat() -> Result<Vec<u8>> {
     }
     let started = (time::realtime() - uptime_ns()?.min(time::realtime())) / time::SECOND;
     let tasks = lock_table()?.len();
-    let _ = write!(text, "intr 0\nctxt 0\nbtime {started}\nprocesses {tasks}\nprocs_running 1\nprocs_blocked 0\n");
+    let _ = write!(
+        text,
+        "intr 0\nctxt 0\nbtime {started}\nprocesses {tasks}\nprocs_running 1\nprocs_blocked 0\n"
+    );
     Ok(text.into_bytes())
 }
 
@@ -144,8 +154,10 @@ fn network() -> Vec<Entry> {
     const DEV: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \
                        fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:       \
                        0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
-    const ROUTE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-    const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const ROUTE: &str =
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+    const TCP: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
     const UNIX: &str = "Num       RefCount Protocol Flags    Type St Inode Path\n";
     alloc::vec![
         text_entry("dev", || Ok(DEV.into())),

@@ -15,13 +15,26 @@ use trap_handler::{entry, host, stack};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    partial(raw::__NR_clone, "clone", sys_clone, &[Show::Flags(crate::strace::flags::CLONE), Show::Address, Show::Address, Show::Address, Show::Address], MISSING),
+    partial(
+        raw::__NR_clone,
+        "clone",
+        sys_clone,
+        &[
+            Show::Flags(crate::strace::flags::CLONE),
+            Show::Address,
+            Show::Address,
+            Show::Address,
+            Show::Address,
+        ],
+        MISSING,
+    ),
     full(raw::__NR_fork, "fork", sys_fork, &[]),
     partial(raw::__NR_vfork, "vfork", sys_vfork, &[], "the child has a copy of the memory, as after fork"),
     partial(raw::__NR_clone3, "clone3", sys_clone3, &[Show::Address, Show::Unsigned], MISSING),
 ];
 
-const MISSING: &str = "CLONE_VM without CLONE_THREAD copies the memory; namespaces, ptrace, cgroups and pidfds are refused";
+const MISSING: &str =
+    "CLONE_VM without CLONE_THREAD copies the memory; namespaces, ptrace, cgroups and pidfds are refused";
 
 /// What a new task shares and where its ids go.
 struct Request {

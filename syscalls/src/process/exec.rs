@@ -7,13 +7,13 @@ use crate::table::{Context, Row, Show, full};
 use crate::thread::Thread;
 use crate::{Errno, Result, futex};
 use alloc::vec::Vec;
+use boundary::layout::{PAGE_SIZE, USER_END};
 use core::sync::atomic::Ordering;
 use kernel::cred::Cred;
 use kernel::mm::{AddressSpace, FileToMap, Limits, MapRequest, ProgramRanges};
 use kernel::signal::{self, AltStack};
 use kernel::task::{Exit, lock_table, work};
 use kernel::{boot, uaccess, wait};
-use boundary::layout::{PAGE_SIZE, USER_END};
 use linux_raw_sys::general as raw;
 use loader::stack::{self, AuxValues, InitialStack, StackInput};
 use loader::{Kind, Plan, Step};
@@ -24,7 +24,12 @@ use vfs::namespace::{self, Lookup};
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_execve, "execve", sys_execve, &[Show::Path, Show::Strings, Show::Address]),
-    full(raw::__NR_execveat, "execveat", sys_execveat, &[Show::Fd, Show::Path, Show::Strings, Show::Address, Show::Flags(AT_FLAGS)]),
+    full(
+        raw::__NR_execveat,
+        "execveat",
+        sys_execveat,
+        &[Show::Fd, Show::Path, Show::Strings, Show::Address, Show::Flags(AT_FLAGS)],
+    ),
 ];
 
 /// What to execute.
@@ -153,13 +158,7 @@ fn end_other_threads(thread: &Thread) -> Result<()> {
     Ok(())
 }
 
-fn replace(
-    regs: &mut Regs,
-    thread: &Thread,
-    image: &ExecImage,
-    envp: &[Vec<u8>],
-    cred: &Cred,
-) -> Result<()> {
+fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>], cred: &Cred) -> Result<()> {
     const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
     let task = &thread.task;
     futex::exit_robust_list(task);
@@ -258,7 +257,8 @@ fn replace(
     thread.memory().set_strings((joined(&image.argv), joined(envp)));
     thread.set_executable(image.program.file.clone());
 
-    *regs = Regs { rip: entry, rsp: built.sp, rflags: FLAGS_FIXED, orig_rax: Regs::NO_CALL, ..Regs::default() };
+    *regs =
+        Regs { rip: entry, rsp: built.sp, rflags: FLAGS_FIXED, orig_rax: Regs::NO_CALL, ..Regs::default() };
     trap_handler::stack::set_fs_base(0)?;
     xstate::reset();
     task.update_signal_work();
@@ -335,8 +335,16 @@ fn map_program(
     for step in &plan.steps {
         let request = match *step {
             Step::MapFile { addr, len, offset, prot } => {
-                let file = FileToMap { file: mappable.clone(), readable: true, writable: false, executable: true };
-                MapRequest { address: addr, length: len, prot: prot.bits(), flags: fixed, file: Some(file), offset }
+                let file =
+                    FileToMap { file: mappable.clone(), readable: true, writable: false, executable: true };
+                MapRequest {
+                    address: addr,
+                    length: len,
+                    prot: prot.bits(),
+                    flags: fixed,
+                    file: Some(file),
+                    offset,
+                }
             }
             Step::MapAnonymous { addr, len, prot } => MapRequest {
                 address: addr,

@@ -58,9 +58,6 @@ pub fn exit_thread(thread: &Thread) -> ! {
     }
     add_times(&task);
     let last = leave_group(&task, &group);
-    if last {
-        crate::file::process_ended(group.tgid, &thread.files());
-    }
     thread::unregister(task.tid());
     // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
     drop(Thread::release());
@@ -79,7 +76,9 @@ fn add_times(task: &Task) {
     const RUSAGE_THREAD: i32 = 1;
     if let Ok(usage) = host::getrusage(RUSAGE_THREAD) {
         let mut times = task.group.ended_times.lock();
-        let ns = |time: raw::__kernel_old_timeval| (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000;
+        let ns = |time: raw::__kernel_old_timeval| {
+            (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000
+        };
         times.user += ns(usage.ru_utime);
         times.system += ns(usage.ru_stime);
     }
@@ -185,8 +184,7 @@ fn tell_parent(parent: &Arc<ThreadGroup>, group: &Arc<ThreadGroup>, status: i32)
     }
     let exit_signal = group.exit_signal.load(Ordering::Relaxed);
     let action = parent.signals.lock().action(SIGCHLD).unwrap_or_default();
-    let ignored =
-        exit_signal == SIGCHLD && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0);
+    let ignored = exit_signal == SIGCHLD && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0);
     if exit_signal != 0 && !(ignored && action.handler == SIG_IGN) {
         let (code, value) = describe_end(status);
         let ticks = |ns: u64| ns / 10_000_000;

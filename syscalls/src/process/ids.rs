@@ -225,7 +225,8 @@ fn sys_setfsuid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let id = args.u32(0);
     let old = context.thread.task.cred().fsuid;
     let _ = change(context, |cred| {
-        if id != KEEP && (cred.has(cap::SETUID) || [cred.uid, cred.euid, cred.suid, cred.fsuid].contains(&id)) {
+        if id != KEEP && (cred.has(cap::SETUID) || [cred.uid, cred.euid, cred.suid, cred.fsuid].contains(&id))
+        {
             cred.fsuid = id;
         }
         Ok(())
@@ -237,7 +238,8 @@ fn sys_setfsgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let id = args.u32(0);
     let old = context.thread.task.cred().fsgid;
     let _ = change(context, |cred| {
-        if id != KEEP && (cred.has(cap::SETGID) || [cred.gid, cred.egid, cred.sgid, cred.fsgid].contains(&id)) {
+        if id != KEEP && (cred.has(cap::SETGID) || [cred.gid, cred.egid, cred.sgid, cred.fsgid].contains(&id))
+        {
             cred.fsgid = id;
         }
         Ok(())

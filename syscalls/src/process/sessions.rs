@@ -12,7 +12,12 @@ use linux_raw_sys::general as raw;
 pub const ROWS: &[Row] = &[
     full(raw::__NR_setpgid, "setpgid", sys_setpgid, &[Show::Int, Show::Int]),
     full(raw::__NR_getpgid, "getpgid", sys_getpgid, &[Show::Int]),
-    full(raw::__NR_getpgrp, "getpgrp", |context, _| Ok(context.thread.task.group.family.lock().pgid as u64), &[]),
+    full(
+        raw::__NR_getpgrp,
+        "getpgrp",
+        |context, _| Ok(context.thread.task.group.family.lock().pgid as u64),
+        &[],
+    ),
     full(raw::__NR_setsid, "setsid", sys_setsid, &[]),
     full(raw::__NR_getsid, "getsid", sys_getsid, &[Show::Int]),
 ];

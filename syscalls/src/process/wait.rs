@@ -14,7 +14,13 @@ use linux_raw_sys::general as raw;
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_wait4, "wait4", sys_wait4, &[Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address]),
-    partial(raw::__NR_waitid, "waitid", sys_waitid, &[Show::Int, Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address], "P_PIDFD"),
+    partial(
+        raw::__NR_waitid,
+        "waitid",
+        sys_waitid,
+        &[Show::Int, Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address],
+        "P_PIDFD",
+    ),
 ];
 
 const FLAGS: &[(u64, &str)] = &[
@@ -191,4 +197,3 @@ fn stop_or_continue(child: &Arc<ThreadGroup>, options: u32) -> Option<i32> {
     }
     None
 }
-

@@ -11,8 +11,18 @@ use trap_handler::regs::Regs;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(raw::__NR_rt_sigaction, "rt_sigaction", sys_rt_sigaction, &[Show::Signal, Show::Address, Show::Address, Show::Unsigned]),
-    full(raw::__NR_rt_sigprocmask, "rt_sigprocmask", sys_rt_sigprocmask, &[Show::OneOf(SIGPROCMASK_HOW), Show::Address, Show::Address, Show::Unsigned]),
+    full(
+        raw::__NR_rt_sigaction,
+        "rt_sigaction",
+        sys_rt_sigaction,
+        &[Show::Signal, Show::Address, Show::Address, Show::Unsigned],
+    ),
+    full(
+        raw::__NR_rt_sigprocmask,
+        "rt_sigprocmask",
+        sys_rt_sigprocmask,
+        &[Show::OneOf(SIGPROCMASK_HOW), Show::Address, Show::Address, Show::Unsigned],
+    ),
     full(raw::__NR_rt_sigpending, "rt_sigpending", sys_rt_sigpending, &[Show::Address, Show::Unsigned]),
     full(raw::__NR_sigaltstack, "sigaltstack", sys_sigaltstack, &[Show::Address, Show::Address]),
     full(raw::__NR_rt_sigreturn, "rt_sigreturn", sys_rt_sigreturn, &[]),
@@ -118,10 +128,10 @@ fn sys_sigaltstack(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let mode = new.ss_flags & !SS_AUTODISARM;
             own.altstack = match mode {
                 SS_DISABLE => AltStack::default(),
-                0 | SS_ONSTACK if (new.ss_size as u64) < minimum() => return Err(Errno::ENOMEM),
+                0 | SS_ONSTACK if new.ss_size < minimum() => return Err(Errno::ENOMEM),
                 0 | SS_ONSTACK => AltStack {
                     sp: new.ss_sp as u64,
-                    size: new.ss_size as u64,
+                    size: new.ss_size,
                     autodisarm: new.ss_flags & SS_AUTODISARM != 0,
                 },
                 _ => return Err(Errno::EINVAL),

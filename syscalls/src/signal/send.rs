@@ -15,8 +15,18 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_kill, "kill", sys_kill, &[Show::Int, Show::Signal]),
     full(raw::__NR_tkill, "tkill", sys_tkill, &[Show::Int, Show::Signal]),
     full(raw::__NR_tgkill, "tgkill", sys_tgkill, &[Show::Int, Show::Int, Show::Signal]),
-    full(raw::__NR_rt_sigqueueinfo, "rt_sigqueueinfo", sys_rt_sigqueueinfo, &[Show::Int, Show::Signal, Show::Address]),
-    full(raw::__NR_rt_tgsigqueueinfo, "rt_tgsigqueueinfo", sys_rt_tgsigqueueinfo, &[Show::Int, Show::Int, Show::Signal, Show::Address]),
+    full(
+        raw::__NR_rt_sigqueueinfo,
+        "rt_sigqueueinfo",
+        sys_rt_sigqueueinfo,
+        &[Show::Int, Show::Signal, Show::Address],
+    ),
+    full(
+        raw::__NR_rt_tgsigqueueinfo,
+        "rt_tgsigqueueinfo",
+        sys_rt_tgsigqueueinfo,
+        &[Show::Int, Show::Int, Show::Signal, Show::Address],
+    ),
 ];
 
 fn check_number(signal: i32) -> Result<()> {
@@ -29,8 +39,7 @@ fn may_send(context: &Context<'_>, target: &ThreadGroup, signal: i32) -> bool {
     let Some(leader) = target.leader() else { return true };
     let theirs: Arc<Cred> = leader.cred();
     let same_user = [own.euid, own.uid].iter().any(|id| *id == theirs.uid || *id == theirs.suid);
-    let same_session =
-        || context.thread.task.group.family.lock().sid == target.family.lock().sid;
+    let same_session = || context.thread.task.group.family.lock().sid == target.family.lock().sid;
     same_user
         || own.has(cap::KILL)
         || core::ptr::eq(target, &*context.thread.task.group)

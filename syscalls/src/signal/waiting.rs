@@ -13,7 +13,12 @@ use linux_raw_sys::general as raw;
 pub const ROWS: &[Row] = &[
     full(raw::__NR_pause, "pause", sys_pause, &[]),
     full(raw::__NR_rt_sigsuspend, "rt_sigsuspend", sys_rt_sigsuspend, &[Show::Address, Show::Unsigned]),
-    full(raw::__NR_rt_sigtimedwait, "rt_sigtimedwait", sys_rt_sigtimedwait, &[Show::Address, Show::Address, Show::Address, Show::Unsigned]),
+    full(
+        raw::__NR_rt_sigtimedwait,
+        "rt_sigtimedwait",
+        sys_rt_sigtimedwait,
+        &[Show::Address, Show::Address, Show::Address, Show::Unsigned],
+    ),
 ];
 
 fn sleep() -> Result<u64> {

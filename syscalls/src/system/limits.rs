@@ -14,8 +14,19 @@ use trap_handler::host;
 pub const ROWS: &[Row] = &[
     full(raw::__NR_getrlimit, "getrlimit", sys_getrlimit, &[Show::Int, Show::Address]),
     full(raw::__NR_setrlimit, "setrlimit", sys_setrlimit, &[Show::Int, Show::Address]),
-    full(raw::__NR_prlimit64, "prlimit64", sys_prlimit64, &[Show::Int, Show::Int, Show::Address, Show::Address]),
-    partial(raw::__NR_getrusage, "getrusage", sys_getrusage, &[Show::Int, Show::Address], "children: times only"),
+    full(
+        raw::__NR_prlimit64,
+        "prlimit64",
+        sys_prlimit64,
+        &[Show::Int, Show::Int, Show::Address, Show::Address],
+    ),
+    partial(
+        raw::__NR_getrusage,
+        "getrusage",
+        sys_getrusage,
+        &[Show::Int, Show::Address],
+        "children: times only",
+    ),
 ];
 
 const RESOURCES: u32 = 16;

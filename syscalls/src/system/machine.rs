@@ -15,8 +15,20 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_sysinfo, "sysinfo", sys_sysinfo, &[Show::Address]),
     full(raw::__NR_getrandom, "getrandom", sys_getrandom, &[Show::BytesOut, Show::Unsigned, Show::Unsigned]),
     full(raw::__NR_getcpu, "getcpu", sys_getcpu, &[Show::Address, Show::Address, Show::Address]),
-    refused(raw::__NR_sethostname, "sethostname", |_, _| Err(Errno::EPERM), &[Show::Path, Show::Unsigned], "the name is given with --hostname"),
-    refused(raw::__NR_setdomainname, "setdomainname", |_, _| Err(Errno::EPERM), &[Show::Path, Show::Unsigned], "there is none"),
+    refused(
+        raw::__NR_sethostname,
+        "sethostname",
+        |_, _| Err(Errno::EPERM),
+        &[Show::Path, Show::Unsigned],
+        "the name is given with --hostname",
+    ),
+    refused(
+        raw::__NR_setdomainname,
+        "setdomainname",
+        |_, _| Err(Errno::EPERM),
+        &[Show::Path, Show::Unsigned],
+        "there is none",
+    ),
 ];
 
 fn sys_uname(_context: &mut Context<'_>, args: Args) -> Result<u64> {

@@ -14,8 +14,20 @@ use trap_handler::{region, stack};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    partial(raw::__NR_prctl, "prctl", sys_prctl, &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address], "seccomp filters of the program's own"),
-    partial(raw::__NR_arch_prctl, "arch_prctl", sys_arch_prctl, &[Show::Address, Show::Address], "ARCH_SET_GS: GS is the kernel's"),
+    partial(
+        raw::__NR_prctl,
+        "prctl",
+        sys_prctl,
+        &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address],
+        "seccomp filters of the program's own",
+    ),
+    partial(
+        raw::__NR_arch_prctl,
+        "arch_prctl",
+        sys_arch_prctl,
+        &[Show::Address, Show::Address],
+        "ARCH_SET_GS: GS is the kernel's",
+    ),
     full(raw::__NR_personality, "personality", sys_personality, &[Show::Address]),
 ];
 

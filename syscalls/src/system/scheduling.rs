@@ -15,20 +15,87 @@ const ONLY_OTHER: &str = "SCHED_OTHER, SCHED_BATCH and SCHED_IDLE are one; real-
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_sched_yield, "sched_yield", sys_sched_yield, &[]),
-    full(raw::__NR_sched_getaffinity, "sched_getaffinity", sys_sched_getaffinity, &[Show::Int, Show::Unsigned, Show::Address]),
-    full(raw::__NR_sched_setaffinity, "sched_setaffinity", sys_sched_setaffinity, &[Show::Int, Show::Unsigned, Show::Address]),
-    partial(raw::__NR_sched_getscheduler, "sched_getscheduler", |_, args| of(args.i32(0)).map(|_| 0), &[Show::Int], ONLY_OTHER),
-    partial(raw::__NR_sched_setscheduler, "sched_setscheduler", sys_sched_setscheduler, &[Show::Int, Show::Int, Show::Address], ONLY_OTHER),
-    partial(raw::__NR_sched_getparam, "sched_getparam", sys_sched_getparam, &[Show::Int, Show::Address], ONLY_OTHER),
-    partial(raw::__NR_sched_setparam, "sched_setparam", sys_sched_setparam, &[Show::Int, Show::Address], ONLY_OTHER),
-    partial(raw::__NR_sched_getattr, "sched_getattr", sys_sched_getattr, &[Show::Int, Show::Address, Show::Unsigned, Show::Unsigned], ONLY_OTHER),
-    full(raw::__NR_sched_get_priority_max, "sched_get_priority_max", |_, args| priority(args.i32(0), 99), &[Show::Int]),
-    full(raw::__NR_sched_get_priority_min, "sched_get_priority_min", |_, args| priority(args.i32(0), 1), &[Show::Int]),
-    full(raw::__NR_sched_rr_get_interval, "sched_rr_get_interval", sys_sched_rr_get_interval, &[Show::Int, Show::Address]),
+    full(
+        raw::__NR_sched_getaffinity,
+        "sched_getaffinity",
+        sys_sched_getaffinity,
+        &[Show::Int, Show::Unsigned, Show::Address],
+    ),
+    full(
+        raw::__NR_sched_setaffinity,
+        "sched_setaffinity",
+        sys_sched_setaffinity,
+        &[Show::Int, Show::Unsigned, Show::Address],
+    ),
+    partial(
+        raw::__NR_sched_getscheduler,
+        "sched_getscheduler",
+        |_, args| of(args.i32(0)).map(|_| 0),
+        &[Show::Int],
+        ONLY_OTHER,
+    ),
+    partial(
+        raw::__NR_sched_setscheduler,
+        "sched_setscheduler",
+        sys_sched_setscheduler,
+        &[Show::Int, Show::Int, Show::Address],
+        ONLY_OTHER,
+    ),
+    partial(
+        raw::__NR_sched_getparam,
+        "sched_getparam",
+        sys_sched_getparam,
+        &[Show::Int, Show::Address],
+        ONLY_OTHER,
+    ),
+    partial(
+        raw::__NR_sched_setparam,
+        "sched_setparam",
+        sys_sched_setparam,
+        &[Show::Int, Show::Address],
+        ONLY_OTHER,
+    ),
+    partial(
+        raw::__NR_sched_getattr,
+        "sched_getattr",
+        sys_sched_getattr,
+        &[Show::Int, Show::Address, Show::Unsigned, Show::Unsigned],
+        ONLY_OTHER,
+    ),
+    full(
+        raw::__NR_sched_get_priority_max,
+        "sched_get_priority_max",
+        |_, args| priority(args.i32(0), 99),
+        &[Show::Int],
+    ),
+    full(
+        raw::__NR_sched_get_priority_min,
+        "sched_get_priority_min",
+        |_, args| priority(args.i32(0), 1),
+        &[Show::Int],
+    ),
+    full(
+        raw::__NR_sched_rr_get_interval,
+        "sched_rr_get_interval",
+        sys_sched_rr_get_interval,
+        &[Show::Int, Show::Address],
+    ),
     partial(raw::__NR_getpriority, "getpriority", sys_getpriority, &[Show::Int, Show::Int], "always 0"),
-    partial(raw::__NR_setpriority, "setpriority", sys_setpriority, &[Show::Int, Show::Int, Show::Int], "has no effect"),
+    partial(
+        raw::__NR_setpriority,
+        "setpriority",
+        sys_setpriority,
+        &[Show::Int, Show::Int, Show::Int],
+        "has no effect",
+    ),
     partial(raw::__NR_ioprio_get, "ioprio_get", |_, _| Ok(0), &[Show::Int, Show::Int], "always none"),
-    partial(raw::__NR_ioprio_set, "ioprio_set", |_, _| Ok(0), &[Show::Int, Show::Int, Show::Int], "has no effect"),
+    partial(
+        raw::__NR_ioprio_set,
+        "ioprio_set",
+        |_, _| Ok(0),
+        &[Show::Int, Show::Int, Show::Int],
+        "has no effect",
+    ),
 ];
 
 /// A task by its id; 0 is the calling one.
@@ -84,7 +151,11 @@ fn set_policy(policy: i32, priority: i32) -> Result<u64> {
     const RESET_ON_FORK: i32 = 0x4000_0000;
     match policy & !RESET_ON_FORK {
         policy if is_ordinary(policy) => {
-            if priority == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+            if priority == 0 {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL)
+            }
         }
         1 | 2 if (1..=99).contains(&priority) => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),

@@ -27,11 +27,28 @@ const CLOCKS: &[(u64, &str)] = &[
 pub const ROWS: &[Row] = &[
     full(raw::__NR_clock_gettime, "clock_gettime", sys_clock_gettime, &[Show::OneOf(CLOCKS), Show::Address]),
     full(raw::__NR_clock_getres, "clock_getres", sys_clock_getres, &[Show::OneOf(CLOCKS), Show::Address]),
-    refused(raw::__NR_clock_settime, "clock_settime", sys_clock_settime, &[Show::OneOf(CLOCKS), Show::Address], "the clocks are the host's"),
-    full(raw::__NR_clock_nanosleep, "clock_nanosleep", sys_clock_nanosleep, &[Show::OneOf(CLOCKS), Show::Int, Show::Address, Show::Address]),
+    refused(
+        raw::__NR_clock_settime,
+        "clock_settime",
+        sys_clock_settime,
+        &[Show::OneOf(CLOCKS), Show::Address],
+        "the clocks are the host's",
+    ),
+    full(
+        raw::__NR_clock_nanosleep,
+        "clock_nanosleep",
+        sys_clock_nanosleep,
+        &[Show::OneOf(CLOCKS), Show::Int, Show::Address, Show::Address],
+    ),
     full(raw::__NR_nanosleep, "nanosleep", sys_nanosleep, &[Show::Address, Show::Address]),
     full(raw::__NR_gettimeofday, "gettimeofday", sys_gettimeofday, &[Show::Address, Show::Address]),
-    refused(raw::__NR_settimeofday, "settimeofday", |_, _| Err(Errno::EPERM), &[Show::Address, Show::Address], "the clocks are the host's"),
+    refused(
+        raw::__NR_settimeofday,
+        "settimeofday",
+        |_, _| Err(Errno::EPERM),
+        &[Show::Address, Show::Address],
+        "the clocks are the host's",
+    ),
     full(raw::__NR_time, "time", sys_time, &[Show::Address]),
     full(raw::__NR_times, "times", sys_times, &[Show::Address]),
     full(raw::__NR_restart_syscall, "restart_syscall", sys_restart_syscall, &[]),
@@ -137,7 +154,8 @@ fn sys_time(_context: &mut Context<'_>, args: Args) -> Result<u64> {
 /// Processor time of the calling process so far.
 pub fn process_times() -> Times {
     let usage = host::getrusage(0);
-    let ns = |time: raw::__kernel_old_timeval| (time.tv_sec as u64) * time::SECOND + time.tv_usec as u64 * 1000;
+    let ns =
+        |time: raw::__kernel_old_timeval| (time.tv_sec as u64) * time::SECOND + time.tv_usec as u64 * 1000;
     usage.map_or(Times::default(), |usage| Times { user: ns(usage.ru_utime), system: ns(usage.ru_stime) })
 }
 
@@ -155,14 +173,17 @@ fn sys_restart_syscall(context: &mut Context<'_>, _args: Args) -> Result<u64> {
     match restart {
         None => Err(Errno::EINTR),
         Some(Restart::Sleep { deadline, remaining }) => sleep(context, deadline, remaining),
-        Some(Restart::Futex { arguments, deadline }) => match crate::futex::wait_until(arguments, Some(deadline)) {
-            Err(Errno::EINTR) => {
-                *context.thread.restart.lock() = restart;
-                Err(Errno::ERESTART_RESTARTBLOCK)
+        Some(Restart::Futex { arguments, deadline }) => {
+            match crate::futex::wait_until(arguments, Some(deadline)) {
+                Err(Errno::EINTR) => {
+                    *context.thread.restart.lock() = restart;
+                    Err(Errno::ERESTART_RESTARTBLOCK)
+                }
+                other => other,
             }
-            other => other,
-        },
-        Some(Restart::Poll { fds, count, deadline }) => crate::file::restart_poll(context, fds, count, deadline),
+        }
+        Some(Restart::Poll { fds, count, deadline }) => {
+            crate::file::restart_poll(context, fds, count, deadline)
+        }
     }
 }
-

@@ -64,7 +64,10 @@ struct ProcessTimers {
     next_id: AtomicI32,
 }
 
-static TIMERS: BootCell<Box<Mutex<HashMap<i32, Arc<ProcessTimers>>>>> = BootCell::new();
+/// By process id.
+type Directory = Mutex<HashMap<i32, Arc<ProcessTimers>>>;
+
+static TIMERS: BootCell<Box<Directory>> = BootCell::new();
 
 /// Sets up. Called once, at boot.
 pub fn init() {
@@ -147,14 +150,10 @@ impl Expire for ProgramTimer {
         let next = {
             let mut setting = self.setting.lock();
             let Some(due) = setting.next.filter(|due| *due <= now) else { return };
-            if setting.interval == 0 {
-                setting.next = None;
-                self.overrun.store(0, Ordering::Relaxed);
-            } else {
-                let missed = (now - due) / setting.interval;
-                self.overrun.store(missed.min(i32::MAX as u64) as i32, Ordering::Relaxed);
-                setting.next = Some(due.saturating_add((missed + 1).saturating_mul(setting.interval)));
-            }
+            let missed = (now - due).checked_div(setting.interval);
+            self.overrun.store(missed.unwrap_or(0).min(i32::MAX as u64) as i32, Ordering::Relaxed);
+            setting.next =
+                missed.map(|missed| due.saturating_add((missed + 1).saturating_mul(setting.interval)));
             setting.next
         };
         self.arm(next);

@@ -242,7 +242,8 @@ pub unsafe fn ioctl(fd: i32, command: u32, argument: u64) -> Result<u64, Errno> 
 /// fcntl(2) `F_GETFL`, at boot only: the filter does not allow it later.
 pub fn file_flags(fd: i32) -> Result<u32, Errno> {
     // SAFETY: no pointers.
-    unsafe { call(raw::__NR_fcntl, [fd as u64, u64::from(raw::F_GETFL), 0, 0, 0, 0]) }.map(|flags| flags as u32)
+    unsafe { call(raw::__NR_fcntl, [fd as u64, u64::from(raw::F_GETFL), 0, 0, 0, 0]) }
+        .map(|flags| flags as u32)
 }
 
 /// ppoll(2) without a signal mask; `timeout_ns` `None` waits for ever.
