@@ -235,7 +235,7 @@ fn one_line(error: &clap::Error) -> String {
 
 fn run(options: Options) -> anyhow::Result<u8> {
     if options.list_syscalls {
-        print(&syscalls::names::listing());
+        print(&syscalls::names::listing())?;
         return Ok(0);
     }
     check_hostname(&options.hostname)?;
@@ -294,8 +294,13 @@ fn check_hostname(name: &str) -> anyhow::Result<()> {
 }
 
 /// To standard output. A reader that has had enough (`| head`) is no failure.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            anyhow::bail!("standard output: {}; write to another place", reason(&error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
@@ -308,9 +313,9 @@ fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
         control_fd: 0,
     };
     if json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?))?;
     } else {
-        print(&filter::describe(&configuration));
+        print(&filter::describe(&configuration))?;
     }
     Ok(())
 }

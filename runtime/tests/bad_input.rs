@@ -76,6 +76,16 @@ fn what_cannot_be_granted_is_125_and_named() {
 }
 
 #[test]
+fn a_table_that_cannot_be_written_is_said() {
+    let full = std::fs::File::create("/dev/full").expect("every Linux has it");
+    let program = assert_cmd::cargo::cargo_bin("sandbox-exec");
+    let output =
+        std::process::Command::new(program).arg("--show-filter").stdout(full).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"));
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for (option, word) in [("--help", "Examples:"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let output =

@@ -390,11 +390,8 @@ fn ignored(_: &Test) {
         assert!(!taken.contains(nix::sys::signal::Signal::SIGHUP), "as nohup(1) sets it");
         assert!(taken.contains(nix::sys::signal::Signal::SIGTERM));
         // SAFETY: asks for the disposition by setting one.
-        assert_eq!(
-            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) },
-            libc::SIG_DFL,
-            "or its end would not be told"
-        );
+        let child = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        assert_eq!(child, libc::SIG_DFL, "or its end would not be told");
     });
     assert_eq!(status, 0, "the child found a difference");
 }
