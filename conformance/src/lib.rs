@@ -1,0 +1,177 @@
+//! The differential harness: runs the same command natively and in the sandbox, and compares what can be seen of it.
+//!
+//! Linux is the oracle: a program prints what it saw in a form that is the same from run to run (no ids, addresses or times),
+//! and its output and status in the sandbox must be those on the host.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a run showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Exit code; 128+n for a death by signal n, as a shell has it.
+    pub status: i32,
+}
+
+/// How long one run may take. A hang is a failure.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// The sandbox command: `SANDBOX_EXEC`, or the release build of this workspace.
+pub fn sandbox_exec() -> PathBuf {
+    if let Some(path) = std::env::var_os("SANDBOX_EXEC") {
+        return path.into();
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    target.join("x86_64-unknown-linux-gnu/release/sandbox-exec")
+}
+
+/// A fresh directory that the sandbox's host identity can read, too.
+pub fn scratch() -> Result<tempfile::TempDir> {
+    let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok(directory)
+}
+
+/// Runs a command to its end, or to the time limit: then it and all it started are killed.
+pub fn run(command: &mut Command) -> Result<Outcome> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+    let (stdout, stderr) = (child.stdout.take().context("stdout")?, child.stderr.take().context("stderr")?);
+    let read = |mut from: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = from.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let (stdout, stderr) = (read(Box::new(stdout)), read(Box::new(stderr)));
+    let status = wait(&mut child);
+    let (stdout, stderr) = (stdout.join(), stderr.join());
+    let status = status.with_context(|| format!("{command:?}"))?;
+    let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else { bail!("a reader thread panicked") };
+    let status = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+    Ok(Outcome { stdout, stderr, status })
+}
+
+fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if started.elapsed() > TIME_LIMIT {
+            // The child leads a process group of its own: ours to end, with all it started.
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status();
+            let _ = child.wait();
+            bail!("took longer than {} seconds", TIME_LIMIT.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// One comparison.
+pub struct Case<'a> {
+    /// Program and arguments.
+    pub argv: &'a [&'a str],
+    /// Options of sandbox-exec.
+    pub options: &'a [&'a str],
+    /// What differs from run to run is brought into one form.
+    pub normalise: fn(&str) -> String,
+}
+
+/// Runs a case in `directory` natively and in the sandbox; an error shows the difference. The directory is emptied after
+/// each run, but for what was in it before.
+pub fn compare(case: &Case<'_>, directory: &Path) -> Result<()> {
+    let before = entries(directory)?;
+    let (program, arguments) = case.argv.split_first().context("an empty command")?;
+    let native = run(Command::new(program).args(arguments).current_dir(directory))?;
+    for entry in entries(directory)? {
+        if !before.contains(&entry) {
+            remove(&entry)?;
+        }
+    }
+    let mut sandboxed = Command::new(sandbox_exec());
+    sandboxed.args(case.options).arg("--").args(case.argv).current_dir(directory);
+    let sandboxed = run(&mut sandboxed)?;
+    let normal = |outcome: &Outcome| Outcome {
+        stdout: (case.normalise)(&outcome.stdout),
+        stderr: (case.normalise)(&outcome.stderr),
+        status: outcome.status,
+    };
+    let (native, sandboxed) = (normal(&native), normal(&sandboxed));
+    ensure!(native == sandboxed, "{}", difference(&native, &sandboxed));
+    Ok(())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    Ok(std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if path.is_dir() && !path.is_symlink() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+    Ok(())
+}
+
+/// The lines in which two outcomes differ.
+fn difference(native: &Outcome, sandboxed: &Outcome) -> String {
+    let mut text = String::new();
+    for (name, left, right) in
+        [("stdout", &native.stdout, &sandboxed.stdout), ("stderr", &native.stderr, &sandboxed.stderr)]
+    {
+        let (left, right): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
+        let mut shown = 0;
+        for index in 0..left.len().max(right.len()) {
+            let (native, sandboxed) = (left.get(index), right.get(index));
+            if native != sandboxed && shown < 20 {
+                shown += 1;
+                let line = |line: Option<&&str>| line.map_or("(nothing)".to_string(), |line| line.to_string());
+                text.push_str(&format!("{name} line {}:\n  native:  {}\n  sandbox: {}\n", index + 1, line(native), line(sandboxed)));
+            }
+        }
+    }
+    if native.status != sandboxed.status {
+        text.push_str(&format!("status: native {}, sandbox {}\n", native.status, sandboxed.status));
+    }
+    text
+}
+
+/// Nothing to bring into one form.
+pub fn as_it_is(text: &str) -> String {
+    text.to_string()
+}
+
+/// Hexadecimal numbers become one word.
+pub fn without_addresses(text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("0x") {
+        result.push_str(&rest[..at]);
+        result.push_str("ADDRESS");
+        rest = rest[at + 2..].trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    }
+    result.push_str(rest);
+    result
+}
+
+/// Digits are dropped.
+pub fn without_digits(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// Compiles a C program to `output` with gcc (or another compiler) and its options.
+pub fn compile(compiler: &str, options: &[&str], source: &Path, output: &Path) -> Result<()> {
+    let outcome = run(Command::new(compiler).args(options).arg("-o").arg(output).arg(source))?;
+    ensure!(outcome.status == 0, "{compiler} {}: {}", source.display(), outcome.stderr);
+    std::fs::set_permissions(output, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}

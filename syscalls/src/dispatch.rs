@@ -6,6 +6,7 @@ use crate::{Errno, process, strace, thread};
 use core::sync::atomic::Ordering;
 use kernel::signal::{self, Next};
 use kernel::task::work;
+use linux_raw_sys::general as raw;
 use trap_handler::block::{Cause, ThreadBlock};
 use trap_handler::entry::{Bug, Kernel};
 use trap_handler::regs::Regs;
@@ -42,6 +43,14 @@ fn call(regs: &mut Regs) {
     let args = Args(regs.args());
     let row = table::row(number);
     let tracing = strace::enabled().then(|| strace::entry(number, row, &args));
+    // Calls that end the thread are shown before they do.
+    let tracing = match tracing {
+        Some(line) if matches!(number as u32, raw::__NR_exit | raw::__NR_exit_group) => {
+            strace::last(line);
+            None
+        }
+        other => other,
+    };
     let result = match row {
         Some(row) => (row.call)(&mut Context { regs, thread }, args),
         None => {

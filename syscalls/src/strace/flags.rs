@@ -11,6 +11,10 @@ pub type Names = &'static [(u64, &'static str)];
 pub fn names(table: Names, value: u64) -> String {
     let mut text = String::new();
     let mut rest = value;
+    // The access mode of open(2) is a number, of which 0 is a value.
+    if matches!(table.first(), Some((0, "O_RDONLY"))) && value & 3 == 0 && value != 0 {
+        text.push_str("O_RDONLY");
+    }
     for (bits, name) in table {
         if (*bits == 0 && value == 0) || (*bits != 0 && rest & bits == *bits) {
             if !text.is_empty() {

@@ -27,6 +27,9 @@ pub fn entry(number: u64, row: Option<&Row>, args: &Args) -> String {
     let mut text = String::from(row.name);
     text.push('(');
     for (index, show) in row.show.iter().enumerate() {
+        if *show == Show::Octal && index > 0 && !makes_file(row, args, index) {
+            break;
+        }
         if index > 0 {
             text.push_str(", ");
         }
@@ -39,6 +42,18 @@ pub fn entry(number: u64, row: Option<&Row>, args: &Args) -> String {
     }
     text.push(')');
     text
+}
+
+/// Whether the mode at `index` means something: only with open(2)'s flags before it that make a file.
+fn makes_file(row: &Row, args: &Args, index: usize) -> bool {
+    const MAKING: u64 = 0o20_000_100;
+    !row.name.starts_with("open") || args.u64(index - 1) & MAKING != 0
+}
+
+/// Writes the line of a call that does not return.
+pub fn last(mut line: String) {
+    line.push_str(" = ?\n");
+    write(line);
 }
 
 /// Completes the line with the result and writes it.
@@ -66,6 +81,10 @@ pub fn exit(mut line: String, row: Option<&Row>, args: &Args, result: &Result<u6
             let _ = writeln!(line, " = -1 {errno} ({})", flags::message(*errno));
         }
     }
+    write(line);
+}
+
+fn write(line: String) {
     let many = lock_table().is_ok_and(|table| table.len() > 1);
     let prefixed = if many { format!("[pid {:>5}] {line}", thread::current().task.tid()) } else { line };
     if let Some(config) = boot::config() {

@@ -1,0 +1,116 @@
+//! `sandbox-exec` as its user meets it: exit codes, messages, what is shown and what is not.
+
+use conformance::{Outcome, run, sandbox_exec, scratch};
+use std::path::Path;
+use std::process::Command;
+
+fn sandbox(arguments: &[&str], directory: &Path) -> Outcome {
+    run(Command::new(sandbox_exec()).args(arguments).current_dir(directory)).expect("sandbox-exec runs")
+}
+
+fn in_scratch(arguments: &[&str]) -> Outcome {
+    let directory = scratch().expect("a directory");
+    sandbox(arguments, directory.path())
+}
+
+#[test]
+fn a_failure_is_one_line_that_names_the_thing() {
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["no-such-program"], 127, "no-such-program"),
+        (&["/etc/passwd"], 126, "/etc/passwd"),
+        (&["/usr"], 126, "/usr"),
+        (&["--frobnicate", "true"], 125, "--frobnicate"),
+        (&["--bind", "/no/such/source", "true"], 125, "/no/such/source"),
+        (&["--network=host", "true"], 125, "host"),
+    ];
+    for (arguments, status, named) in cases {
+        let outcome = in_scratch(arguments);
+        assert_eq!(outcome.status, status, "{arguments:?}: {}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{arguments:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(named), "{arguments:?}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_exit_code_is_the_programs() {
+    assert_eq!(in_scratch(&["sh", "-c", "exit 42"]).status, 42);
+    assert_eq!(in_scratch(&["sh", "-c", "kill -TERM $$"]).status, 128 + 15);
+}
+
+#[test]
+fn what_is_written_stays_in_the_sandbox() {
+    let directory = scratch().expect("a directory");
+    std::fs::write(directory.path().join("old"), "old\n").expect("a file");
+    let outcome = sandbox(&["sh", "-c", "echo new > old; echo x > new; cat old new"], directory.path());
+    assert_eq!((outcome.stdout.as_str(), outcome.status), ("new\nx\n", 0), "{}", outcome.stderr);
+    assert_eq!(std::fs::read_to_string(directory.path().join("old")).expect("a file"), "old\n");
+    assert!(!directory.path().join("new").exists());
+}
+
+#[test]
+fn a_bind_lets_writes_through() {
+    let directory = scratch().expect("a directory");
+    let path = directory.path().to_string_lossy().into_owned();
+    let outcome = sandbox(&["--bind", &path, "sh", "-c", "echo x > new; mkdir d; mv new d/moved"], directory.path());
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert_eq!(std::fs::read_to_string(directory.path().join("d/moved")).expect("a file"), "x\n");
+}
+
+#[test]
+fn secrets_and_the_environment_are_not_handed_out() {
+    let mut command = Command::new(sandbox_exec());
+    command.args(["sh", "-c", "cat /etc/shadow; echo shadow=$?; echo token=$SECRET_TOKEN; ls -A /root"]);
+    let outcome = run(command.env("SECRET_TOKEN", "hush")).expect("runs");
+    assert!(!outcome.stdout.contains("root:"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("token=\n"), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("hush"));
+}
+
+#[test]
+fn there_is_no_way_to_the_network() {
+    let script = "import socket; s = socket.socket(); s.connect((\"192.0.2.1\", 80))";
+    let outcome = in_scratch(&["/usr/bin/python3", "-c", script]);
+    assert_ne!(outcome.status, 0);
+}
+
+#[test]
+fn a_call_that_is_not_there_is_logged_by_name() {
+    let outcome = in_scratch(&["--log=warn", "/usr/bin/python3", "-c", "import ctypes; print(ctypes.CDLL(None).syscall(462))"]);
+    assert!(outcome.stderr.contains("ENOSYS"), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout, "-1\n");
+}
+
+#[test]
+fn strace_shows_decoded_calls() {
+    let outcome = in_scratch(&["--strace", "cat", "/etc/hostname"]);
+    assert!(outcome.stderr.contains("openat(AT_FDCWD, \"/etc/hostname\""), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("exit_group(0)"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_tables_can_be_printed() {
+    let calls = in_scratch(&["--list-syscalls"]);
+    assert!(calls.stdout.contains("read") && calls.stdout.contains("full"), "{}", calls.stdout);
+    let filter = in_scratch(&["--show-filter"]);
+    assert!(filter.stdout.contains("openat"), "{}", filter.stdout);
+}
+
+#[test]
+fn a_hundred_runs_leave_nothing_behind() {
+    let count = || {
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let ours = processes.filter(|entry| {
+            let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            comm.trim_end() == "sandbox-exec"
+        });
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts").lines().count();
+        (ours.count(), mounts)
+    };
+    let directory = scratch().expect("a directory");
+    let (_, mounts) = count();
+    for _ in 0..100 {
+        assert_eq!(sandbox(&["true"], directory.path()).status, 0);
+    }
+    assert_eq!(count().1, mounts);
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0);
+}

@@ -1,0 +1,132 @@
+//! Every C program of `programs/` and every application of the table below, natively and in the sandbox.
+
+use conformance::{Case, as_it_is, compare, compile, scratch, without_addresses, without_digits};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+
+fn failed(error: anyhow::Error) -> Failed {
+    Failed::from(format!("{error:#}"))
+}
+
+/// A C program: compiled once, run twice.
+fn program(source: PathBuf) -> Trial {
+    let name = format!("program::{}", source.file_stem().unwrap_or_default().to_string_lossy());
+    Trial::test(name, move || {
+        let bin = scratch().map_err(failed)?;
+        let binary = bin.path().join("program");
+        compile("gcc", &["-O1", "-Wall", "-pthread", "-D_GNU_SOURCE"], &source, &binary).map_err(failed)?;
+        let directory = scratch().map_err(failed)?;
+        let path = binary.to_string_lossy().into_owned();
+        compare(&Case { argv: &[&path], options: &[], normalise: as_it_is }, directory.path()).map_err(failed)
+    })
+}
+
+/// Something from the distribution, through the shell.
+struct Application {
+    name: &'static str,
+    /// Prepares files in the working directory, natively.
+    prepare: &'static str,
+    command: &'static str,
+    normalise: fn(&str) -> String,
+}
+
+const fn application(name: &'static str, prepare: &'static str, command: &'static str) -> Application {
+    Application { name, prepare, command, normalise: as_it_is }
+}
+
+const LINES: &str = "for i in $(seq 300); do echo \"line $i $((i * 7919 % 1000))\"; done > lines";
+
+const APPLICATIONS: &[Application] = &[
+    application("ls", "", "exec /bin/ls -la /usr/bin"),
+    application("sha256sum_of_a_sparse_gibibyte", "truncate -s 1G sparse", "exec sha256sum sparse"),
+    application("sort", LINES, "exec sort -k3 -n lines"),
+    application("grep", "", "exec grep -r root /etc/pam.d"),
+    application("tar", LINES, "mkdir t && cp lines t && tar -cf t.tar --mtime=@0 t && tar -tf t.tar && tar -xOf t.tar t/lines | md5sum"),
+    application("gzip", LINES, "gzip -k lines && gzip -dc lines.gz | md5sum"),
+    application("xz", LINES, "xz -k -T2 lines && xz -dc lines.xz | md5sum"),
+    application("awk", LINES, "exec awk '{ sum += $3 } END { print sum }' lines"),
+    application(
+        "sqlite",
+        "",
+        "sqlite3 x.db 'create table t(a, b); insert into t values (1, 2), (3, 4); select sum(a * b) from t;' && \
+         sqlite3 x.db 'update t set b = 5; select * from t; pragma integrity_check;'",
+    ),
+    application(
+        "python",
+        "",
+        "exec /usr/bin/python3 -c '\nimport threading, ctypes, mmap, decimal, faulthandler\nfaulthandler.enable()\nl = []\n\
+         ts = [threading.Thread(target=lambda i=i: l.append(i)) for i in range(20)]\n[t.start() for t in ts]\n[t.join() for t in ts]\n\
+         m = mmap.mmap(-1, 8192); m[0:3] = b\"abc\"\n\
+         print(sorted(l), m[0:3], decimal.Decimal(1) / 3, ctypes.CDLL(None).abs(-3))\n'",
+    ),
+    application(
+        "python_subprocess",
+        "",
+        "exec /usr/bin/python3 -c 'import subprocess; print(subprocess.run([\"sh\", \"-c\", \"echo out; exit 3\"], capture_output=True))'",
+    ),
+    application("perl", "", "exec perl -e 'print join(\",\", map { $_ * 2 } 1 .. 5), \"\\n\"; my $p = fork; exit 4 unless $p; waitpid $p, 0; print $? >> 8, \"\\n\"'"),
+    application(
+        "node_with_workers",
+        "",
+        "exec node -e 'const { Worker } = require(\"worker_threads\"); const w = new Worker(\"require(\\\"worker_threads\\\").parentPort.postMessage(6 * 7)\", { eval: true }); w.on(\"message\", m => console.log(m));'",
+    ),
+    application(
+        "java",
+        "echo 'public class H { public static void main(String[] a) { System.gc(); System.out.println(\"hello\"); } }' > H.java && javac H.java",
+        "exec java -cp . H",
+    ),
+    application(
+        "go_with_a_thousand_goroutines",
+        "printf 'package main\\nimport (\"fmt\"; \"sync\")\\nfunc main() { var w sync.WaitGroup; var m sync.Mutex; s := 0\\nfor i := 0; i < 1000; i++ { w.Add(1); go func(i int) { defer w.Done(); m.Lock(); s += i; m.Unlock() }(i) }\\nw.Wait(); fmt.Println(s) }\\n' > g.go && HOME=$PWD CGO_ENABLED=0 go build -o g g.go && chmod -R u+w . && rm -rf go .cache",
+        "exec ./g",
+    ),
+    application("musl", "printf '#include <stdio.h>\\nint main(void) { puts(\"musl\"); return 3; }\\n' > m.c && musl-gcc -static -o m m.c", "exec ./m"),
+    application(
+        "nostdlib",
+        "printf 'void _start(void) { __asm__ volatile(\"syscall\" :: \"a\"(231), \"D\"(7)); }\\n' > n.c && gcc -nostdlib -static -o n n.c",
+        "exec ./n",
+    ),
+    application("busybox", "", "busybox sh -c 'echo a b c | busybox awk \"{ print \\$2 }\"; busybox ls /usr | busybox wc -l; busybox seq 3 | busybox tac'"),
+    application("a_program_that_faults", "printf 'int main(void) { *(volatile int *)0 = 1; }\\n' > s.c && gcc -o s s.c", "./s; echo $?"),
+    Application { normalise: without_digits, ..application("openssl_speed", "", "exec openssl speed -seconds 1 sha256 2>&1") },
+    Application { normalise: without_addresses, ..application("ldd", "", "exec ldd /bin/ls") },
+    application("ld_so_by_name", "", "exec /lib64/ld-linux-x86-64.so.2 /bin/echo hello"),
+    application("a_script_with_one_argument", "printf '#!/usr/bin/env -S sh -e\\necho $0 $1; false; echo no\\n' > s; chmod +x s", "./s x; echo $?"),
+    application("a_shell_pipeline", "", "seq 1000 | sort -r | head -3 | tr 1 x; (exit 5); echo $?; kill -TERM $$"),
+];
+
+fn applications() -> impl Iterator<Item = Trial> {
+    APPLICATIONS.iter().map(|application| {
+        Trial::test(format!("application::{}", application.name), || {
+            let directory = scratch().map_err(failed)?;
+            if !application.prepare.is_empty() {
+                let mut prepare = std::process::Command::new("sh");
+                prepare.args(["-ec", application.prepare]).current_dir(directory.path());
+                let outcome = conformance::run(&mut prepare).map_err(failed)?;
+                if outcome.status != 0 {
+                    return Err(Failed::from(format!("preparing: {}", outcome.stderr)));
+                }
+            }
+            let case = Case {
+                argv: &["sh", "-c", application.command],
+                options: &[],
+                normalise: application.normalise,
+            };
+            compare(&case, directory.path()).map_err(failed)
+        })
+    })
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let mut trials: Vec<Trial> = Vec::new();
+    if let Ok(files) = std::fs::read_dir(programs) {
+        let sources = files.flatten().map(|entry| entry.path());
+        trials.extend(sources.filter(|path| path.extension().is_some_and(|ext| ext == "c")).map(program));
+    }
+    trials.extend(applications());
+    trials.sort_by(|a, b| a.name().cmp(b.name()));
+    libtest_mimic::run(&arguments, trials).exit();
+}
