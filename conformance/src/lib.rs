@@ -114,11 +114,17 @@ pub fn compare(case: &Case<'_>, directory: &Path) -> Result<()> {
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
-    Ok(std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
+    Ok(std::fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?)
 }
 
 fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() && !path.is_symlink() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+    if path.is_dir() && !path.is_symlink() {
+        std::fs::remove_dir_all(path)?
+    } else {
+        std::fs::remove_file(path)?
+    }
     Ok(())
 }
 
@@ -134,8 +140,14 @@ fn difference(native: &Outcome, sandboxed: &Outcome) -> String {
             let (native, sandboxed) = (left.get(index), right.get(index));
             if native != sandboxed && shown < 20 {
                 shown += 1;
-                let line = |line: Option<&&str>| line.map_or("(nothing)".to_string(), |line| line.to_string());
-                text.push_str(&format!("{name} line {}:\n  native:  {}\n  sandbox: {}\n", index + 1, line(native), line(sandboxed)));
+                let line =
+                    |line: Option<&&str>| line.map_or("(nothing)".to_string(), |line| line.to_string());
+                text.push_str(&format!(
+                    "{name} line {}:\n  native:  {}\n  sandbox: {}\n",
+                    index + 1,
+                    line(native),
+                    line(sandboxed)
+                ));
             }
         }
     }

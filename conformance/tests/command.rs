@@ -51,7 +51,8 @@ fn what_is_written_stays_in_the_sandbox() {
 fn a_bind_lets_writes_through() {
     let directory = scratch().expect("a directory");
     let path = directory.path().to_string_lossy().into_owned();
-    let outcome = sandbox(&["--bind", &path, "sh", "-c", "echo x > new; mkdir d; mv new d/moved"], directory.path());
+    let outcome =
+        sandbox(&["--bind", &path, "sh", "-c", "echo x > new; mkdir d; mv new d/moved"], directory.path());
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     assert_eq!(std::fs::read_to_string(directory.path().join("d/moved")).expect("a file"), "x\n");
 }
@@ -75,7 +76,12 @@ fn there_is_no_way_to_the_network() {
 
 #[test]
 fn a_call_that_is_not_there_is_logged_by_name() {
-    let outcome = in_scratch(&["--log=warn", "/usr/bin/python3", "-c", "import ctypes; print(ctypes.CDLL(None).syscall(462))"]);
+    let outcome = in_scratch(&[
+        "--log=warn",
+        "/usr/bin/python3",
+        "-c",
+        "import ctypes; print(ctypes.CDLL(None).syscall(462))",
+    ]);
     assert!(outcome.stderr.contains("ENOSYS"), "{}", outcome.stderr);
     assert_eq!(outcome.stdout, "-1\n");
 }

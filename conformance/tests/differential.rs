@@ -41,7 +41,11 @@ const APPLICATIONS: &[Application] = &[
     application("sha256sum_of_a_sparse_gibibyte", "truncate -s 1G sparse", "exec sha256sum sparse"),
     application("sort", LINES, "exec sort -k3 -n lines"),
     application("grep", "", "exec grep -r root /etc/pam.d"),
-    application("tar", LINES, "mkdir t && cp lines t && tar -cf t.tar --mtime=@0 t && tar -tf t.tar && tar -xOf t.tar t/lines | md5sum"),
+    application(
+        "tar",
+        LINES,
+        "mkdir t && cp lines t && tar -cf t.tar --mtime=@0 t && tar -tf t.tar && tar -xOf t.tar t/lines | md5sum",
+    ),
     application("gzip", LINES, "gzip -k lines && gzip -dc lines.gz | md5sum"),
     application("xz", LINES, "xz -k -T2 lines && xz -dc lines.xz | md5sum"),
     application("awk", LINES, "exec awk '{ sum += $3 } END { print sum }' lines"),
@@ -64,7 +68,11 @@ const APPLICATIONS: &[Application] = &[
         "",
         "exec /usr/bin/python3 -c 'import subprocess; print(subprocess.run([\"sh\", \"-c\", \"echo out; exit 3\"], capture_output=True))'",
     ),
-    application("perl", "", "exec perl -e 'print join(\",\", map { $_ * 2 } 1 .. 5), \"\\n\"; my $p = fork; exit 4 unless $p; waitpid $p, 0; print $? >> 8, \"\\n\"'"),
+    application(
+        "perl",
+        "",
+        "exec perl -e 'print join(\",\", map { $_ * 2 } 1 .. 5), \"\\n\"; my $p = fork; exit 4 unless $p; waitpid $p, 0; print $? >> 8, \"\\n\"'",
+    ),
     application(
         "node_with_workers",
         "",
@@ -80,19 +88,42 @@ const APPLICATIONS: &[Application] = &[
         "printf 'package main\\nimport (\"fmt\"; \"sync\")\\nfunc main() { var w sync.WaitGroup; var m sync.Mutex; s := 0\\nfor i := 0; i < 1000; i++ { w.Add(1); go func(i int) { defer w.Done(); m.Lock(); s += i; m.Unlock() }(i) }\\nw.Wait(); fmt.Println(s) }\\n' > g.go && HOME=$PWD CGO_ENABLED=0 go build -o g g.go && chmod -R u+w . && rm -rf go .cache",
         "exec ./g",
     ),
-    application("musl", "printf '#include <stdio.h>\\nint main(void) { puts(\"musl\"); return 3; }\\n' > m.c && musl-gcc -static -o m m.c", "exec ./m"),
+    application(
+        "musl",
+        "printf '#include <stdio.h>\\nint main(void) { puts(\"musl\"); return 3; }\\n' > m.c && musl-gcc -static -o m m.c",
+        "exec ./m",
+    ),
     application(
         "nostdlib",
         "printf 'void _start(void) { __asm__ volatile(\"syscall\" :: \"a\"(231), \"D\"(7)); }\\n' > n.c && gcc -nostdlib -static -o n n.c",
         "exec ./n",
     ),
-    application("busybox", "", "busybox sh -c 'echo a b c | busybox awk \"{ print \\$2 }\"; busybox ls /usr | busybox wc -l; busybox seq 3 | busybox tac'"),
-    application("a_program_that_faults", "printf 'int main(void) { *(volatile int *)0 = 1; }\\n' > s.c && gcc -o s s.c", "./s; echo $?"),
-    Application { normalise: without_digits, ..application("openssl_speed", "", "exec openssl speed -seconds 1 sha256 2>&1") },
+    application(
+        "busybox",
+        "",
+        "busybox sh -c 'echo a b c | busybox awk \"{ print \\$2 }\"; busybox ls /usr | busybox wc -l; busybox seq 3 | busybox tac'",
+    ),
+    application(
+        "a_program_that_faults",
+        "printf 'int main(void) { *(volatile int *)0 = 1; }\\n' > s.c && gcc -o s s.c",
+        "./s; echo $?",
+    ),
+    Application {
+        normalise: without_digits,
+        ..application("openssl_speed", "", "exec openssl speed -seconds 1 sha256 2>&1")
+    },
     Application { normalise: without_addresses, ..application("ldd", "", "exec ldd /bin/ls") },
     application("ld_so_by_name", "", "exec /lib64/ld-linux-x86-64.so.2 /bin/echo hello"),
-    application("a_script_with_one_argument", "printf '#!/usr/bin/env -S sh -e\\necho $0 $1; false; echo no\\n' > s; chmod +x s", "./s x; echo $?"),
-    application("a_shell_pipeline", "", "seq 1000 | sort -r | head -3 | tr 1 x; (exit 5); echo $?; kill -TERM $$"),
+    application(
+        "a_script_with_one_argument",
+        "printf '#!/usr/bin/env -S sh -e\\necho $0 $1; false; echo no\\n' > s; chmod +x s",
+        "./s x; echo $?",
+    ),
+    application(
+        "a_shell_pipeline",
+        "",
+        "seq 1000 | sort -r | head -3 | tr 1 x; (exit 5); echo $?; kill -TERM $$",
+    ),
 ];
 
 fn applications() -> impl Iterator<Item = Trial> {
