@@ -16,7 +16,7 @@ use crate::identity::HostIds;
 use crate::{Errno, Result};
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
 use core::any::Any;
@@ -46,6 +46,7 @@ pub struct HostStream {
     watch: Option<Arc<Watch>>,
     /// Regular files: the position that the caller believes in. As long as it is the one passed, the host's offset counts.
     believed: Mutex<u64>,
+    this: Weak<HostStream>,
 }
 
 /// Opens what was handed over as descriptors 0, 1 and 2, before the filter is installed (the flags are asked for); `None` where one is closed. Descriptors of one terminal share it.
@@ -69,7 +70,8 @@ impl HostStream {
         }
         let waits = matches!(kind, Kind::Fifo | Kind::Socket) || terminal.is_some();
         let position = if kind == Kind::Regular { host::lseek(fd, 0, raw::SEEK_CUR)? } else { 0 };
-        let stream = HostStream {
+        let stream = Arc::new_cyclic(|this| HostStream {
+            this: this.clone(),
             fd,
             ids,
             kind,
@@ -79,9 +81,9 @@ impl HostStream {
             terminal,
             watch: waits.then(|| Watch::new(fd)),
             believed: Mutex::new(position),
-        };
+        });
         let kept = raw::O_ACCMODE | raw::O_APPEND | raw::O_NONBLOCK;
-        let file = OpenFile::new(Arc::new(stream), None, flags & kept);
+        let file = OpenFile::new(stream, None, flags & kept);
         *file.position.lock() = position;
         Ok(file)
     }
@@ -173,6 +175,11 @@ impl HostStream {
 impl FileOps for HostStream {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    /// The same host description: the host's `/proc` is out of reach, so there is no other to be had.
+    fn reopen(&self, _flags: u32) -> Result<Arc<dyn FileOps>> {
+        self.this.upgrade().map(|this| this as Arc<dyn FileOps>).ok_or(Errno::ENXIO)
     }
 
     fn read_at(&self, file: &OpenFile, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {

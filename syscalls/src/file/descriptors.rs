@@ -6,6 +6,7 @@ use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
+use vfs::attributes::Kind;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -80,7 +81,7 @@ fn sys_dup3(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    use linux_raw_sys::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX};
+    use linux_raw_sys::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
     let (fd, command, argument) = (args.i32(0), args.u32(1), args.u64(2));
     let file = file(context, fd)?;
     // What every file has; the rest is the file's own.
@@ -94,6 +95,12 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let bit = if command == FIONBIO { raw::O_NONBLOCK } else { raw::FASYNC };
             let flags = file.flags();
             file.set_flags(if on != 0 { flags | bit } else { flags & !bit });
+            Ok(0)
+        }
+        // Of a regular file: the bytes from the position to the end.
+        FIONREAD if file.path.as_ref().is_some_and(|path| path.inode().kind() == Kind::Regular) => {
+            let left = super::attributes_of(&file)?.size.saturating_sub(*file.position.lock());
+            uaccess::write(argument, &(left as i32))?;
             Ok(0)
         }
         _ => file.ops.ioctl(&file, command, argument),

@@ -5,10 +5,11 @@ use super::read::one_span;
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
-use kernel::signal::SIGXFSZ;
+use kernel::signal::{SIGPIPE, SIGXFSZ};
 use kernel::uaccess::{self, Source};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
+use vfs::host_stream::HostStream;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -42,7 +43,12 @@ fn check_limit(context: &Context<'_>, file: &FileRef, offset: u64, length: usize
 /// Writes at the file's own position, its end (`O_APPEND`), or to a stream.
 pub fn write_here(context: &Context<'_>, file: &FileRef, source: &mut Source<'_>) -> Result<usize> {
     if !file.ops.seekable() {
-        return file.ops.write_at(file, 0, source);
+        let outcome = file.ops.write_at(file, 0, source);
+        // Pipes of ours raise it themselves.
+        if outcome == Err(Errno::EPIPE) && file.ops.as_any().is::<HostStream>() {
+            context.thread.task.raise(SIGPIPE);
+        }
+        return outcome;
     }
     let mut position = file.position.lock();
     if file.flags() & raw::O_APPEND != 0 {

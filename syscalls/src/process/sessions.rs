@@ -32,7 +32,7 @@ fn find(table: &Table, own: &Arc<ThreadGroup>, pid: i32) -> Result<Arc<ThreadGro
 fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let own = context.thread.task.group.clone();
     let (pid, pgid) = (args.i32(0), args.i32(1));
-    if pgid < 0 {
+    if pgid < 0 || (pgid == 0 && pid < 0) {
         return Err(Errno::EINVAL);
     }
     let table = lock_table()?;

@@ -5,7 +5,9 @@ use super::data::UpperData;
 use super::directory::Directory;
 use super::file::{OverlayDirectory, OverlayFile};
 use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::device::open_device;
 use crate::file::FileOps;
+use crate::pipe::{FifoState, open_fifo};
 use crate::host::HostInode;
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
 use crate::{Errno, Result};
@@ -55,6 +57,8 @@ pub struct OverlayInode {
     /// Text of a symbolic link made in the upper.
     link: Box<[u8]>,
     held: AtomicBool,
+    /// The pipe of a FIFO made in the upper.
+    fifo: Option<Arc<FifoState>>,
 }
 
 impl OverlayInode {
@@ -74,6 +78,7 @@ impl OverlayInode {
             data: Mutex::new(None),
             link: Box::default(),
             held: AtomicBool::new(false),
+            fifo: None,
         })
     }
 
@@ -115,6 +120,7 @@ impl OverlayInode {
             data: Mutex::new(data),
             link,
             held: AtomicBool::new(false),
+            fifo: (kind == Kind::Fifo).then(Arc::default),
         })
     }
 
@@ -303,6 +309,11 @@ impl Inode for OverlayInode {
             (Kind::Directory, _) => Ok(Arc::new(OverlayDirectory::new(self))),
             (_, Some(lower)) => lower.clone().open(flags),
             (Kind::Symlink, None) => Err(Errno::ELOOP),
+            (Kind::Fifo, None) => match &self.fifo {
+                Some(fifo) => open_fifo(fifo, flags),
+                None => Err(Errno::ENXIO),
+            },
+            (Kind::CharDevice, None) => open_device(self.rdev, flags),
             (_, None) => Err(Errno::ENXIO),
         }
     }
