@@ -12,6 +12,12 @@ use trap_handler::host;
 pub trait Wake: Send + Sync {
     /// Called with the queue's lock held: must not block, and may take only locks below wait queues.
     fn wake(&self, events: PollEvents);
+
+    /// As [`Self::wake`], for an exclusive listener: whether it takes the news. If not, the next exclusive listener is told.
+    fn wake_exclusive(&self, events: PollEvents) -> bool {
+        self.wake(events);
+        true
+    }
 }
 
 /// The word that one task sleeps on.
@@ -25,10 +31,17 @@ const SLEEPING: u32 = 1;
 const WOKEN: u32 = 2;
 
 impl Wake for Waiter {
-    fn wake(&self, _events: PollEvents) {
-        if self.word.swap(WOKEN, Ordering::SeqCst) == SLEEPING {
+    fn wake(&self, events: PollEvents) {
+        self.wake_exclusive(events);
+    }
+
+    /// One that was told before and has not looked yet takes nothing more.
+    fn wake_exclusive(&self, _events: PollEvents) -> bool {
+        let before = self.word.swap(WOKEN, Ordering::SeqCst);
+        if before == SLEEPING {
             host::futex_wake(&self.word, 1);
         }
+        before != WOKEN
     }
 }
 
@@ -76,8 +89,8 @@ impl WaitQueue {
         self.0.count.load(Ordering::SeqCst) == 0
     }
 
-    /// Tells every listener that is not exclusive, and the first exclusive one, that `events` may have come about. The
-    /// change itself must have been made before.
+    /// Tells every listener that is not exclusive, and the first exclusive one that takes it, that `events` may have come
+    /// about. The change itself must have been made before.
     pub fn wake(&self, events: PollEvents) {
         self.wake_up_to(events, 1);
     }
@@ -96,13 +109,11 @@ impl WaitQueue {
         let entries = self.0.entries.lock();
         let mut left = exclusive;
         for entry in entries.iter() {
-            if entry.exclusive {
-                if left == 0 {
-                    continue;
-                }
+            if !entry.exclusive {
+                entry.wake.wake(events);
+            } else if left > 0 && entry.wake.wake_exclusive(events) {
                 left -= 1;
             }
-            entry.wake.wake(events);
         }
     }
 }
@@ -157,6 +168,22 @@ pub fn until<T>(
     for queue in queues {
         listening.ids.push(queue.add(waiter.clone(), false));
     }
+    until_woken(deadline, ready)
+}
+
+/// As [`until`] on one queue, as one of its exclusive listeners: [`WaitQueue::wake`] tells one of them. Whoever leaves, for
+/// whatever reason, may have been told of something that is still there: the caller then wakes the queue for the next one.
+pub fn until_exclusive<T>(
+    queue: &WaitQueue,
+    deadline: Option<u64>,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T, Ended> {
+    if let Some(value) = ready() {
+        return Ok(value);
+    }
+    let queues = [queue];
+    let ids = [queue.add(task::current().waiter.clone(), true)].into();
+    let _listening = Listening { queues: &queues, ids };
     until_woken(deadline, ready)
 }
 

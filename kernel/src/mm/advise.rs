@@ -92,7 +92,14 @@ impl AddressSpace {
             Effect::Host => {
                 // Under the lock, so that nothing else is mapped there by the time the host acts.
                 let inner = self.inner.read();
+                let populates = matches!(advice, raw::MADV_POPULATE_READ | raw::MADV_POPULATE_WRITE);
+                let mut at = address;
                 for (start, area) in inner.map.overlapping(address, end) {
+                    // Populating stops at the first hole, where other advice goes on.
+                    if populates && start > at {
+                        return Err(Errno::ENOMEM);
+                    }
+                    at = area.end;
                     check_advice(area, advice)?;
                     let (start, end) = (start.max(address), area.end.min(end));
                     host_map::check(start, end - start)?;

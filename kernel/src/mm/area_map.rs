@@ -226,22 +226,23 @@ impl AreaMap {
         }
     }
 
-    /// The highest place for `length` bytes in `[low, high)` outside the reserved range.
-    fn fit(&self, low: u64, high: u64, length: u64) -> Result<u64, u64> {
+    /// The highest place for `length` bytes in `[low, high)` outside the reserved range; with it, the size of the largest part
+    /// above it (or of all) that was too small.
+    fn fit(&self, low: u64, high: u64, length: u64) -> (Option<u64>, u64) {
         let room = |low: u64, high: u64| high.saturating_sub(low);
         let (reserved_start, reserved_end) = self.reserved;
         if reserved_start >= high || reserved_end <= low {
             let room = room(low, high);
-            return if room >= length { Ok(high - length) } else { Err(room) };
+            return if room >= length { (Some(high - length), 0) } else { (None, room) };
         }
         let above = room(reserved_end, high);
         let below = room(low, reserved_start);
         if above >= length {
-            Ok(high - length)
+            (Some(high - length), 0)
         } else if below >= length {
-            Ok(reserved_start - length)
+            (Some(reserved_start - length), above)
         } else {
-            Err(above.max(below))
+            (None, above.max(below))
         }
     }
 
@@ -253,16 +254,15 @@ impl AreaMap {
             if top <= floor {
                 return (None, passed);
             }
-            match self.fit(area.end.max(floor), top, length) {
-                Ok(found) => return (Some(found), passed),
-                Err(room) => passed = passed.max(room),
+            let (found, small) = self.fit(area.end.max(floor), top, length);
+            passed = passed.max(small);
+            if found.is_some() {
+                return (found, passed);
             }
             top = top.min(guarded(start, area));
         }
-        match self.fit(floor, top, length) {
-            Ok(found) => (Some(found), passed),
-            Err(room) => (None, passed.max(room)),
-        }
+        let (found, small) = self.fit(floor, top, length);
+        (found, passed.max(small))
     }
 
     /// The highest gap of `length` bytes in `[floor, ceiling)`.

@@ -83,6 +83,11 @@ impl AddressSpace {
         if fixed {
             check_fixed(request.address, length)?;
         }
+        // Before anything is said about the file, as Linux has it. Looked at again below, under the lock.
+        let taken = |start| !self.inner.read().map.is_free(start, start + length);
+        if flags & raw::MAP_FIXED_NOREPLACE != 0 && taken(request.address) {
+            return Err(Errno::EEXIST);
+        }
         let mut area = template(request, length)?;
         let populate = if flags & (raw::MAP_POPULATE | raw::MAP_NONBLOCK) == raw::MAP_POPULATE {
             raw::MAP_POPULATE

@@ -67,10 +67,13 @@ impl AddressSpace {
 impl Inner {
     fn remap(&mut self, call: &mut Move, limits: &Limits, removed: &mut Removed) -> Result<u64> {
         let old = call.old;
+        let elsewhere = call.flags & (raw::MREMAP_FIXED | raw::MREMAP_DONTUNMAP) != 0;
+        if elsewhere {
+            self.check_target(call)?;
+        }
         if self.map.find(old).is_none() {
             return Err(Errno::EFAULT);
         }
-        let elsewhere = call.flags & (raw::MREMAP_FIXED | raw::MREMAP_DONTUNMAP) != 0;
         let old_end = old.checked_add(call.old_length).filter(|end| *end <= USER_END).ok_or(Errno::EINVAL)?;
         if !elsewhere && call.old_length >= call.new_length {
             if call.old_length > call.new_length {
@@ -79,7 +82,9 @@ impl Inner {
             return Ok(old);
         }
         if elsewhere {
-            self.check_target(call)?;
+            // Refused before the target is unmapped.
+            let kept = Move { old_length: call.old_length.min(call.new_length), ..*call };
+            self.source(&kept, limits)?;
             if call.flags & raw::MREMAP_FIXED != 0 {
                 removed.append(&mut self.unmap(call.target, call.target + call.new_length)?);
             }

@@ -82,8 +82,8 @@ fn maps_line_is_as_proc_5_has_it() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines[0],
-        "00400000-7fff12345000 r-xp 00002000 08:10003 77                           /usr/bin/a b\\012c"
+        "00400000-7fff12345000 r-xp 00002000 08:103 77                            /usr/bin/a b\\012c"
     );
     assert_eq!(lines[0].find('/'), Some(73));
-    assert_eq!(lines[1], "00400000-7fff12345000 r-xs 00002000 08:10003 77 ");
+    assert_eq!(lines[1], "00400000-7fff12345000 r-xs 00002000 08:103 77 ");
 }
