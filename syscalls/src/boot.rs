@@ -62,7 +62,8 @@ fn set_up() -> Result<(), String> {
     task::set_cpus(config.host.cpus.len());
     frames::init();
     thread::init_directory();
-    vfs::pipe::init();
+    vfs::anonymous::init();
+    vfs::epoll::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
     let rlimits = core::array::from_fn(|index| {
         config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))

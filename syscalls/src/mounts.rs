@@ -80,7 +80,11 @@ impl Builder<'_> {
             }
             MountKind::Proc => (crate::proc::root(), b"proc", b"proc"),
             MountKind::Sys => (crate::proc::sys_root(), b"sysfs", b"sysfs"),
-            MountKind::Dev => (tmpfs::mount(1 << 20, 0o755, (0, 0))?, b"tmpfs", b"tmpfs"),
+            MountKind::Dev => {
+                let root = tmpfs::mount(1 << 20, 0o755, (0, 0))?;
+                device::populate_dev(&root)?;
+                (root, b"tmpfs", b"tmpfs")
+            }
             MountKind::DevPts => (tmpfs::mount(1 << 20, 0o755, (0, 0))?, b"devpts", b"devpts"),
             MountKind::Mqueue => (tmpfs::mount(1 << 20, 0o1777, (0, 0))?, b"mqueue", b"mqueue"),
             MountKind::Symlink { .. } => return Err(Errno::EINVAL),
@@ -114,24 +118,8 @@ impl Builder<'_> {
             }
             Err(errno) => return Err(errno),
         };
-        lookup.fs.namespace().mount(inode, &at, options)?;
-        if matches!(spec.kind, MountKind::Dev) { populate_dev(lookup, &spec.target) } else { Ok(()) }
+        lookup.fs.namespace().mount(inode, &at, options).map(|_| ())
     }
-}
-
-/// Makes the nodes of a fresh `/dev`.
-fn populate_dev(lookup: &Lookup<'_>, target: &[u8]) -> Result<(), Errno> {
-    let below = |name: &str| [target, b"/", name.as_bytes()].concat();
-    for (name, rdev, mode) in device::NODES {
-        namespace::make_node(lookup, raw::AT_FDCWD, &below(name), raw::S_IFCHR | mode, *rdev)?;
-    }
-    for (name, text) in device::LINKS {
-        namespace::symlink(lookup, text.as_bytes(), raw::AT_FDCWD, &below(name))?;
-    }
-    for name in device::DIRECTORIES {
-        namespace::make_directory(lookup, raw::AT_FDCWD, &below(name), 0o755)?;
-    }
-    Ok(())
 }
 
 fn make_parents(lookup: &Lookup<'_>, target: &[u8]) -> Result<(), Errno> {

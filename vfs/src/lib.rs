@@ -8,6 +8,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod anonymous;
 pub mod attributes;
 pub mod context;
 pub mod device;

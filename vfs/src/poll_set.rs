@@ -33,8 +33,10 @@ fn round(files: &mut [Polled], table: &mut PollTable) -> usize {
 /// Waits until one of the files is ready or the deadline (`CLOCK_MONOTONIC`, ns; 0 asks only) has passed; how many are ready.
 /// `EINTR` when a signal came first.
 pub fn wait(files: &mut [Polled], deadline: Option<u64>) -> Result<usize> {
-    if deadline == Some(0) {
-        return Ok(round(files, &mut PollTable::none()));
+    // Nobody listens before it is known that there is something to wait for.
+    let count = round(files, &mut PollTable::none());
+    if count > 0 || deadline == Some(0) {
+        return Ok(count);
     }
     let mut table = PollTable::new(task::current().waiter.clone());
     let outcome = wait::until_woken(deadline, || {

@@ -1,8 +1,8 @@
 //! signalfd(2). What signals are is known above; this file asks through a trait.
 
+use crate::anonymous::shared_attributes;
 use crate::attributes::Attributes;
 use crate::file::{FileOps, OpenFile};
-use crate::pipe::anonymous_attributes;
 use crate::{Errno, Result};
 use alloc::format;
 use alloc::string::String;
@@ -35,9 +35,14 @@ impl SignalFd {
         Arc::new(SignalFd { mask: AtomicU64::new(mask), source })
     }
 
-    /// Changes the mask.
+    /// Changes the mask. Who waits may wait for something else now.
     pub fn set_mask(&self, mask: u64) {
-        self.mask.store(mask, Ordering::Relaxed);
+        self.mask.store(mask, Ordering::SeqCst);
+        self.source.queue().wake_all(PollEvents::READABLE);
+    }
+
+    fn take(&self) -> Option<[u8; 128]> {
+        self.source.take(self.mask.load(Ordering::SeqCst))
     }
 }
 
@@ -50,17 +55,21 @@ impl FileOps for SignalFd {
         if sink.left() < 128 {
             return Err(Errno::EINVAL);
         }
-        let mask = self.mask.load(Ordering::Relaxed);
         let mut total = 0;
         while sink.left() >= 128 {
-            let info = match self.source.take(mask) {
+            let info = match self.take() {
                 Some(info) => info,
                 None if total > 0 => break,
                 None if file.nonblocking() => return Err(Errno::EAGAIN),
-                None => wait::until(&[&self.source.queue()], None, || self.source.take(mask))
+                None => wait::until(&[&self.source.queue()], None, || self.take())
                     .map_err(|ended| ended.errno(Errno::EINTR))?,
             };
-            total += sink.put(&info)?;
+            // As on Linux, a signal that cannot be delivered for a fault is lost; those before it count.
+            match sink.put(&info) {
+                Ok(count) => total += count,
+                Err(errno) if total == 0 => return Err(errno),
+                Err(_) => break,
+            }
         }
         Ok(total)
     }
@@ -76,7 +85,7 @@ impl FileOps for SignalFd {
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        Ok(anonymous_attributes(0o600, 1))
+        Ok(shared_attributes())
     }
 
     fn describe(&self) -> String {

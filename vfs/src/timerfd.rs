@@ -1,9 +1,13 @@
 //! timerfd_create(2).
+//!
+//! As on Linux a timer with an interval is not set again before its expiries were read: what nobody reads costs nothing, and
+//! how often it would have expired is reckoned when somebody asks.
 
+use crate::anonymous::shared_attributes;
 use crate::attributes::Attributes;
 use crate::file::{FileOps, OpenFile};
-use crate::pipe::anonymous_attributes;
 use crate::{Errno, Result};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
@@ -14,14 +18,45 @@ use kernel::timer::{self, Expire, TimerId};
 use kernel::uaccess::Sink;
 use kernel::wait::{self, WaitQueue};
 
-#[derive(Default)]
-struct State {
-    /// `CLOCK_MONOTONIC` of the next expiry; `None` when disarmed.
+/// When it expires, and how often it did. Times are `CLOCK_MONOTONIC`, ns.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Schedule {
+    /// `None` when disarmed.
     next: Option<u64>,
+    /// 0: once.
     interval: u64,
     /// Expiries that were not read.
     count: u64,
-    timer: Option<TimerId>,
+}
+
+impl Schedule {
+    /// Counts the expiries up to now.
+    fn catch_up(&mut self, now: u64) {
+        let Some(next) = self.next.filter(|next| *next <= now) else { return };
+        match (now - next).checked_div(self.interval) {
+            None => {
+                self.next = None;
+                self.count = self.count.saturating_add(1);
+            }
+            Some(missed) => {
+                let expired = missed.saturating_add(1);
+                self.count = self.count.saturating_add(expired);
+                self.next = Some(next.saturating_add(expired.saturating_mul(self.interval)));
+            }
+        }
+    }
+
+    /// Time to the next expiry (0 when disarmed), and the interval.
+    fn setting(&self, now: u64) -> (u64, u64) {
+        (self.next.map_or(0, |next| next.saturating_sub(now).max(1)), self.interval)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    schedule: Schedule,
+    /// What the warden serves, and for when.
+    armed: Option<(u64, TimerId)>,
 }
 
 /// A timer that is read.
@@ -45,73 +80,72 @@ impl TimerFd {
     }
 
     /// Arms it for `first` (`CLOCK_MONOTONIC`, ns; `None` disarms) and then every `interval` ns (0: once). Gives what was set:
-    /// nanoseconds to the next expiry, and the interval.
+    /// nanoseconds to the next expiry (0 when disarmed), and the interval.
     pub fn set(&self, first: Option<u64>, interval: u64) -> (u64, u64) {
-        let old = self.get();
-        let cancelled = {
-            let mut state = self.state.lock();
-            state.next = first;
-            state.interval = interval;
-            state.count = 0;
-            state.timer.take()
-        };
-        if let Some(id) = cancelled {
-            timer::cancel(id);
-        }
-        self.arm(first);
+        let now = time::monotonic();
+        let mut state = self.state.lock();
+        state.schedule.catch_up(now);
+        let old = state.schedule.setting(now);
+        state.schedule = Schedule { next: first, interval, count: 0 };
+        self.arm(&mut state);
         old
     }
 
     /// Nanoseconds to the next expiry (0 when disarmed), and the interval.
     pub fn get(&self) -> (u64, u64) {
-        self.catch_up();
-        let state = self.state.lock();
-        let left = state.next.map_or(0, |next| next.saturating_sub(time::monotonic()).max(1));
-        (left, state.interval)
+        let now = time::monotonic();
+        let mut state = self.state.lock();
+        state.schedule.catch_up(now);
+        self.arm(&mut state);
+        state.schedule.setting(now)
     }
 
-    fn arm(&self, at: Option<u64>) {
-        if let (Some(at), Some(this)) = (at, self.this.upgrade()) {
-            let id = timer::add(at, this);
-            self.state.lock().timer = Some(id);
+    /// Has the warden serve the next expiry, and no other.
+    fn arm(&self, state: &mut State) {
+        let next = state.schedule.next;
+        if state.armed.map(|(at, _)| at) == next {
+            return;
+        }
+        if let Some((_, id)) = state.armed.take() {
+            timer::cancel(id);
+        }
+        if let (Some(at), Some(this)) = (next, self.this.upgrade()) {
+            state.armed = Some((at, timer::add(at, this)));
         }
     }
 
-    /// Counts the expiries up to now; gives the next one to arm for, if that has changed.
-    fn catch_up(&self) {
+    fn try_read(&self) -> Option<u64> {
         let now = time::monotonic();
         let mut state = self.state.lock();
-        let Some(next) = state.next.filter(|next| *next <= now) else { return };
-        let Some(periods) = (now - next).checked_div(state.interval) else {
-            state.next = None;
-            state.count += 1;
-            return;
-        };
-        let missed = periods.saturating_add(1);
-        state.count = state.count.saturating_add(missed);
-        state.next = Some(next.saturating_add(missed.saturating_mul(state.interval)));
-    }
-
-    fn try_read(&self) -> Option<u64> {
-        self.catch_up();
-        let mut state = self.state.lock();
-        let count = core::mem::take(&mut state.count);
+        state.schedule.catch_up(now);
+        let count = core::mem::take(&mut state.schedule.count);
+        self.arm(&mut state);
         (count > 0).then_some(count)
     }
 }
 
 impl Expire for TimerFd {
     fn expire(&self) {
-        self.catch_up();
-        let next = self.state.lock().next;
-        self.arm(next);
-        self.queue.wake_all(PollEvents::READABLE);
+        let now = time::monotonic();
+        let ready = {
+            let mut state = self.state.lock();
+            // It is out of the warden's list, unless it was armed anew meanwhile.
+            state.armed = state.armed.filter(|(at, _)| *at > now);
+            state.schedule.catch_up(now);
+            if state.schedule.count == 0 {
+                self.arm(&mut state);
+            }
+            state.schedule.count > 0
+        };
+        if ready {
+            self.queue.wake_all(PollEvents::READABLE);
+        }
     }
 }
 
 impl Drop for TimerFd {
     fn drop(&mut self) {
-        if let Some(id) = self.state.lock().timer.take() {
+        if let Some((_, id)) = self.state.get_mut().armed.take() {
             timer::cancel(id);
         }
     }
@@ -137,8 +171,10 @@ impl FileOps for TimerFd {
 
     fn poll(&self, table: &mut PollTable) -> PollEvents {
         table.add(&self.queue);
-        self.catch_up();
-        if self.state.lock().count > 0 { PollEvents::READABLE } else { PollEvents::empty() }
+        let now = time::monotonic();
+        let mut state = self.state.lock();
+        state.schedule.catch_up(now);
+        if state.schedule.count > 0 { PollEvents::READABLE } else { PollEvents::empty() }
     }
 
     fn pollable(&self) -> bool {
@@ -146,10 +182,51 @@ impl FileOps for TimerFd {
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        Ok(anonymous_attributes(0o600, 1))
+        Ok(shared_attributes())
     }
 
     fn describe(&self) -> String {
         "anon_inode:[timerfd]".into()
+    }
+
+    fn fdinfo(&self) -> String {
+        let now = time::monotonic();
+        let mut schedule = self.state.lock().schedule;
+        schedule.catch_up(now);
+        let (left, interval) = schedule.setting(now);
+        let pair = |ns: u64| format!("({}, {})", ns / time::SECOND, ns % time::SECOND);
+        format!(
+            "clockid: {}\nticks: {}\nit_value: {}\nit_interval: {}\n",
+            self.clock,
+            schedule.count,
+            pair(left),
+            pair(interval)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_expiry_is_counted_once_and_disarms() {
+        let mut schedule = Schedule { next: Some(100), interval: 0, count: 0 };
+        schedule.catch_up(99);
+        assert_eq!((schedule.count, schedule.setting(99)), (0, (1, 0)));
+        schedule.catch_up(100);
+        schedule.catch_up(1000);
+        assert_eq!((schedule.count, schedule.setting(1000)), (1, (0, 0)));
+    }
+
+    #[test]
+    fn expiries_of_an_interval_that_nobody_read_add_up() {
+        let mut schedule = Schedule { next: Some(100), interval: 10, count: 0 };
+        schedule.catch_up(135);
+        assert_eq!((schedule.count, schedule.next), (4, Some(140)));
+        schedule.catch_up(139);
+        assert_eq!(schedule.count, 4);
+        schedule.catch_up(u64::MAX);
+        assert_eq!(schedule.next, Some(u64::MAX));
     }
 }

@@ -85,10 +85,15 @@ fn sys_mmap(context: &mut Context<'_>, args: Args) -> Result<u64> {
             .path
             .as_ref()
             .is_none_or(|path| !path.mount.flags().contains(vfs::namespace::MountFlags::NO_EXEC));
+        let sealed = vfs::memfd::is_write_sealed(&file);
+        if sealed && flags & raw::MAP_TYPE != raw::MAP_PRIVATE && args.u32(2) & raw::PROT_WRITE != 0 {
+            return Err(Errno::EPERM);
+        }
         Some(FileToMap {
             file: file.ops.mappable(&file)?,
             readable: true,
-            writable: file.writable(),
+            // A shared mapping of a sealed memfd cannot become writable later, either.
+            writable: file.writable() && !sealed,
             executable,
         })
     };

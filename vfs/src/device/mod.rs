@@ -1,35 +1,31 @@
-//! `/dev`: character devices of memory, and the filesystem that shows them.
+//! Character devices, and what a fresh `/dev` has.
+//!
+//! There are no pseudo-terminals yet: `/dev/ptmx` is there and gives `ENXIO`, as a Linux without `CONFIG_UNIX98_PTYS` does
+//! (`chrdev_open`: no driver has the number), and `/dev/pts` is empty.
 
-use crate::attributes::{Attributes, device};
-use crate::file::{FileOps, OpenFile};
+mod memory;
+
+use crate::attributes::{Kind, device};
+use crate::file::FileOps;
+use crate::inode::{Inode, NewKind, NewNode};
 use crate::{Errno, Result};
-use alloc::string::String;
 use alloc::sync::Arc;
-use core::any::Any;
-use kernel::mm::{Backing, Mappable};
-use kernel::uaccess::{Sink, Source};
-use linux_raw_sys::general as raw;
-use trap_handler::host;
+use kernel::sync::BootCell;
+use memory::{Memory, MemoryDevice};
 
-/// Memory devices (mem(4), null(4), random(4)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Memory {
-    Null,
-    Zero,
-    Full,
-    Random,
-}
-
-struct MemoryDevice(Memory);
+/// The controlling terminal of whoever opens it.
+pub const TTY: u64 = device(5, 0);
+/// The system's console.
+pub const CONSOLE: u64 = device(5, 1);
 
 /// Nodes of a fresh `/dev`: name, device number, permission bits.
 pub const NODES: &[(&str, u64, u32)] = &[
-    ("null", device(1, 3), 0o666),
-    ("zero", device(1, 5), 0o666),
-    ("full", device(1, 7), 0o666),
-    ("random", device(1, 8), 0o666),
-    ("urandom", device(1, 9), 0o666),
-    ("tty", device(5, 0), 0o666),
+    ("null", memory::NULL, 0o666),
+    ("zero", memory::ZERO, 0o666),
+    ("full", memory::FULL, 0o666),
+    ("random", memory::RANDOM, 0o666),
+    ("urandom", memory::URANDOM, 0o666),
+    ("tty", TTY, 0o666),
     ("ptmx", device(5, 2), 0o666),
 ];
 
@@ -41,113 +37,45 @@ pub const LINKS: &[(&str, &str)] = &[
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Directories of a fresh `/dev`.
-pub const DIRECTORIES: &[&str] = &["shm", "pts", "mqueue"];
+/// Directories of a fresh `/dev` and their permission bits: everybody may put shared memory and message queues into theirs.
+pub const DIRECTORIES: &[(&str, u32)] = &[("shm", 0o1777), ("pts", 0o755), ("mqueue", 0o1777)];
 
-/// Opens a character device by its number. `ENXIO` for one that is not there: as yet there are no terminals of the
-/// sandbox's own (`/dev/tty`, `/dev/ptmx`).
-pub fn open_device(rdev: u64, _flags: u32) -> Result<Arc<dyn FileOps>> {
-    let memory = if rdev == device(1, 3) {
-        Memory::Null
-    } else if rdev == device(1, 5) {
-        Memory::Zero
-    } else if rdev == device(1, 7) {
-        Memory::Full
-    } else if rdev == device(1, 8) || rdev == device(1, 9) {
-        Memory::Random
-    } else {
-        return Err(Errno::ENXIO);
+/// Fills the root directory of a filesystem that becomes `/dev`, before it is mounted.
+pub fn populate_dev(root: &Arc<dyn Inode>) -> Result<()> {
+    let make = |name: &str, what, mode| {
+        root.create(name.as_bytes(), &NewNode { what, mode, uid: 0, gid: 0 }).map(|_| ())
     };
-    Ok(Arc::new(MemoryDevice(memory)))
+    for &(name, rdev, mode) in NODES {
+        make(name, NewKind::Device(Kind::CharDevice, rdev), mode)?;
+    }
+    for &(name, text) in LINKS {
+        make(name, NewKind::Symlink(text.as_bytes()), 0o777)?;
+    }
+    for &(name, mode) in DIRECTORIES {
+        make(name, NewKind::Directory, mode)?;
+    }
+    Ok(())
 }
 
-impl FileOps for MemoryDevice {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
+/// Opens [`TTY`] or [`CONSOLE`] for the running task; `flags` are open(2)'s.
+pub type OpenTerminal = fn(rdev: u64, flags: u32) -> Result<Arc<dyn FileOps>>;
 
-    fn read_at(&self, _file: &OpenFile, _offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
-        match self.0 {
-            Memory::Null => Ok(0),
-            Memory::Zero | Memory::Full => sink.put_zeros(sink.left()),
-            Memory::Random => {
-                let mut total = 0;
-                let mut bytes = [0u8; 256];
-                while sink.left() > 0 {
-                    let part = sink.left().min(bytes.len());
-                    let room = bytes.get_mut(..part).unwrap_or(&mut []);
-                    let count = host::getrandom(room, 0)?;
-                    total += sink.put(room.get(..count).unwrap_or(&[]))?;
-                }
-                Ok(total)
-            }
-        }
-    }
+static TERMINAL: BootCell<OpenTerminal> = BootCell::new();
 
-    fn write_at(&self, _file: &OpenFile, _offset: u64, source: &mut Source<'_>) -> Result<usize> {
-        if self.0 == Memory::Full {
-            return Err(Errno::ENOSPC);
-        }
-        let count = source.left();
-        source.advance(count);
-        Ok(count)
-    }
-
-    fn append(&self, file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {
-        self.write_at(file, 0, source).map(|count| (count, 0))
-    }
-
-    fn seekable(&self) -> bool {
-        true
-    }
-
-    fn seek(&self, _position: u64, offset: i64, whence: u32) -> Result<u64> {
-        // null_lseek: always at the start.
-        match (self.0, whence) {
-            (Memory::Random, raw::SEEK_SET) if offset >= 0 => Ok(offset as u64),
-            _ => Ok(0),
-        }
-    }
-
-    fn pollable(&self) -> bool {
-        matches!(self.0, Memory::Random)
-    }
-
-    fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> Result<u64> {
-        const RNDGETENTCNT: u32 = 0x8004_5200;
-        if self.0 == Memory::Random && command == RNDGETENTCNT {
-            kernel::uaccess::write(argument, &256i32)?;
-            return Ok(0);
-        }
-        Err(Errno::ENOTTY)
-    }
-
-    fn mappable(&self, _file: &OpenFile) -> Result<Arc<dyn Mappable>> {
-        if self.0 == Memory::Zero { Ok(Arc::new(Zeros)) } else { Err(Errno::ENODEV) }
-    }
-
-    fn sync(&self, _data_only: bool) -> Result<()> {
-        Err(Errno::EINVAL)
-    }
-
-    fn attributes(&self) -> Result<Attributes> {
-        Err(Errno::EBADF)
-    }
-
-    fn describe(&self) -> String {
-        "/dev/mem".into()
-    }
+/// Says how terminals are opened: `ENXIO` for a task whose session has none. Without it nobody has one. Called once, at boot.
+pub fn set_open_terminal(open: OpenTerminal) {
+    TERMINAL.set(open);
 }
 
-/// A mapping of `/dev/zero`: anonymous memory.
-struct Zeros;
-
-impl Mappable for Zeros {
-    fn backing(&self, _offset: u64, length: u64, shared: bool, _writable: bool) -> Result<Backing> {
-        if shared { Err(Errno::ENODEV) } else { Ok(Backing::Zero { length }) }
+/// Opens a character device by its number: `ENXIO` for one that is not there, for a controlling terminal that the task does
+/// not have; `ENODEV` for a console that nobody set (`tty_open`).
+pub fn open_device(rdev: u64, flags: u32) -> Result<Arc<dyn FileOps>> {
+    if let Some(memory) = Memory::with_number(rdev) {
+        return Ok(Arc::new(MemoryDevice(memory)));
     }
-
-    fn describe(&self) -> (u64, u64, alloc::vec::Vec<u8>) {
-        (device(0, 5), 4, b"/dev/zero".to_vec())
+    match (rdev, TERMINAL.get()) {
+        (TTY | CONSOLE, Some(open)) => open(rdev, flags),
+        (CONSOLE, None) => Err(Errno::ENODEV),
+        _ => Err(Errno::ENXIO),
     }
 }

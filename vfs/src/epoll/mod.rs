@@ -1,32 +1,49 @@
 //! epoll(7).
 //!
-//! Each item listens on the queues of its file; news puts the item on the ready list and wakes the waiters. epoll_wait looks only
-//! at that list. An item knows its file weakly: when the last descriptor closes, the item goes.
+//! Each item listens on the queues of its file; news put the item on the ready list and wake a waiter. epoll_wait(2) looks at
+//! that list alone and asks the files on it: those that are ready are reported, and go to its end if they are
+//! level-triggered.
+//!
+//! Locks, in order: nesting, interest list; then those of files (inner epolls among them) and their wait queues; an item's
+//! interest; the ready list; the epoll's own wait queues. No file is asked, and no reference to one is dropped, under any of
+//! the epoll's own.
 
+mod item;
+mod nesting;
+mod state;
+
+pub use nesting::init;
+
+use crate::anonymous::shared_attributes;
 use crate::attributes::Attributes;
-use crate::file::{FileOps, FileRef, OpenFile};
-use crate::pipe::anonymous_attributes;
+use crate::file::{FileOps, FileRef};
 use crate::{Errno, Result};
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
+use item::{Item, Key, key};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
-use kernel::wait::{self, Ended, WaitQueue, Wake};
+use kernel::wait::{self, Ended, WaitQueue};
+use linux_raw_sys::general as raw;
+use state::{Interest, List};
 
-/// Report once a change (`EPOLLET`).
-const EDGE: u32 = 1 << 31;
-/// Report once, then wait for `EPOLL_CTL_MOD` (`EPOLLONESHOT`).
-const ONE_SHOT: u32 = 1 << 30;
-/// Wake one of several (`EPOLLEXCLUSIVE`).
-const EXCLUSIVE: u32 = 1 << 28;
-/// Epolls in epolls, at most (`EP_MAX_NESTS`).
-const MAX_DEPTH: usize = 4;
+/// Report once a change.
+const EDGE: u32 = raw::EPOLLET;
+/// Report once, then wait for `EPOLL_CTL_MOD`.
+const ONE_SHOT: u32 = raw::EPOLLONESHOT;
+/// Keep the system awake: nothing to do.
+const WAKEUP: u32 = raw::EPOLLWAKEUP;
+/// Wake one of several.
+const EXCLUSIVE: u32 = raw::EPOLLEXCLUSIVE;
+/// What may go with [`EXCLUSIVE`] (`EPOLLEXCLUSIVE_OK_BITS`).
+const WITH_EXCLUSIVE: u32 =
+    raw::EPOLLIN | raw::EPOLLOUT | raw::EPOLLERR | raw::EPOLLHUP | WAKEUP | EDGE | EXCLUSIVE;
+/// Items before closed ones are looked for at all.
+const FIRST_SWEEP: usize = 32;
 
 /// An event as the program has it (`struct epoll_event`, packed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +54,20 @@ pub struct Event {
     pub data: u64,
 }
 
-/// A descriptor number and the open file behind it.
-type Key = (i32, usize);
-
-struct Item {
-    file: Weak<OpenFile>,
-    settings: Mutex<Event>,
-    /// On the ready list.
-    queued: AtomicBool,
-    epoll: Weak<Epoll>,
-    key: Key,
-    this: Weak<Item>,
+/// The part that items know: it must not keep anything but items alive.
+struct Ready {
+    list: Mutex<List<Arc<Item>>>,
+    /// epoll_wait(2).
+    waiters: WaitQueue,
+    /// poll(2) and epolls that this one is in.
+    pollers: WaitQueue,
 }
 
-impl Wake for Item {
-    fn wake(&self, _events: PollEvents) {
-        if let (Some(epoll), Some(this)) = (self.epoll.upgrade(), self.this.upgrade()) {
-            epoll.enqueue(&this);
+impl Ready {
+    /// Something is left on the list: another waiter may take it.
+    fn pass_on(&self) {
+        if !self.waiters.is_empty() && !self.list.lock().is_empty() {
+            self.waiters.wake(PollEvents::READABLE);
         }
     }
 }
@@ -61,180 +75,211 @@ impl Wake for Item {
 struct Registered {
     item: Arc<Item>,
     /// Listens on the file's queues as long as it lives.
-    _table: PollTable,
+    table: Option<PollTable>,
+    /// The epoll behind the descriptor, if it is one.
+    nested: Option<Weak<Epoll>>,
+}
+
+struct Items {
+    map: HashMap<Key, Registered>,
+    /// So many items, and those whose file was closed are looked for.
+    sweep_at: usize,
+}
+
+impl Items {
+    /// Takes out items whose file was closed everywhere. Done when their number has doubled, so that it does not count.
+    fn sweep(&mut self) -> Vec<Registered> {
+        if self.map.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let closed = |registered: &Registered| registered.item.file.strong_count() == 0;
+        let gone: Vec<_> =
+            self.map.extract_if(|_, registered| closed(registered)).map(|(_, gone)| gone).collect();
+        self.sweep_at = (self.map.len() * 2).max(FIRST_SWEEP);
+        gone
+    }
 }
 
 /// An epoll instance.
 pub struct Epoll {
-    items: Mutex<HashMap<Key, Registered>>,
-    ready: Mutex<VecDeque<Arc<Item>>>,
-    queue: WaitQueue,
+    items: Mutex<Items>,
+    ready: Arc<Ready>,
+    /// Epolls that this one was added to; some may have dropped it since.
+    outer: Mutex<Vec<Weak<Epoll>>>,
     this: Weak<Epoll>,
-}
-
-fn key(fd: i32, file: &FileRef) -> Key {
-    (fd, Arc::as_ptr(file) as usize)
 }
 
 impl Epoll {
     /// Without items.
     pub fn new() -> Arc<Epoll> {
+        let ready =
+            Ready { list: Mutex::new(List::new()), waiters: WaitQueue::new(), pollers: WaitQueue::new() };
         Arc::new_cyclic(|this| Epoll {
-            items: Mutex::default(),
-            ready: Mutex::default(),
-            queue: WaitQueue::new(),
+            items: Mutex::new(Items { map: HashMap::new(), sweep_at: FIRST_SWEEP }),
+            ready: Arc::new(ready),
+            outer: Mutex::default(),
             this: this.clone(),
         })
     }
 
-    fn enqueue(&self, item: &Arc<Item>) {
-        if !item.queued.swap(true, Ordering::SeqCst) {
-            self.ready.lock().push_back(item.clone());
-        }
-        self.queue.wake(PollEvents::READABLE);
-    }
-
-    /// `EPOLL_CTL_ADD`: `EEXIST`, `EPERM` for files without readiness, `ELOOP` and `EINVAL` for epolls in a circle or too deep.
+    /// `EPOLL_CTL_ADD`: `EEXIST`, `EPERM` for files without readiness, `EINVAL` for itself and for what `EPOLLEXCLUSIVE` does not
+    /// go with, `ELOOP` for epolls in a circle or too deep, `ENOMEM`.
     pub fn add(&self, fd: i32, file: &FileRef, event: Event) -> Result<()> {
         if !file.ops.pollable() {
             return Err(Errno::EPERM);
         }
-        if let Some(inner) = file.ops.as_any().downcast_ref::<Epoll>() {
-            if event.events & EXCLUSIVE != 0 {
-                return Err(Errno::EINVAL);
-            }
-            if core::ptr::eq(inner, self) {
-                return Err(Errno::EINVAL);
-            }
-            if inner.reaches(self, 1) {
-                return Err(Errno::ELOOP);
-            }
-        }
-        const WITH_EXCLUSIVE: u32 = 0x1 | 0x4 | 0x8 | 0x10 | EDGE | EXCLUSIVE | (1 << 29);
-        if event.events & EXCLUSIVE != 0 && event.events & !WITH_EXCLUSIVE != 0 {
+        let inner = file.ops.as_any().downcast_ref::<Epoll>();
+        if inner.is_some_and(|inner| core::ptr::eq(inner, self)) {
             return Err(Errno::EINVAL);
         }
-        let key = key(fd, file);
-        let item = Arc::new_cyclic(|this| Item {
-            file: Arc::downgrade(file),
-            settings: Mutex::new(event),
-            queued: AtomicBool::new(false),
-            epoll: self.this.clone(),
-            key,
-            this: this.clone(),
-        });
-        let mut table = if event.events & EXCLUSIVE != 0 {
-            PollTable::exclusive(item.clone())
-        } else {
-            PollTable::new(item.clone())
-        };
-        let mut items = self.items.lock();
-        self.forget_closed(&mut items);
-        if items.contains_key(&key) {
-            return Err(Errno::EEXIST);
+        let exclusive = event.events & EXCLUSIVE != 0;
+        if exclusive && (inner.is_some() || event.events & !WITH_EXCLUSIVE != 0) {
+            return Err(Errno::EINVAL);
         }
+        let item = Item::new(key(fd, file), file, Interest::new(event), &self.ready);
+        {
+            let _guard = inner.map(|inner| nesting::check(self, inner)).transpose()?;
+            self.register(&item, inner)?;
+        }
+        let mut table =
+            if exclusive { PollTable::exclusive(item.clone()) } else { PollTable::new(item.clone()) };
         let now = file.ops.poll(&mut table);
-        items.insert(key, Registered { item: item.clone(), _table: table });
-        drop(items);
-        if !now.is_empty() {
-            self.enqueue(&item);
+        self.listen(&item, table);
+        item.news(now);
+        Ok(())
+    }
+
+    fn register(&self, item: &Arc<Item>, inner: Option<&Epoll>) -> Result<()> {
+        let gone = {
+            let mut items = self.items.lock();
+            if items.map.contains_key(&item.key) {
+                return Err(Errno::EEXIST);
+            }
+            let gone = items.sweep();
+            items.map.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            self.ready.list.lock().reserve(items.map.len() + 1).map_err(|_| Errno::ENOMEM)?;
+            let nested = inner.map(|inner| inner.this.clone());
+            items.map.insert(item.key, Registered { item: item.clone(), table: None, nested });
+            gone
+        };
+        for registered in gone {
+            registered.item.remove();
+        }
+        if let Some(inner) = inner {
+            let mut outer = inner.outer.lock();
+            outer.retain(|other| other.strong_count() > 0 && !core::ptr::eq(other.as_ptr(), self));
+            outer.push(self.this.clone());
         }
         Ok(())
     }
 
-    /// `EPOLL_CTL_MOD`: `ENOENT`.
+    /// Keeps an item's listeners, unless the item was deleted meanwhile.
+    fn listen(&self, item: &Arc<Item>, table: PollTable) {
+        let mut items = self.items.lock();
+        let registered = items.map.get_mut(&item.key).filter(|other| Arc::ptr_eq(&other.item, item));
+        let unused = match registered {
+            Some(registered) => registered.table.replace(table),
+            None => Some(table),
+        };
+        drop(items);
+        drop(unused);
+    }
+
+    /// `EPOLL_CTL_MOD`: `ENOENT`, `EINVAL` for `EPOLLEXCLUSIVE`.
     pub fn modify(&self, fd: i32, file: &FileRef, event: Event) -> Result<()> {
-        let item = self.items.lock().get(&key(fd, file)).map(|registered| registered.item.clone());
-        let item = item.ok_or(Errno::ENOENT)?;
-        if event.events & EXCLUSIVE != 0 || item.settings.lock().events & EXCLUSIVE != 0 {
+        if event.events & EXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
-        *item.settings.lock() = event;
-        if !file.ops.poll(&mut PollTable::none()).is_empty() {
-            self.enqueue(&item);
+        let item = self.items.lock().map.get(&key(fd, file)).map(|registered| registered.item.clone());
+        let item = item.ok_or(Errno::ENOENT)?;
+        {
+            let mut interest = item.interest.lock();
+            if interest.exclusive() {
+                return Err(Errno::EINVAL);
+            }
+            interest.set(event);
         }
+        item.news(file.ops.poll(&mut PollTable::none()));
         Ok(())
     }
 
     /// `EPOLL_CTL_DEL`: `ENOENT`.
     pub fn delete(&self, fd: i32, file: &FileRef) -> Result<()> {
-        let removed = self.items.lock().remove(&key(fd, file));
-        let Some(removed) = removed else { return Err(Errno::ENOENT) };
-        self.ready.lock().retain(|item| !Arc::ptr_eq(item, &removed.item));
+        let removed = self.items.lock().map.remove(&key(fd, file));
+        removed.ok_or(Errno::ENOENT)?.item.remove();
         Ok(())
     }
 
-    /// Items whose file has been closed everywhere.
-    fn forget_closed(&self, items: &mut HashMap<Key, Registered>) {
-        items.retain(|_, registered| registered.item.file.strong_count() > 0);
+    /// The file of an item was closed everywhere.
+    fn forget(&self, item: &Arc<Item>) {
+        let gone = {
+            let mut items = self.items.lock();
+            let same = items.map.get(&item.key).is_some_and(|other| Arc::ptr_eq(&other.item, item));
+            if same { items.map.remove(&item.key) } else { None }
+        };
+        drop(gone);
+        item.remove();
     }
 
-    /// Whether `target` is among the epolls below this one, or the nesting is too deep.
-    fn reaches(&self, target: &Epoll, depth: usize) -> bool {
-        if depth > MAX_DEPTH {
-            return true;
-        }
-        let below: Vec<FileRef> =
-            self.items.lock().values().filter_map(|registered| registered.item.file.upgrade()).collect();
-        below.iter().any(|file| {
-            file.ops
-                .as_any()
-                .downcast_ref::<Epoll>()
-                .is_some_and(|inner| core::ptr::eq(inner, target) || inner.reaches(target, depth + 1))
-        })
+    /// Epolls in this one.
+    fn nested(&self) -> Vec<Arc<Epoll>> {
+        let items = self.items.lock();
+        items.map.values().filter_map(|registered| registered.nested.as_ref()?.upgrade()).collect()
     }
 
-    /// Takes up to `max` events off the ready list.
+    /// Epolls that this one is in.
+    fn nesting(&self) -> Vec<Arc<Epoll>> {
+        let mut outer: Vec<_> = self.outer.lock().iter().filter_map(Weak::upgrade).collect();
+        outer.retain(|outer| outer.nested().iter().any(|nested| core::ptr::eq(&**nested, self)));
+        outer
+    }
+
+    /// Asks files on the ready list, once each, until `max` events are there.
     fn collect(&self, max: usize) -> Vec<Event> {
         let mut events = Vec::new();
-        let rounds = self.ready.lock().len();
-        for _ in 0..rounds {
-            if events.len() >= max {
-                break;
-            }
-            let Some(item) = self.ready.lock().pop_front() else { break };
-            item.queued.store(false, Ordering::SeqCst);
-            let Some(file) = item.file.upgrade() else {
-                let removed = self.items.lock().remove(&item.key);
-                drop(removed);
+        let round = self.ready.list.lock().round();
+        while events.len() < max {
+            let next = self.ready.list.lock().pop(round);
+            let Some((_, item)) = next else { break };
+            // From here on news queue it again; the file is asked after that, so none is missed.
+            item.interest.lock().taken();
+            let Some(now) = item.ask() else {
+                self.forget(&item);
                 continue;
             };
-            let settings = *item.settings.lock();
-            let wanted = PollEvents::from_bits_truncate(settings.events) | PollEvents::ALWAYS;
-            let now = file.ops.poll(&mut PollTable::none()) & wanted;
-            // Disarmed after its one shot: only ERR and HUP bits are left, and those are not reported either.
-            let armed = settings.events & 0x0fff_ffff != 0;
-            if now.is_empty() || !armed {
-                continue;
-            }
-            events.push(Event { events: now.bits(), data: settings.data });
-            if settings.events & ONE_SHOT != 0 {
-                item.settings.lock().events &= EDGE | ONE_SHOT | EXCLUSIVE | (1 << 29);
-            } else if settings.events & EDGE == 0 && !item.queued.swap(true, Ordering::SeqCst) {
-                // Level: it is looked at again next time, behind the others.
-                self.ready.lock().push_back(item);
-            }
+            let mut interest = item.interest.lock();
+            let (event, again) = interest.report(now);
+            let refused = if again { self.ready.list.lock().push(item.clone()) } else { None };
+            drop(interest);
+            drop(refused);
+            events.extend(event);
         }
         events
     }
 
     /// epoll_wait(2): up to `max` events; none when the deadline (`CLOCK_MONOTONIC`, ns; 0 asks only) has passed. `EINTR`.
     pub fn wait(&self, max: usize, deadline: Option<u64>) -> Result<Vec<Event>> {
-        let try_collect = || {
-            let events = self.collect(max);
-            (!events.is_empty()).then_some(events)
+        let look = || Some(self.collect(max)).filter(|events| !events.is_empty());
+        let outcome = match look() {
+            Some(events) => Ok(events),
+            None if deadline == Some(0) => Ok(Vec::new()),
+            None => wait::until_exclusive(&self.ready.waiters, deadline, look),
         };
-        if let Some(events) = try_collect() {
-            return Ok(events);
-        }
-        if deadline == Some(0) {
-            return Ok(Vec::new());
-        }
-        match wait::until(&[&self.queue], deadline, try_collect) {
-            Ok(events) => Ok(events),
+        self.ready.pass_on();
+        match outcome {
             Err(Ended::TimedOut) => Ok(Vec::new()),
             Err(Ended::Interrupted) => Err(Errno::EINTR),
+            Ok(events) => Ok(events),
         }
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        let listed = self.ready.list.lock().close();
+        // Items and list refer to each other: both are emptied here.
+        let items = core::mem::take(&mut self.items.get_mut().map);
+        drop((listed, items));
     }
 }
 
@@ -244,13 +289,27 @@ impl FileOps for Epoll {
     }
 
     fn poll(&self, table: &mut PollTable) -> PollEvents {
-        table.add(&self.queue);
-        let candidates: Vec<Arc<Item>> = self.ready.lock().iter().cloned().collect();
-        let ready = candidates.iter().any(|item| {
-            let wanted = PollEvents::from_bits_truncate(item.settings.lock().events) | PollEvents::ALWAYS;
-            item.file.upgrade().is_some_and(|file| file.ops.poll(&mut PollTable::none()).intersects(wanted))
-        });
-        if ready { PollEvents::READABLE } else { PollEvents::empty() }
+        table.add(&self.ready.pollers);
+        let round = self.ready.list.lock().round();
+        loop {
+            let next = self.ready.list.lock().pop(round);
+            let Some((number, item)) = next else { return PollEvents::empty() };
+            item.interest.lock().taken();
+            let Some(now) = item.ask() else {
+                self.forget(&item);
+                continue;
+            };
+            let mut interest = item.interest.lock();
+            let (ready, back) = interest.peek(now);
+            let refused = if back { self.ready.list.lock().put_back(number, item.clone()) } else { None };
+            drop(interest);
+            drop(refused);
+            if ready {
+                // A waiter may have come upon the list while the item was off it.
+                self.ready.pass_on();
+                return PollEvents::READABLE;
+            }
+        }
     }
 
     fn pollable(&self) -> bool {
@@ -258,7 +317,7 @@ impl FileOps for Epoll {
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        Ok(anonymous_attributes(0o600, 1))
+        Ok(shared_attributes())
     }
 
     fn describe(&self) -> String {
@@ -267,12 +326,12 @@ impl FileOps for Epoll {
 
     fn fdinfo(&self) -> String {
         let mut text = String::new();
-        for registered in self.items.lock().values() {
-            let settings = *registered.item.settings.lock();
-            text.push_str(&format!(
-                "tfd: {:8} events: {:8x} data: {:16x}\n",
-                registered.item.key.0, settings.events, settings.data
-            ));
+        for registered in self.items.lock().map.values() {
+            if registered.item.file.strong_count() > 0 {
+                let Event { events, data } = registered.item.interest.lock().event();
+                let fd = registered.item.key.0;
+                text.push_str(&format!("tfd: {fd:8} events: {events:8x} data: {data:16x}\n"));
+            }
         }
         text
     }
