@@ -109,7 +109,11 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     // The size of the arguments is checked while the caller can still be told.
     let stack_limit = thread.task.rlimit(raw::RLIMIT_STACK);
     stack::check_limits(&request.argv, &request.envp, &path, stack_limit).map_err(errno_of)?;
-    let image = exec_image::prepare(&lookup, file, &path, request.argv)?;
+    let image = match exec_image::prepare(&lookup, file, &path, request.argv) {
+        Ok(image) => image,
+        Err(refusal) if refusal.fatal => super::exit_group(thread, signal::SIGSEGV),
+        Err(refusal) => return Err(refusal.errno),
+    };
     // A reference here would make the table look shared, and have it copied.
     drop(files);
 
@@ -118,7 +122,7 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
         Ok(()) => {}
         Err(errno) => {
             kernel::info!("execve failed after the old program was gone: {errno}");
-            super::exit_group(thread, signal::SIGKILL);
+            super::exit_group(thread, signal::SIGSEGV);
         }
     }
     Ok(0)

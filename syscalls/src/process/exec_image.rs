@@ -42,9 +42,24 @@ impl Image for FileImage<'_> {
     }
 }
 
-fn refuse(path: &[u8], error: LoadError) -> Errno {
+/// Why a program is not executed.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal {
+    /// What execve(2) returns.
+    pub errno: Errno,
+    /// Linux finds it only when the old program is gone, and kills the process (SIGSEGV).
+    pub fatal: bool,
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal { errno, fatal: false }
+    }
+}
+
+fn refuse(path: &[u8], error: LoadError) -> Refusal {
     kernel::info!("cannot execute {}: {}", alloc::string::String::from_utf8_lossy(path), error.what);
-    Errno(error.errno.0)
+    Refusal { errno: Errno(error.errno.0), fatal: error.fatal }
 }
 
 /// Opens `path` for execution: a regular file, executable for the caller, on a mount that allows it.
@@ -53,7 +68,12 @@ pub fn open(lookup: &Lookup<'_>, path: &[u8]) -> Result<FileRef> {
 }
 
 /// Follows scripts from `file` (found as `path`) to an ELF program and reads its headers and its interpreter's.
-pub fn prepare(lookup: &Lookup<'_>, file: FileRef, path: &[u8], argv: Vec<Vec<u8>>) -> Result<ExecImage> {
+pub fn prepare(
+    lookup: &Lookup<'_>,
+    file: FileRef,
+    path: &[u8],
+    argv: Vec<Vec<u8>>,
+) -> Result<ExecImage, Refusal> {
     let name = path.to_vec();
     let (mut file, mut path, mut argv) = (file, path.to_vec(), argv);
     if argv.is_empty() {
