@@ -29,26 +29,24 @@ pub fn open_fifo(fifo: &Arc<FifoState>, flags: u32) -> Result<Arc<dyn FileOps>> 
     let (reads, writes) = directions(flags)?;
     let nonblocking = flags & raw::O_NONBLOCK != 0;
     let pipe = &fifo.pipe;
-    let (end, seen) = {
+    let (end, seen, waits) = {
         let mut state = pipe.state.lock();
         if writes && !reads && nonblocking && state.readers == 0 {
             return Err(Errno::ENXIO);
         }
         let mut end = PipeEnd::open(pipe, &mut state, reads, writes);
         end.no_hang_up_at = (nonblocking && state.writers == 0).then_some(state.opened.1);
-        (end, state.opened)
+        // Decided under the same lock: an other end that is there now may have gone at the next look.
+        let alone = if reads { state.writers == 0 } else { state.readers == 0 };
+        (end, state.opened, alone && !nonblocking)
     };
     fifo.opened.wake_all(PollEvents::IN);
-    if (reads && writes) || nonblocking {
+    if !waits {
         return Ok(Arc::new(end));
     }
     wait::until(&[&fifo.opened], None, || {
         let state = pipe.state.lock();
-        let met = if reads {
-            state.writers > 0 || state.opened.1 != seen.1
-        } else {
-            state.readers > 0 || state.opened.0 != seen.0
-        };
+        let met = if reads { state.opened.1 != seen.1 } else { state.opened.0 != seen.0 };
         met.then_some(())
     })
     .map_err(|ended| ended.errno(Errno::EINTR))?;
