@@ -148,6 +148,38 @@ fn applications() -> impl Iterator<Item = Trial> {
     })
 }
 
+/// Programs whose headers were changed at random (from a fixed seed): the same status as on Linux, whatever is wrong with them.
+fn hostile_elf_files() -> Trial {
+    Trial::test("program::hostile_elf_files", || {
+        let directory = scratch().map_err(failed)?;
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below.max(1)
+        };
+        let original = std::fs::read("/bin/true").map_err(|error| Failed::from(error.to_string()))?;
+        let headers = 64 + 56 * usize::from(original[56]);
+        for number in 0..150 {
+            let mut bytes = original.clone();
+            for _ in 0..=random(2) {
+                let at = 16 + random(headers - 16);
+                bytes[at] = [0, 0xff, 0x7f, 1, random(256) as u8][random(5)];
+            }
+            if random(10) == 0 {
+                bytes.truncate(1 + random(original.len()));
+            }
+            let path = directory.path().join(format!("m{number:03}"));
+            std::fs::write(&path, bytes).map_err(|error| Failed::from(error.to_string()))?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).map_err(|error| Failed::from(error.to_string()))?;
+        }
+        let script =
+            "for f in m*; do timeout -s KILL 5 ./$f >/dev/null 2>&1 </dev/null; echo $f $?; done 2>/dev/null";
+        let case = Case { argv: &["bash", "-c", script], options: &[], normalise: as_it_is };
+        compare(&case, directory.path()).map_err(failed)
+    })
+}
+
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2));
@@ -157,6 +189,7 @@ fn main() {
         let sources = files.flatten().map(|entry| entry.path());
         trials.extend(sources.filter(|path| path.extension().is_some_and(|ext| ext == "c")).map(program));
     }
+    trials.push(hostile_elf_files());
     trials.extend(applications());
     trials.sort_by(|a, b| a.name().cmp(b.name()));
     libtest_mimic::run(&arguments, trials).exit();

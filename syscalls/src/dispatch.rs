@@ -18,11 +18,7 @@ impl Kernel for TrapboxKernel {
     fn trap(&self, cause: Cause, regs: &mut Regs) {
         match cause {
             Cause::Call => call(regs),
-            // The 32-bit ABI is not offered, as on a host without IA32 emulation: the call fails, the program goes on.
-            Cause::Int80 => {
-                kernel::warn!("int 0x80 (32-bit call {}) is not supported: ENOSYS", regs.rax as u32);
-                regs.rax = Errno::ENOSYS.as_result() as u64;
-            }
+            Cause::Int80 => crate::int80::handle(regs),
             Cause::Fault => crate::fault::handle(ThreadBlock::current().fault()),
             Cause::Poke => {}
         }

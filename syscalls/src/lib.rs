@@ -14,6 +14,7 @@ pub mod fault;
 pub mod file;
 pub mod first_process;
 pub mod futex;
+pub mod int80;
 pub mod memory;
 pub mod mounts;
 pub mod names;

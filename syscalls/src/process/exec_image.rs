@@ -100,6 +100,8 @@ pub fn prepare(
     let program = loader::parse(&FileImage(&file)).map_err(|error| refuse(&path, error))?;
     let interpreter = match &program.interp {
         None => None,
+        // Linux takes an empty path for the working directory, which is not a program.
+        Some(path) if path.is_empty() => return Err(Errno::EACCES.into()),
         Some(path) => {
             let file = open(lookup, path)?;
             let program =
