@@ -69,7 +69,7 @@ fn set_up() -> Result<(), String> {
         config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))
     });
     task::init_table(ThreadGroup::init(rlimits), config.options.pids_limit as usize);
-    crate::futex::init();
+    crate::system::init(&config.hostname);
     crate::time::timers::init();
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);

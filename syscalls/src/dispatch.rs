@@ -39,14 +39,8 @@ fn call(regs: &mut Regs) {
     let args = Args(regs.args());
     let row = table::row(number);
     let tracing = strace::enabled().then(|| strace::entry(number, row, &args));
-    // Calls that end the thread are shown before they do.
-    let tracing = match tracing {
-        Some(line) if matches!(number as u32, raw::__NR_exit | raw::__NR_exit_group) => {
-            strace::last(line);
-            None
-        }
-        other => other,
-    };
+    // The calls that end the thread have shown their whole line by now.
+    let tracing = tracing.filter(|_| !matches!(number as u32, raw::__NR_exit | raw::__NR_exit_group));
     let result = match row {
         Some(row) => (row.call)(&mut Context { regs, thread }, args),
         None => {
@@ -63,7 +57,13 @@ fn call(regs: &mut Regs) {
         Ok(value) => regs.rax = value,
         Err(errno) => {
             regs.rax = errno.as_result() as u64;
-            if matches!(errno, Errno::ERESTARTSYS | Errno::ERESTARTNOHAND | Errno::ERESTART_RESTARTBLOCK) {
+            if matches!(
+                errno,
+                Errno::ERESTARTSYS
+                    | Errno::ERESTARTNOINTR
+                    | Errno::ERESTARTNOHAND
+                    | Errno::ERESTART_RESTARTBLOCK
+            ) {
                 // The exit path settles it even if another thread took the signal.
                 thread.task.state.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
             }

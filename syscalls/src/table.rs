@@ -50,6 +50,16 @@ pub enum Show {
     Signal,
     /// A NULL-terminated array of strings.
     Strings,
+    /// A `struct timespec` that the program passes in.
+    Timespec,
+    /// A `struct timespec` that the call fills.
+    TimespecOut,
+    /// A `struct rlimit` that the program passes in.
+    Limit,
+    /// A `struct rlimit` that the call fills.
+    LimitOut,
+    /// open(2)'s flags: the access mode has a name even when it is 0.
+    OpenFlags,
     /// Flags by their names.
     Flags(&'static [(u64, &'static str)]),
     /// One of several values by its name.

@@ -18,6 +18,7 @@ macro_rules! errnos {
                 match self {
                     $(Errno::$name => Some(stringify!($name)),)*
                     Errno::ERESTARTSYS => Some("ERESTARTSYS"),
+                    Errno::ERESTARTNOINTR => Some("ERESTARTNOINTR"),
                     Errno::ERESTARTNOHAND => Some("ERESTARTNOHAND"),
                     Errno::ERESTART_RESTARTBLOCK => Some("ERESTART_RESTARTBLOCK"),
                     _ => None,
@@ -42,6 +43,8 @@ errnos! {
 impl Errno {
     /// Restart unless the handler lacks `SA_RESTART`.
     pub const ERESTARTSYS: Errno = Errno(512);
+    /// Restart in any case: the call has no `EINTR`.
+    pub const ERESTARTNOINTR: Errno = Errno(513);
     /// Restart only if no handler runs.
     pub const ERESTARTNOHAND: Errno = Errno(514);
     /// Restart through restart_syscall(2), which continues with the remaining time.

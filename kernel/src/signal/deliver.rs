@@ -79,6 +79,7 @@ pub fn finish_call(regs: &mut Regs, handler: Option<&Action>) {
     let result = Errno((regs.rax as i64).wrapping_neg().clamp(0, 4095) as i32);
     let restart = match (result, handler) {
         (Errno::ERESTARTSYS, Some(action)) if action.flags & sa::RESTART != 0 => regs.orig_rax,
+        (Errno::ERESTARTNOINTR, _) => regs.orig_rax,
         (Errno::ERESTARTSYS | Errno::ERESTARTNOHAND | Errno::ERESTART_RESTARTBLOCK, Some(_)) => {
             regs.rax = Errno::EINTR.as_result() as u64;
             regs.orig_rax = Regs::NO_CALL;

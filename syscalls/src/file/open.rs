@@ -2,7 +2,6 @@
 
 use super::{Walk, descriptor_limit};
 use crate::args::Args;
-use crate::strace::flags;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use kernel::cred::cap;
@@ -12,13 +11,8 @@ use vfs::namespace::{self, Resolve};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(raw::__NR_open, "open", sys_open, &[Show::Path, Show::Flags(flags::OPEN), Show::Octal]),
-    full(
-        raw::__NR_openat,
-        "openat",
-        sys_openat,
-        &[Show::Fd, Show::Path, Show::Flags(flags::OPEN), Show::Octal],
-    ),
+    full(raw::__NR_open, "open", sys_open, &[Show::Path, Show::OpenFlags, Show::Octal]),
+    full(raw::__NR_openat, "openat", sys_openat, &[Show::Fd, Show::Path, Show::OpenFlags, Show::Octal]),
     full(raw::__NR_openat2, "openat2", sys_openat2, &[Show::Fd, Show::Path, Show::Address, Show::Unsigned]),
     full(raw::__NR_creat, "creat", sys_creat, &[Show::Path, Show::Octal]),
     full(raw::__NR_mkdir, "mkdir", sys_mkdir, &[Show::Path, Show::Octal]),

@@ -7,13 +7,12 @@
 mod pi;
 mod robust;
 
-pub use pi::init;
 pub use robust::{clear_child_tid, exit_robust_list};
 
 use crate::args::Args;
 use crate::restart::Restart;
 use crate::strace::flags::FUTEX_OPS;
-use crate::table::{Context, Row, Show, full, partial};
+use crate::table::{Context, Row, Show, full, partial, refused};
 use crate::{Errno, Result};
 use kernel::{time, uaccess};
 use linux_raw_sys::general as raw;
@@ -33,7 +32,7 @@ pub const ROWS: &[Row] = &[
             Show::Address,
             Show::Unsigned,
         ],
-        "no priority inheritance; FUTEX_WAIT_REQUEUE_PI",
+        "priorities are not inherited",
     ),
     full(
         raw::__NR_set_robust_list,
@@ -48,7 +47,14 @@ pub const ROWS: &[Row] = &[
         &[Show::Int, Show::Address, Show::Address],
     ),
     full(raw::__NR_set_tid_address, "set_tid_address", robust::sys_set_tid_address, &[Show::Address]),
+    refused(raw::__NR_futex_waitv, "futex_waitv", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
+    refused(raw::__NR_futex_wake, "futex_wake", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
+    refused(raw::__NR_futex_wait, "futex_wait", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
+    refused(raw::__NR_futex_requeue, "futex_requeue", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
 ];
+
+const NEWER: &str =
+    "as a kernel before it had them: the filter lets only futex(2) through; programs fall back";
 
 const WAIT: u32 = 0;
 const WAKE: u32 = 1;
@@ -60,6 +66,8 @@ const UNLOCK_PI: u32 = 7;
 const TRYLOCK_PI: u32 = 8;
 const WAIT_BITSET: u32 = 9;
 const WAKE_BITSET: u32 = 10;
+const WAIT_REQUEUE_PI: u32 = 11;
+const CMP_REQUEUE_PI: u32 = 12;
 const LOCK_PI2: u32 = 13;
 const PRIVATE: u32 = 128;
 const CLOCK_REALTIME: u32 = 256;
@@ -74,28 +82,87 @@ fn check_address(address: u64) -> Result<()> {
 fn sys_futex(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (address, operation, value) = (args.u64(0), args.u32(1), args.u32(2));
     let command = operation & !(PRIVATE | CLOCK_REALTIME);
-    check_address(address)?;
-    if operation & CLOCK_REALTIME != 0 && !matches!(command, WAIT_BITSET | LOCK_PI2 | 11 | WAIT) {
+    let realtime = operation & CLOCK_REALTIME != 0;
+    // In Linux's order: the timeout, the operation, the addresses.
+    let timeout = match command {
+        WAIT | WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI | LOCK_PI2 => {
+            let timeout: Option<raw::timespec> = uaccess::read_optional(args.u64(3))?;
+            timeout.as_ref().map(time::from_timespec).transpose()?
+        }
+        _ => None,
+    };
+    if realtime && !matches!(command, WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI2)
+        || !matches!(command, WAIT | WAKE | REQUEUE..=LOCK_PI2)
+    {
         return Err(Errno::ENOSYS);
     }
+    if matches!(command, WAIT_REQUEUE_PI | CMP_REQUEUE_PI) && address == args.u64(4) {
+        return Err(Errno::EINVAL);
+    }
+    check_address(address)?;
+    if matches!(command, REQUEUE | CMP_REQUEUE | WAKE_OP | WAIT_REQUEUE_PI | CMP_REQUEUE_PI) {
+        check_address(args.u64(4))?;
+    }
+    let tid = context.thread.task.tid() as u32;
     match command {
-        WAIT | WAIT_BITSET => wait(context, args, command),
         WAKE | WAKE_BITSET => {
             call([address, u64::from(operation), u64::from(value), 0, 0, u64::from(args.u32(5))])
         }
-        REQUEUE | CMP_REQUEUE | WAKE_OP => {
-            check_address(args.u64(4))?;
-            call(args.0)
+        REQUEUE | CMP_REQUEUE | WAKE_OP => call(args.0),
+        LOCK_PI => pi::lock(tid, address, timeout.map(from_realtime), false),
+        LOCK_PI2 => {
+            let deadline = if realtime { timeout.map(from_realtime) } else { timeout };
+            pi::lock(tid, address, deadline, false)
         }
-        LOCK_PI | LOCK_PI2 => {
-            let timeout: Option<raw::timespec> = uaccess::read_optional(args.u64(3))?;
-            let deadline = timeout.as_ref().map(time::from_timespec).transpose()?;
-            let realtime = command == LOCK_PI || operation & CLOCK_REALTIME != 0;
-            pi::lock(context, address, deadline, realtime)
-        }
-        TRYLOCK_PI => pi::try_lock(context, address),
-        UNLOCK_PI => pi::unlock(context, address),
-        _ => Err(Errno::ENOSYS),
+        TRYLOCK_PI => pi::try_lock(tid, address),
+        UNLOCK_PI => pi::unlock(tid, address),
+        CMP_REQUEUE_PI => cmp_requeue_pi(args),
+        WAIT_REQUEUE_PI => wait_requeue_pi(tid, args, timeout),
+        _ => wait(context, args, timeout),
+    }
+}
+
+/// A time of `CLOCK_REALTIME` in `CLOCK_MONOTONIC`.
+fn from_realtime(at: u64) -> u64 {
+    time::monotonic().saturating_add(at.saturating_sub(time::realtime()))
+}
+
+/// Waits for a condition, then for the lock that the waker names. Those who are requeued sleep on the lock's word and are
+/// woken by its unlock like any other waiter; each takes the lock itself.
+fn wait_requeue_pi(tid: u32, args: Args, timeout: Option<u64>) -> Result<u64> {
+    let operation = WAIT_BITSET | (args.u32(1) & CLOCK_REALTIME);
+    let arguments = [args.u64(0), u64::from(operation), u64::from(args.u32(2)), 0, 0, u64::from(u32::MAX)];
+    // Whether it was requeued before a signal came is not known: Linux's answer for a requeued one, a wake-up
+    // without a cause, fits both.
+    let no_cause = |errno| match errno {
+        Errno::EINTR | Errno::ERESTARTNOINTR => Errno::EAGAIN,
+        other => other,
+    };
+    wait_until(arguments, timeout).map_err(no_cause)?;
+    let realtime = args.u32(1) & CLOCK_REALTIME != 0;
+    let deadline = if realtime { timeout.map(from_realtime) } else { timeout };
+    pi::lock(tid, args.u64(4), deadline, true).map_err(no_cause)
+}
+
+fn cmp_requeue_pi(args: Args) -> Result<u64> {
+    let [address, _, wake, requeue, lock, expected] = args.0;
+    if wake as u32 != 1 {
+        return Err(Errno::EINVAL);
+    }
+    pi::mark_waited_for(lock)?;
+    call([address, u64::from(CMP_REQUEUE), 1, u64::from(requeue as u32), lock, u64::from(expected as u32)])
+}
+
+/// Sleeps on a checked address, whichever process wakes it.
+fn wait_shared(address: u64, expected: u32, deadline: u64) -> Result<u64> {
+    let arguments = [address, u64::from(WAIT_BITSET), u64::from(expected), 0, 0, u64::from(u32::MAX)];
+    wait_until(arguments, Some(deadline))
+}
+
+/// Wakes one sleeper on a program address, whichever process it is in.
+fn wake_shared(address: u64) {
+    if check_address(address).is_ok() {
+        let _ = call([address, u64::from(WAKE), 1, 0, 0, 0]);
     }
 }
 
@@ -104,31 +171,23 @@ fn call(arguments: [u64; 6]) -> Result<u64> {
     unsafe { host::futex_user(arguments) }
 }
 
-fn wait(context: &mut Context<'_>, args: Args, command: u32) -> Result<u64> {
-    let timeout: Option<raw::timespec> = uaccess::read_optional(args.u64(3))?;
-    let bitset = if command == WAIT { u32::MAX } else { args.u32(5) };
-    let mut operation = WAIT_BITSET | (args.u32(1) & PRIVATE);
-    let mut deadline = None;
-    let mut relative = false;
-    if let Some(timeout) = &timeout {
-        let ns = time::from_timespec(timeout)?;
-        if command == WAIT {
-            // FUTEX_WAIT's timeout is relative, in either clock.
-            relative = true;
-            deadline = Some(time::monotonic().saturating_add(ns));
-        } else {
-            operation |= args.u32(1) & CLOCK_REALTIME;
-            deadline = Some(ns);
-        }
-    }
+fn wait(context: &mut Context<'_>, args: Args, timeout: Option<u64>) -> Result<u64> {
+    // FUTEX_WAIT's timeout is relative; the other's is absolute, in the clock of the flag.
+    let relative = args.u32(1) & !(PRIVATE | CLOCK_REALTIME) == WAIT;
+    let bitset = if relative { u32::MAX } else { args.u32(5) };
+    let operation = WAIT_BITSET | (args.u32(1) & (PRIVATE | CLOCK_REALTIME));
+    let deadline = if relative { timeout.map(|ns| time::monotonic().saturating_add(ns)) } else { timeout };
     let arguments = [args.u64(0), u64::from(operation), u64::from(args.u32(2)), 0, 0, u64::from(bitset)];
     match wait_until(arguments, deadline) {
-        Err(Errno::EINTR) if relative => {
-            let restart = Restart::Futex { arguments, deadline: deadline.unwrap_or(0) };
-            *context.thread.restart.lock() = Some(restart);
-            Err(Errno::ERESTART_RESTARTBLOCK)
-        }
-        Err(Errno::EINTR) => Err(Errno::ERESTARTSYS),
+        Err(Errno::EINTR) => match deadline {
+            None => Err(Errno::ERESTARTSYS),
+            Some(deadline) if relative => {
+                *context.thread.restart.lock() = Some(Restart::Futex { arguments, deadline });
+                Err(Errno::ERESTART_RESTARTBLOCK)
+            }
+            // An absolute time is the same when the call runs again.
+            Some(_) => Err(Errno::ERESTARTSYS),
+        },
         other => other,
     }
 }

@@ -1,145 +1,181 @@
-//! Locks with priority inheritance (`FUTEX_LOCK_PI` and relatives), as far as a kernel without priorities has them: ownership
-//! is handed over in the word, nobody's priority is raised.
+//! Locks with priority inheritance (`FUTEX_LOCK_PI` and relatives), as far as a kernel without priorities has them:
+//! ownership is kept in the word as Linux keeps it, nobody's priority is raised, and who asks first is not always served
+//! first.
+//!
+//! Waiters sleep on the host's futex of the word itself, so that a lock in shared memory works between processes that
+//! have it at different addresses. Always the shared kind of futex: a robust lock's dead owner must find its waiters
+//! without knowing which kind they used.
 
-use crate::table::Context;
 use crate::{Errno, Result};
-use alloc::boxed::Box;
-use alloc::vec::Vec;
-use kernel::poll::PollEvents;
-use kernel::sync::{BootCell, Mutex};
 use kernel::task::lock_table;
 use kernel::time;
-use kernel::wait::{self, Ended, WaitQueue};
 use trap_handler::copy;
 
 const WAITERS: u32 = 0x8000_0000;
 const OWNER_DIED: u32 = 0x4000_0000;
 const TID_MASK: u32 = 0x3fff_ffff;
-const BUCKETS: usize = 64;
 
-struct Buckets {
-    queues: Vec<WaitQueue>,
-    /// Number of waiters by address, to know whether the waiters bit must stay.
-    waiting: Mutex<hashbrown::HashMap<u64, u32>>,
+/// How often a waiter looks whether the owner has ended without a trace in the word (a lock that is not in a robust
+/// list). Linux keeps a list of such locks with the owner; here the rare waiter pays.
+const OWNER_LOOK_NS: u64 = 100_000_000;
+
+/// What a thread that wants the lock does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Writes this value, and has it.
+    Take(u32),
+    /// Writes this value, to be woken by the owner.
+    Mark(u32),
+    /// Sleeps while the word has this value.
+    Wait(u32),
+    /// Has it already.
+    Deadlock,
 }
 
-static QUEUES: BootCell<Box<Buckets>> = BootCell::new();
-
-/// Sets up the wait queues. Called once, at boot.
-pub fn init() {
-    let queues = (0..BUCKETS).map(|_| WaitQueue::new()).collect();
-    QUEUES.set(Box::new(Buckets { queues, waiting: Mutex::default() }));
-}
-
-fn buckets() -> Result<&'static Buckets> {
-    QUEUES.get().map(|buckets| &**buckets).ok_or(Errno::ENOSYS)
-}
-
-fn queue(address: u64) -> Result<WaitQueue> {
-    // The address alone: a collision between processes only wakes somebody in vain.
-    let index = (address >> 2) as usize % BUCKETS;
-    buckets()?.queues.get(index).cloned().ok_or(Errno::ENOSYS)
-}
-
-/// A lock whose owner died: its waiters look again.
-pub(super) fn wake_after_death(address: u64) {
-    if let Ok(queue) = queue(address) {
-        queue.wake_all(PollEvents::IN);
+/// `contended`: the thread has slept, and others may still.
+fn step(word: u32, tid: u32, contended: bool) -> Step {
+    let owner = word & TID_MASK;
+    if owner == tid {
+        return Step::Deadlock;
     }
+    if owner == 0 {
+        let waiters = if contended { WAITERS } else { word & WAITERS };
+        return Step::Take(tid | waiters | (word & OWNER_DIED));
+    }
+    if word & WAITERS == 0 { Step::Mark(word | WAITERS) } else { Step::Wait(word) }
 }
 
-/// One try: `Some` when decided. Takes a free lock; otherwise marks it as waited for.
-fn attempt(address: u64, tid: u32, mark: bool) -> Result<bool> {
-    let mut seen = copy::load_u32_user(address)?;
-    loop {
-        let owner = seen & TID_MASK;
-        if owner == tid {
-            return Err(Errno::EDEADLK);
-        }
-        let wanted = if owner == 0 {
-            tid | (seen & (WAITERS | OWNER_DIED))
-        } else if mark && seen & WAITERS == 0 {
-            seen | WAITERS
-        } else {
-            return Ok(false);
-        };
-        let now = copy::compare_exchange_u32_user(address, seen, wanted)?;
-        if now != seen {
-            seen = now;
-        } else if owner == 0 {
-            return Ok(true);
-        } else {
-            return Ok(false);
-        }
-    }
+fn owner_lives(word: u32) -> bool {
+    lock_table().is_ok_and(|table| table.task((word & TID_MASK) as i32).is_some())
 }
 
 /// `FUTEX_TRYLOCK_PI`.
-pub(super) fn try_lock(context: &Context<'_>, address: u64) -> Result<u64> {
-    if attempt(address, context.thread.task.tid() as u32, false)? { Ok(0) } else { Err(Errno::EAGAIN) }
+pub(super) fn try_lock(tid: u32, address: u64) -> Result<u64> {
+    let mut word = copy::load_u32_user(address)?;
+    loop {
+        let Step::Take(new) = step(word, tid, false) else {
+            return Err(match word & TID_MASK {
+                owner if owner == tid => Errno::EDEADLK,
+                _ if !owner_lives(word) => Errno::ESRCH,
+                _ => Errno::EAGAIN,
+            });
+        };
+        let seen = copy::compare_exchange_u32_user(address, word, new)?;
+        if seen == word {
+            return Ok(0);
+        }
+        word = seen;
+    }
 }
 
-/// `FUTEX_LOCK_PI`, with an absolute deadline.
-pub(super) fn lock(
-    context: &Context<'_>,
-    address: u64,
-    deadline: Option<u64>,
-    realtime: bool,
-) -> Result<u64> {
-    let tid = context.thread.task.tid() as u32;
-    let deadline = match deadline {
-        Some(at) if realtime => Some(time::monotonic().saturating_add(at.saturating_sub(time::realtime()))),
-        other => other,
-    };
-    let queue = queue(address)?;
-    let buckets = buckets()?;
-    *buckets.waiting.lock().entry(address).or_insert(0) += 1;
-    let outcome = wait::until(&[&queue], deadline, || match attempt(address, tid, true) {
-        Ok(true) => Some(Ok(0)),
-        Ok(false) => check_owner(address).err().map(Err),
-        Err(errno) => Some(Err(errno)),
-    });
-    {
-        let mut waiting = buckets.waiting.lock();
-        if let Some(count) = waiting.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&address);
+/// `FUTEX_LOCK_PI`, with a deadline in `CLOCK_MONOTONIC`. `contended`: the thread was requeued here.
+pub(super) fn lock(tid: u32, address: u64, deadline: Option<u64>, mut contended: bool) -> Result<u64> {
+    // An owner that ended before anybody waited is the program's mistake; later it leaves the lock to a waiter.
+    let mut waited = contended;
+    let mut word = copy::load_u32_user(address)?;
+    loop {
+        let (wanted, taken) = match step(word, tid, contended) {
+            Step::Deadlock => return Err(Errno::EDEADLK),
+            Step::Take(new) => (new, true),
+            Step::Mark(new) => (new, false),
+            Step::Wait(word) => (word, false),
+        };
+        if wanted != word {
+            let seen = copy::compare_exchange_u32_user(address, word, wanted)?;
+            if seen != word {
+                word = seen;
+                continue;
             }
         }
-    }
-    match outcome {
-        Ok(result) => result,
-        Err(Ended::TimedOut) => Err(Errno::ETIMEDOUT),
-        Err(Ended::Interrupted) => Err(Errno::ERESTARTSYS),
-    }
-}
-
-/// `ESRCH` for a lock that a thread holds which does not exist.
-fn check_owner(address: u64) -> Result<()> {
-    let word = copy::load_u32_user(address)?;
-    let owner = word & TID_MASK;
-    if owner == 0 || word & OWNER_DIED != 0 || lock_table()?.task(owner as i32).is_some() {
-        Ok(())
-    } else {
-        Err(Errno::ESRCH)
+        if taken {
+            return Ok(0);
+        }
+        if !owner_lives(wanted) {
+            let now = copy::load_u32_user(address)?;
+            if now != wanted {
+                word = now;
+                continue;
+            }
+            if !waited {
+                return Err(Errno::ESRCH);
+            }
+            let left = tid | WAITERS | OWNER_DIED;
+            word = copy::compare_exchange_u32_user(address, wanted, left)?;
+            if word == wanted {
+                return Ok(0);
+            }
+            continue;
+        }
+        waited = true;
+        let now = time::monotonic();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Errno::ETIMEDOUT);
+        }
+        let look = now.saturating_add(OWNER_LOOK_NS);
+        match super::wait_shared(address, wanted, deadline.map_or(look, |deadline| deadline.min(look))) {
+            // Woken by an owner: others may sleep still.
+            Ok(_) => contended = true,
+            Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
+            Err(Errno::EINTR) => return Err(Errno::ERESTARTNOINTR),
+            Err(errno) => return Err(errno),
+        }
+        word = copy::load_u32_user(address)?;
     }
 }
 
 /// `FUTEX_UNLOCK_PI`.
-pub(super) fn unlock(context: &Context<'_>, address: u64) -> Result<u64> {
-    let tid = context.thread.task.tid() as u32;
-    let mut seen = copy::load_u32_user(address)?;
+pub(super) fn unlock(tid: u32, address: u64) -> Result<u64> {
+    let mut word = copy::load_u32_user(address)?;
     loop {
-        if seen & TID_MASK != tid {
+        if word & TID_MASK != tid {
             return Err(Errno::EPERM);
         }
-        let waited_for = buckets()?.waiting.lock().contains_key(&address);
-        let now = copy::compare_exchange_u32_user(address, seen, if waited_for { WAITERS } else { 0 })?;
-        if now == seen {
-            queue(address)?.wake_all(PollEvents::OUT);
+        // The one that is woken sets the waiters' bit again.
+        let seen = copy::compare_exchange_u32_user(address, word, 0)?;
+        if seen == word {
+            if word & WAITERS != 0 {
+                super::wake_shared(address);
+            }
             return Ok(0);
         }
-        seen = now;
+        word = seen;
+    }
+}
+
+/// Makes the owner of a lock, if it has one, come to the kernel when it unlocks: somebody is about to be requeued to it.
+pub(super) fn mark_waited_for(address: u64) -> Result<()> {
+    let mut word = copy::load_u32_user(address)?;
+    while word & TID_MASK != 0 && word & WAITERS == 0 {
+        let seen = copy::compare_exchange_u32_user(address, word, word | WAITERS)?;
+        if seen == word {
+            break;
+        }
+        word = seen;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_lock_is_taken_with_the_thread_id() {
+        assert_eq!(step(0, 7, false), Step::Take(7));
+        assert_eq!(step(0, 7, true), Step::Take(7 | WAITERS));
+        assert_eq!(step(WAITERS, 7, false), Step::Take(7 | WAITERS));
+    }
+
+    #[test]
+    fn who_takes_a_dead_owners_lock_learns_of_the_death() {
+        assert_eq!(step(OWNER_DIED, 7, false), Step::Take(7 | OWNER_DIED));
+        assert_eq!(step(OWNER_DIED | WAITERS, 7, true), Step::Take(7 | OWNER_DIED | WAITERS));
+    }
+
+    #[test]
+    fn a_held_lock_is_marked_once_and_waited_for() {
+        assert_eq!(step(9, 7, false), Step::Mark(9 | WAITERS));
+        assert_eq!(step(9 | WAITERS, 7, false), Step::Wait(9 | WAITERS));
+        assert_eq!(step(7 | WAITERS, 7, false), Step::Deadlock);
     }
 }

@@ -1,12 +1,14 @@
 //! The robust list (get_robust_list(2)) and `clear_child_tid`: what a thread leaves behind in program memory.
 
+use super::wake_shared;
 use crate::args::Args;
 use crate::table::Context;
 use crate::{Errno, Result};
 use core::sync::atomic::Ordering;
+use kernel::cred::cap;
 use kernel::task::{Task, lock_table};
 use kernel::uaccess;
-use trap_handler::{copy, host, region};
+use trap_handler::copy;
 
 /// Entries walked at most (`ROBUST_LIST_LIMIT`).
 const LIMIT: usize = 2048;
@@ -29,9 +31,23 @@ pub(super) fn sys_get_robust_list(context: &mut Context<'_>, args: Args) -> Resu
         0 => context.thread.task.clone(),
         tid => lock_table()?.task(tid).ok_or(Errno::ESRCH)?,
     };
+    if !may_look_at(context, &task) {
+        return Err(Errno::EPERM);
+    }
     uaccess::write(args.u64(2), &HEAD_SIZE)?;
     uaccess::write(args.u64(1), &task.robust_list.load(Ordering::Relaxed))?;
     Ok(0)
+}
+
+/// ptrace(2)'s rule for reading another's state, with real ids.
+fn may_look_at(context: &Context<'_>, task: &Task) -> bool {
+    if core::ptr::eq(&*context.thread.task.group, &*task.group) {
+        return true;
+    }
+    let (ours, theirs) = (context.thread.task.cred(), task.cred());
+    let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == ours.uid)
+        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == ours.gid);
+    same || ours.has(cap::SYS_PTRACE)
 }
 
 pub(super) fn sys_set_tid_address(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -39,19 +55,11 @@ pub(super) fn sys_set_tid_address(context: &mut Context<'_>, args: Args) -> Resu
     Ok(context.thread.task.tid() as u64)
 }
 
-fn wake_one(address: u64) {
-    const WAKE: u64 = 1;
-    if region::is_user(address, 4) && address & 3 == 0 {
-        // SAFETY: a program address; waking touches no memory.
-        let _ = unsafe { host::futex_user([address, WAKE, 1, 0, 0, 0]) };
-    }
-}
-
 /// Zeroes and wakes the word that pthread_join(3) waits on. For the ending thread itself.
 pub fn clear_child_tid(task: &Task) {
     let address = task.clear_child_tid.swap(0, Ordering::Relaxed);
     if address != 0 && copy::store_u32_user(address, 0).is_ok() {
-        wake_one(address);
+        wake_shared(address);
     }
 }
 
@@ -72,32 +80,36 @@ pub fn exit_robust_list(task: &Task) {
             break;
         }
         let next = word(entry & !1);
-        if entry & !1 != pending & !1 {
-            release((entry & !1).wrapping_add(offset), tid);
+        if entry & !1 != pending & !1
+            && release((entry & !1).wrapping_add(offset), tid, entry & 1 != 0, false).is_err()
+        {
+            return;
         }
-        match next {
-            Ok(next) => entry = next,
-            Err(_) => break,
-        }
+        let Ok(next) = next else { return };
+        entry = next;
     }
     if pending & !1 != 0 {
-        release((pending & !1).wrapping_add(offset), tid);
+        let _ = release((pending & !1).wrapping_add(offset), tid, pending & 1 != 0, true);
     }
 }
 
-fn release(address: u64, tid: u32) {
-    let Ok(mut seen) = copy::load_u32_user(address) else { return };
-    while seen & TID_MASK == tid {
-        match copy::compare_exchange_u32_user(address, seen, (seen & WAITERS) | OWNER_DIED) {
-            Ok(now) if now == seen => {
-                if seen & WAITERS != 0 {
-                    wake_one(address);
-                    super::pi::wake_after_death(address);
-                }
-                return;
-            }
-            Ok(now) => seen = now,
-            Err(_) => return,
-        }
+/// Leaves one lock. `pending`: the thread was about to take it or had just left it.
+fn release(address: u64, tid: u32, inherits: bool, pending: bool) -> Result<()> {
+    let mut seen = copy::load_u32_user(address)?;
+    if pending && !inherits && seen == 0 {
+        // It may have unlocked the word without having woken anybody (Linux: handle_futex_death).
+        wake_shared(address);
+        return Ok(());
     }
+    while seen & TID_MASK == tid {
+        let now = copy::compare_exchange_u32_user(address, seen, (seen & WAITERS) | OWNER_DIED)?;
+        if now == seen {
+            if seen & WAITERS != 0 {
+                wake_shared(address);
+            }
+            break;
+        }
+        seen = now;
+    }
+    Ok(())
 }

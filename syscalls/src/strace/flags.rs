@@ -1,6 +1,5 @@
-//! Names of flags and values, and the messages of errors.
+//! Names of flags and values, for the rows of all families.
 
-use crate::Errno;
 use alloc::format;
 use alloc::string::String;
 
@@ -33,9 +32,19 @@ pub fn names(table: Names, value: u64) -> String {
     text
 }
 
-/// open(2). The access mode of value 0 is shown by [`names`] only alone.
+/// open(2)'s flags with its access mode, which is named even when it is 0.
+pub fn open(value: u64) -> String {
+    let mode = names(ACCESS_MODE, value & 3);
+    match value & !3 {
+        0 => mode,
+        rest => format!("{mode}|{}", names(OPEN, rest)),
+    }
+}
+
+/// open(2)'s access modes.
+pub const ACCESS_MODE: Names = &[(0, "O_RDONLY"), (3, "O_ACCMODE"), (1, "O_WRONLY"), (2, "O_RDWR")];
+/// open(2), and the calls that take some of its flags for a new descriptor.
 pub const OPEN: Names = &[
-    (0, "O_RDONLY"),
     (0o20_200_000, "O_TMPFILE"),
     (0o4_010_000, "O_SYNC"),
     (1, "O_WRONLY"),
@@ -89,13 +98,25 @@ pub const CLONE: Names = &[
     (0x400, "CLONE_FILES"),
     (0x800, "CLONE_SIGHAND"),
     (0x4000, "CLONE_VFORK"),
+    (0x1000, "CLONE_PIDFD"),
+    (0x2000, "CLONE_PTRACE"),
     (0x8000, "CLONE_PARENT"),
     (0x10000, "CLONE_THREAD"),
+    (0x20000, "CLONE_NEWNS"),
     (0x40000, "CLONE_SYSVSEM"),
     (0x80000, "CLONE_SETTLS"),
     (0x100000, "CLONE_PARENT_SETTID"),
     (0x200000, "CLONE_CHILD_CLEARTID"),
+    (0x400000, "CLONE_DETACHED"),
+    (0x800000, "CLONE_UNTRACED"),
     (0x1000000, "CLONE_CHILD_SETTID"),
+    (0x2000000, "CLONE_NEWCGROUP"),
+    (0x4000000, "CLONE_NEWUTS"),
+    (0x8000000, "CLONE_NEWIPC"),
+    (0x10000000, "CLONE_NEWUSER"),
+    (0x20000000, "CLONE_NEWPID"),
+    (0x40000000, "CLONE_NEWNET"),
+    (0x80000000, "CLONE_IO"),
     (17, "SIGCHLD"),
 ];
 /// rt_sigprocmask(2).
@@ -112,13 +133,28 @@ pub const FUTEX_OPS: Names = &[
     (8, "FUTEX_TRYLOCK_PI"),
     (9, "FUTEX_WAIT_BITSET"),
     (10, "FUTEX_WAKE_BITSET"),
+    (11, "FUTEX_WAIT_REQUEUE_PI"),
+    (12, "FUTEX_CMP_REQUEUE_PI"),
+    (13, "FUTEX_LOCK_PI2"),
     (128, "FUTEX_WAIT_PRIVATE"),
     (129, "FUTEX_WAKE_PRIVATE"),
+    (131, "FUTEX_REQUEUE_PRIVATE"),
     (132, "FUTEX_CMP_REQUEUE_PRIVATE"),
     (133, "FUTEX_WAKE_OP_PRIVATE"),
+    (134, "FUTEX_LOCK_PI_PRIVATE"),
+    (135, "FUTEX_UNLOCK_PI_PRIVATE"),
+    (136, "FUTEX_TRYLOCK_PI_PRIVATE"),
     (137, "FUTEX_WAIT_BITSET_PRIVATE"),
     (138, "FUTEX_WAKE_BITSET_PRIVATE"),
+    (139, "FUTEX_WAIT_REQUEUE_PI_PRIVATE"),
+    (140, "FUTEX_CMP_REQUEUE_PI_PRIVATE"),
+    (141, "FUTEX_LOCK_PI2_PRIVATE"),
+    (265, "FUTEX_WAIT_BITSET|FUTEX_CLOCK_REALTIME"),
     (393, "FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME"),
+    (267, "FUTEX_WAIT_REQUEUE_PI|FUTEX_CLOCK_REALTIME"),
+    (395, "FUTEX_WAIT_REQUEUE_PI_PRIVATE|FUTEX_CLOCK_REALTIME"),
+    (269, "FUTEX_LOCK_PI2|FUTEX_CLOCK_REALTIME"),
+    (397, "FUTEX_LOCK_PI2_PRIVATE|FUTEX_CLOCK_REALTIME"),
 ];
 /// fcntl(2).
 pub const FCNTL: Names = &[
@@ -132,13 +168,25 @@ pub const FCNTL: Names = &[
     (7, "F_SETLKW"),
     (8, "F_SETOWN"),
     (9, "F_GETOWN"),
+    (10, "F_SETSIG"),
+    (11, "F_GETSIG"),
+    (15, "F_SETOWN_EX"),
+    (16, "F_GETOWN_EX"),
+    (36, "F_OFD_GETLK"),
+    (37, "F_OFD_SETLK"),
+    (38, "F_OFD_SETLKW"),
+    (1024, "F_SETLEASE"),
+    (1025, "F_GETLEASE"),
+    (1026, "F_NOTIFY"),
     (1030, "F_DUPFD_CLOEXEC"),
     (1031, "F_SETPIPE_SZ"),
     (1032, "F_GETPIPE_SZ"),
     (1033, "F_ADD_SEALS"),
     (1034, "F_GET_SEALS"),
+    (1035, "F_GET_RW_HINT"),
+    (1036, "F_SET_RW_HINT"),
 ];
-/// signal(7).
+/// signal(7), but the real-time ones.
 pub const SIGNALS: Names = &[
     (1, "SIGHUP"),
     (2, "SIGINT"),
@@ -161,51 +209,66 @@ pub const SIGNALS: Names = &[
     (20, "SIGTSTP"),
     (21, "SIGTTIN"),
     (22, "SIGTTOU"),
+    (23, "SIGURG"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (26, "SIGVTALRM"),
+    (27, "SIGPROF"),
     (28, "SIGWINCH"),
+    (29, "SIGIO"),
+    (30, "SIGPWR"),
     (31, "SIGSYS"),
 ];
+/// getrlimit(2).
+pub const LIMITS: Names = &[
+    (0, "RLIMIT_CPU"),
+    (1, "RLIMIT_FSIZE"),
+    (2, "RLIMIT_DATA"),
+    (3, "RLIMIT_STACK"),
+    (4, "RLIMIT_CORE"),
+    (5, "RLIMIT_RSS"),
+    (6, "RLIMIT_NPROC"),
+    (7, "RLIMIT_NOFILE"),
+    (8, "RLIMIT_MEMLOCK"),
+    (9, "RLIMIT_AS"),
+    (10, "RLIMIT_LOCKS"),
+    (11, "RLIMIT_SIGPENDING"),
+    (12, "RLIMIT_MSGQUEUE"),
+    (13, "RLIMIT_NICE"),
+    (14, "RLIMIT_RTPRIO"),
+    (15, "RLIMIT_RTTIME"),
+];
+/// sched_setscheduler(2).
+pub const POLICIES: Names = &[
+    (0, "SCHED_OTHER"),
+    (1, "SCHED_FIFO"),
+    (2, "SCHED_RR"),
+    (3, "SCHED_BATCH"),
+    (5, "SCHED_IDLE"),
+    (6, "SCHED_DEADLINE"),
+];
+/// getrandom(2).
+pub const GETRANDOM: Names = &[(1, "GRND_NONBLOCK"), (2, "GRND_RANDOM"), (4, "GRND_INSECURE")];
 
-/// What strerror(3) says.
-pub fn message(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EPERM => "Operation not permitted",
-        Errno::ENOENT => "No such file or directory",
-        Errno::ESRCH => "No such process",
-        Errno::EINTR => "Interrupted system call",
-        Errno::EIO => "Input/output error",
-        Errno::ENXIO => "No such device or address",
-        Errno::E2BIG => "Argument list too long",
-        Errno::ENOEXEC => "Exec format error",
-        Errno::EBADF => "Bad file descriptor",
-        Errno::ECHILD => "No child processes",
-        Errno::EAGAIN => "Resource temporarily unavailable",
-        Errno::ENOMEM => "Cannot allocate memory",
-        Errno::EACCES => "Permission denied",
-        Errno::EFAULT => "Bad address",
-        Errno::EBUSY => "Device or resource busy",
-        Errno::EEXIST => "File exists",
-        Errno::EXDEV => "Invalid cross-device link",
-        Errno::ENODEV => "No such device",
-        Errno::ENOTDIR => "Not a directory",
-        Errno::EISDIR => "Is a directory",
-        Errno::EINVAL => "Invalid argument",
-        Errno::EMFILE => "Too many open files",
-        Errno::ENOTTY => "Inappropriate ioctl for device",
-        Errno::EFBIG => "File too large",
-        Errno::ENOSPC => "No space left on device",
-        Errno::ESPIPE => "Illegal seek",
-        Errno::EROFS => "Read-only file system",
-        Errno::EPIPE => "Broken pipe",
-        Errno::ERANGE => "Numerical result out of range",
-        Errno::EDEADLK => "Resource deadlock avoided",
-        Errno::ENAMETOOLONG => "File name too long",
-        Errno::ENOSYS => "Function not implemented",
-        Errno::ENOTEMPTY => "Directory not empty",
-        Errno::ELOOP => "Too many levels of symbolic links",
-        Errno::ENODATA => "No data available",
-        Errno::EOPNOTSUPP => "Operation not supported",
-        Errno::ETIMEDOUT => "Connection timed out",
-        Errno::EAFNOSUPPORT => "Address family not supported by protocol",
-        _ => "Error",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_joined_and_the_rest_is_hexadecimal() {
+        assert_eq!(names(PROT, 3), "PROT_READ|PROT_WRITE");
+        assert_eq!(names(PROT, 0), "PROT_NONE");
+        assert_eq!(names(PROT, 0x101), "PROT_READ|0x100");
+        assert_eq!(names(MAP, 0x22), "MAP_PRIVATE|MAP_ANONYMOUS");
+        assert_eq!(names(CLONE, 0x1200011), "CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD");
+        assert_eq!(names(AT_FLAGS, 0), "0");
+    }
+
+    #[test]
+    fn an_access_mode_is_always_shown() {
+        assert_eq!(open(0), "O_RDONLY");
+        assert_eq!(open(0o2_000_000), "O_RDONLY|O_CLOEXEC");
+        assert_eq!(open(0o1102), "O_RDWR|O_CREAT|O_TRUNC");
+        assert_eq!(open(0o20_200_001), "O_WRONLY|O_TMPFILE");
     }
 }

@@ -1,9 +1,15 @@
 //! uname(2), sysinfo(2), getrandom(2), getcpu(2), sethostname(2).
 
 use crate::args::Args;
-use crate::table::{Context, Row, Show, full, refused};
+use crate::strace::flags;
+use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
-use kernel::task::lock_table;
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use kernel::cred::cap;
+use kernel::sync::{BootCell, Mutex};
+use kernel::task::{self, lock_table};
 use kernel::uaccess::{self, MAX_TRANSFER};
 use kernel::{boot, frames, heap};
 use linux_raw_sys::general as raw;
@@ -13,33 +19,77 @@ use trap_handler::host;
 pub const ROWS: &[Row] = &[
     full(raw::__NR_uname, "uname", sys_uname, &[Show::Address]),
     full(raw::__NR_sysinfo, "sysinfo", sys_sysinfo, &[Show::Address]),
-    full(raw::__NR_getrandom, "getrandom", sys_getrandom, &[Show::BytesOut, Show::Unsigned, Show::Unsigned]),
+    full(
+        raw::__NR_getrandom,
+        "getrandom",
+        sys_getrandom,
+        &[Show::BytesOut, Show::Unsigned, Show::Flags(flags::GETRANDOM)],
+    ),
     full(raw::__NR_getcpu, "getcpu", sys_getcpu, &[Show::Address, Show::Address, Show::Address]),
-    refused(
-        raw::__NR_sethostname,
-        "sethostname",
-        |_, _| Err(Errno::EPERM),
-        &[Show::Path, Show::Unsigned],
-        "the name is given with --hostname",
-    ),
-    refused(
-        raw::__NR_setdomainname,
-        "setdomainname",
-        |_, _| Err(Errno::EPERM),
-        &[Show::Path, Show::Unsigned],
-        "there is none",
-    ),
+    full(raw::__NR_sethostname, "sethostname", sys_sethostname, &[Show::BytesIn, Show::Unsigned]),
+    full(raw::__NR_setdomainname, "setdomainname", sys_setdomainname, &[Show::BytesIn, Show::Unsigned]),
 ];
+
+/// Host name and domain name of the sandbox.
+type Names = Mutex<[Vec<u8>; 2]>;
+
+static NAMES: BootCell<Box<Names>> = BootCell::new();
+
+/// Notes the host name. Called once, at boot.
+pub fn init(hostname: &str) {
+    NAMES.set(Box::new(Mutex::new([hostname.into(), b"(none)".to_vec()])));
+}
+
+fn name(index: usize) -> Vec<u8> {
+    NAMES.get().and_then(|names| names.lock().get(index).cloned()).unwrap_or_default()
+}
+
+/// The host name now.
+pub fn hostname() -> Vec<u8> {
+    name(0)
+}
+
+/// The NIS domain name now.
+pub fn domainname() -> Vec<u8> {
+    name(1)
+}
+
+fn set_name(context: &Context<'_>, args: Args, index: usize) -> Result<u64> {
+    const MAX: i32 = 64;
+    if !context.thread.task.cred().has(cap::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let length = args.i32(1);
+    if !(0..=MAX).contains(&length) {
+        return Err(Errno::EINVAL);
+    }
+    let new = uaccess::read_bytes(args.u64(0), length as usize)?;
+    if let Some(names) = NAMES.get()
+        && let Some(name) = names.lock().get_mut(index)
+    {
+        *name = new;
+    }
+    Ok(0)
+}
+
+fn sys_sethostname(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    set_name(context, args, 0)
+}
+
+fn sys_setdomainname(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    set_name(context, args, 1)
+}
 
 fn sys_uname(_context: &mut Context<'_>, args: Args) -> Result<u64> {
     const FIELD: usize = 65;
     let config = boot::config().ok_or(Errno::EIO)?;
-    let fields: [&str; 6] =
-        ["Linux", &config.hostname, &config.host.release, &config.host.version, "x86_64", "(none)"];
+    let (host, domain) = (hostname(), domainname());
+    let fields: [&[u8]; 6] =
+        [b"Linux", &host, config.host.release.as_bytes(), config.host.version.as_bytes(), b"x86_64", &domain];
     let mut name = [0u8; FIELD * 6];
     for (slot, field) in name.chunks_exact_mut(FIELD).zip(fields) {
-        for (byte, value) in slot.iter_mut().take(FIELD - 1).zip(field.bytes()) {
-            *byte = value;
+        for (byte, value) in slot.iter_mut().take(FIELD - 1).zip(field) {
+            *byte = *value;
         }
     }
     uaccess::write_bytes(args.u64(0), &name)?;
@@ -68,8 +118,14 @@ fn sys_getrandom(_context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let length = args.u64(1).min(MAX_TRANSFER);
     let mut done = 0u64;
-    let mut bytes = [0u8; 256];
+    // Most ask for a few bytes: no allocation for them.
+    let mut few = [0u8; 256];
+    let mut many = if length > few.len() as u64 { vec![0u8; 4096] } else { Vec::new() };
+    let bytes = if many.is_empty() { &mut few[..] } else { &mut many[..] };
     while done < length {
+        if done > 0 && task::current().interrupted() {
+            break;
+        }
         let part = (length - done).min(bytes.len() as u64) as usize;
         let room = bytes.get_mut(..part).unwrap_or(&mut []);
         let count = host::getrandom(room, 0)?;

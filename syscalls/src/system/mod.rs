@@ -7,6 +7,8 @@ mod prctl;
 mod refusals;
 mod scheduling;
 
+pub use machine::{domainname, hostname, init};
+
 use crate::table::Row;
 
 /// The rows of this family, a slice a file.
