@@ -2,7 +2,7 @@
 
 use crate::dispatch::TrapboxKernel;
 use crate::thread::{self, Memory};
-use crate::{first_process, warden};
+use crate::{first_process, process, warden};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -74,6 +74,7 @@ fn set_up() -> Result<(), String> {
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);
     warden::init(event);
+    process::init_zygote();
     first_process::init()?;
     host::install_filter(&config.filter).map_err(said("the filter was refused by the host"))
 }

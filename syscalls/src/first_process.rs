@@ -84,9 +84,7 @@ fn new_thread(config: &boundary::boot::BootConfig, files: &Files) -> Result<Arc<
 /// The first steps of the new host process.
 fn run(child: &Arc<Thread>) -> ! {
     child.install();
-    let pid = host::getpid();
-    child.task.group.host_pid.store(pid, Ordering::SeqCst);
-    child.task.set_host_ids(pid, pid);
+    child.adopt_host_process();
     stack::forget_others(1);
     let Some(config) = boot::config() else { log::fatal("no configuration") };
     let request = ExecRequest {

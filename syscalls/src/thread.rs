@@ -3,15 +3,36 @@
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kernel::mm::AddressSpace;
 use kernel::sync::{BootCell, Mutex, RwLock};
 use kernel::task::{SLOT_TASK, SLOT_THREAD, Task};
 use trap_handler::block::ThreadBlock;
-use trap_handler::stack;
+use trap_handler::{host, stack};
 use vfs::context::FsContext;
 use vfs::table::FileTable;
+
+/// Number of host threads that run in one address space. Outlives the record of the memory, which a thread gives up before
+/// its very last steps.
+pub struct Users(AtomicU32);
+
+impl Users {
+    /// One more thread is to run.
+    pub fn enter(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A thread is about to end; whether it was the last.
+    pub fn leave(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Whether more than the calling thread runs.
+    pub fn are_several(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 1
+    }
+}
 
 /// Memory of a process and what is bound to it on the host.
 pub struct Memory {
@@ -21,19 +42,27 @@ pub struct Memory {
     stacks: AtomicU64,
     /// Held while a slot is chosen.
     choosing: Mutex<()>,
+    /// Threads that run in it, of one process or (`CLONE_VM`, vfork) of several.
+    users: Arc<Users>,
     /// Arguments and environment as exec laid them out, for other processes that look into `/proc`.
     strings: Mutex<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Memory {
-    /// For a process with `stacks` mapped slots.
+    /// For a process with `stacks` mapped slots and one thread.
     pub fn new(space: Arc<AddressSpace>, stacks: u64) -> Arc<Memory> {
         Arc::new(Memory {
             space,
             stacks: AtomicU64::new(stacks),
             choosing: Mutex::new(()),
+            users: Arc::new(Users(AtomicU32::new(1))),
             strings: Mutex::default(),
         })
+    }
+
+    /// The threads that run in it.
+    pub fn users(&self) -> Arc<Users> {
+        self.users.clone()
     }
 
     /// Arguments and environment, each string with its NUL.
@@ -158,6 +187,13 @@ impl Thread {
         block.set_state(&self.task.state);
         block.set_slot(SLOT_TASK, Arc::as_ptr(&self.task) as u64);
         block.set_slot(SLOT_THREAD, Arc::into_raw(self.clone()) as u64);
+    }
+
+    /// Notes the calling host process as the one that its process runs in. Called by the only thread of a new one.
+    pub fn adopt_host_process(&self) {
+        let pid = host::getpid();
+        self.task.group.host_pid.store(pid, Ordering::SeqCst);
+        self.task.set_host_ids(pid, pid);
     }
 
     /// Takes back the reference of the thread block. The running thread must not use `current` afterwards.

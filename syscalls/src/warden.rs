@@ -1,7 +1,7 @@
 //! The warden: process 1 of the sandbox's pid namespace. It never runs program code; it reaps host processes, runs timers,
 //! watches host descriptors, answers the supervisor, and ends the sandbox.
 
-use crate::first_process;
+use crate::{first_process, process};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
@@ -56,6 +56,7 @@ pub fn run() -> ! {
             host::exit_group(0);
         }
         reap();
+        process::serve_zygote();
         let now = time::monotonic();
         timer::run(now);
         fds.clear();

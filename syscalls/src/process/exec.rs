@@ -1,18 +1,20 @@
 //! execve(2), execveat(2).
 
 use super::exec_image::{self, ExecImage, Loaded};
+use super::zygote;
 use crate::args::Args;
 use crate::strace::flags::AT_FLAGS;
 use crate::table::{Context, Row, Show, full};
 use crate::thread::Thread;
 use crate::{Errno, Result, futex};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::layout::{PAGE_SIZE, USER_END};
 use core::sync::atomic::Ordering;
 use kernel::cred::Cred;
 use kernel::mm::{AddressSpace, FileToMap, Limits, MapRequest, ProgramRanges};
 use kernel::signal::{self, AltStack};
-use kernel::task::{Exit, lock_table, work};
+use kernel::task::{Exit, Task, lock_table, work};
 use kernel::{boot, uaccess, wait};
 use linux_raw_sys::general as raw;
 use loader::stack::{self, AuxValues, InitialStack, StackInput};
@@ -118,14 +120,38 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     drop(files);
 
     end_other_threads(thread)?;
-    match replace(context.regs, thread, &image, &request.envp, &cred) {
-        Ok(()) => {}
-        Err(errno) => {
+    leave_old_program(&thread.task);
+    if thread.memory().users().are_several() {
+        // A vfork parent, or another process, lives in this memory: the program gets an address space of its own.
+        return zygote::hand_over(thread, Execution { image, envp: request.envp, cred });
+    }
+    Execution { image, envp: request.envp, cred }.run(context.regs, thread);
+    Ok(0)
+}
+
+/// What is done in the old address space when nothing can go wrong any more (`exec_mm_release`).
+fn leave_old_program(task: &Task) {
+    futex::exit_robust_list(task);
+    futex::clear_child_tid(task);
+    task.robust_list.store(0, Ordering::Relaxed);
+}
+
+/// A program that has been found good and is to take over a thread's process.
+pub struct Execution {
+    image: ExecImage,
+    envp: Vec<Vec<u8>>,
+    cred: Arc<Cred>,
+}
+
+impl Execution {
+    /// Replaces whatever the calling host process has mapped by the program; `regs` are the ones it starts with. The process
+    /// dies if that fails.
+    pub fn run(&self, regs: &mut Regs, thread: &Thread) {
+        if let Err(errno) = replace(regs, thread, &self.image, &self.envp, &self.cred) {
             kernel::info!("execve failed after the old program was gone: {errno}");
             super::exit_group(thread, signal::SIGSEGV);
         }
     }
-    Ok(0)
 }
 
 /// Waits until the calling thread is the only one of its process, and makes it the main one (`de_thread`).
@@ -165,10 +191,6 @@ fn end_other_threads(thread: &Thread) -> Result<()> {
 fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>], cred: &Cred) -> Result<()> {
     const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
     let task = &thread.task;
-    futex::exit_robust_list(task);
-    futex::clear_child_tid(task);
-    task.robust_list.store(0, Ordering::Relaxed);
-
     let space = thread.space();
     space.clear_for_exec()?;
     if let Some(vfork) = thread.vfork.lock().take() {

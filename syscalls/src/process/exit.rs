@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
-use crate::thread::{self, Thread};
+use crate::thread::{self, Thread, Users};
 use crate::{Result, futex};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -59,15 +59,24 @@ pub fn exit_thread(thread: &Thread) -> ! {
     add_times(&task);
     let last = leave_group(&task, &group);
     thread::unregister(task.tid());
+    let users = thread.memory().users();
     // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
     drop(Thread::release());
     task.host_tid.store(0, Ordering::SeqCst);
     if last {
         become_zombie(&group);
-        drop((task, group));
-        host::exit_group(0)
     }
     drop((task, group));
+    leave_host(users)
+}
+
+/// Ends the calling host thread, which no task runs on any more; the last one of an address space ends the host process.
+pub fn leave_host(users: Arc<Users>) -> ! {
+    let last = users.leave();
+    drop(users);
+    if last {
+        host::exit_group(0)
+    }
     // SAFETY: nothing on this stack is shared; the host clears the slot's word when the thread is gone.
     unsafe { gadget::exit_thread(0) }
 }

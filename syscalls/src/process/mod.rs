@@ -5,16 +5,20 @@ mod exec;
 mod exec_image;
 mod exit;
 mod ids;
+mod pidfd;
 mod sessions;
 mod stop;
 mod wait;
+mod zygote;
 
 pub use clone::VforkDone;
 pub use exec::{ExecRequest, execute};
 pub use exit::{exit_group, exit_thread};
 pub use stop::{stop_group, wait_while_stopped};
+pub use zygote::{init as init_zygote, serve as serve_zygote};
 
 use crate::table::Row;
 
 /// The rows of this family, a slice a file.
-pub const ROWS: &[&[Row]] = &[clone::ROWS, exec::ROWS, exit::ROWS, ids::ROWS, sessions::ROWS, wait::ROWS];
+pub const ROWS: &[&[Row]] =
+    &[clone::ROWS, exec::ROWS, exit::ROWS, ids::ROWS, pidfd::ROWS, sessions::ROWS, wait::ROWS];

@@ -1,8 +1,9 @@
 //! wait4(2), waitid(2).
 
 use super::exit::{describe_end, forget_child};
+use super::pidfd::target_of;
 use crate::args::Args;
-use crate::table::{Context, Row, Show, full, partial};
+use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -14,12 +15,11 @@ use linux_raw_sys::general as raw;
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_wait4, "wait4", sys_wait4, &[Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address]),
-    partial(
+    full(
         raw::__NR_waitid,
         "waitid",
         sys_waitid,
         &[Show::Int, Show::Int, Show::Address, Show::Flags(FLAGS), Show::Address],
-        "P_PIDFD",
     ),
 ];
 
@@ -33,6 +33,8 @@ const FLAGS: &[(u64, &str)] = &[
     (0x4000_0000, "__WALL"),
     (0x8000_0000, "__WCLONE"),
 ];
+
+const P_PIDFD: i32 = 3;
 
 const WNOHANG: u32 = 1;
 const WUNTRACED: u32 = 2;
@@ -88,14 +90,25 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if options & !known != 0 || options & (WEXITED | WUNTRACED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
+    let mut pidfd = None;
     let which = match kind {
         0 => Which::Any,
         1 if id > 0 => Which::Process(id),
         2 if id > 0 => Which::Group(id),
         2 if id == 0 => Which::Group(context.thread.task.group.family.lock().pgid),
+        P_PIDFD if id >= 0 => {
+            let (target, file) = target_of(context, id)?;
+            let pid = target.group().tgid;
+            pidfd = Some(file);
+            Which::Process(pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
-    let found = wait_for(context, which, options)?;
+    let nonblocking = options & WNOHANG == 0 && pidfd.is_some_and(|file| file.nonblocking());
+    let found = wait_for(context, which, if nonblocking { options | WNOHANG } else { options })?;
+    if nonblocking && found.is_none() {
+        return Err(Errno::EAGAIN);
+    }
     let info = match &found {
         None => SigInfo::new(0, 0),
         Some(found) => {

@@ -5,6 +5,7 @@ mod send;
 mod waiting;
 
 pub use actions::{check_size, end_temporary_mask, set_temporary_mask};
+pub use send::{check_number, read_info, send_group, send_task_to};
 
 use crate::table::Row;
 

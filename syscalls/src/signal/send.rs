@@ -29,7 +29,8 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-fn check_number(signal: i32) -> Result<()> {
+/// `EINVAL` for what is no signal, and not 0 either.
+pub fn check_number(signal: i32) -> Result<()> {
     if (0..=COUNT).contains(&signal) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
@@ -50,7 +51,8 @@ fn from_us(context: &Context<'_>, signal: i32, code: i32) -> SigInfo {
     SigInfo::from_process(signal, code, context.thread.task.group.tgid, context.thread.task.cred().uid)
 }
 
-fn send_group(context: &Context<'_>, target: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
+/// Sends to a process if the caller may; signal 0 only asks.
+pub fn send_group(context: &Context<'_>, target: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     if !may_send(context, target, info.signal) {
         return Err(Errno::EPERM);
     }
@@ -103,14 +105,16 @@ fn thread_of(tgid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
 }
 
 fn send_task(context: &Context<'_>, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result<u64> {
-    let task = thread_of(tgid, tid)?;
+    send_task_to(context, &thread_of(tgid, tid)?, info)?;
+    Ok(0)
+}
+
+/// Sends to a thread if the caller may; signal 0 only asks.
+pub fn send_task_to(context: &Context<'_>, task: &Arc<Task>, info: SigInfo) -> Result<()> {
     if !may_send(context, &task.group, info.signal) {
         return Err(Errno::EPERM);
     }
-    if info.signal != 0 {
-        signal::send_to_task(&task, info)?;
-    }
-    Ok(0)
+    if info.signal == 0 { Ok(()) } else { signal::send_to_task(task, info) }
 }
 
 fn sys_tkill(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -124,7 +128,7 @@ fn sys_tgkill(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 /// A siginfo of the program's making: it may not pretend to come from the kernel or from kill(2) to others.
-fn read_info(context: &Context<'_>, address: u64, signal: i32, target: i32) -> Result<SigInfo> {
+pub fn read_info(context: &Context<'_>, address: u64, signal: i32, target: i32) -> Result<SigInfo> {
     let mut info: SigInfo = uaccess::read(address)?;
     info.signal = signal;
     if (info.code >= 0 || info.code == si::TKILL) && target != context.thread.task.group.tgid {
