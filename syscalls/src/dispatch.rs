@@ -75,7 +75,9 @@ fn call(regs: &mut Regs) {
 fn exit_work(regs: &mut Regs) {
     let thread = thread::current();
     let task = &thread.task;
-    task.state.work.fetch_and(!work::CALLS, Ordering::SeqCst);
+    if task.state.work.fetch_and(!work::CALLS, Ordering::SeqCst) & work::CALLS != 0 {
+        crate::time::timers::look_from_thread(task);
+    }
     loop {
         match signal::next(task) {
             Next::Nothing => {

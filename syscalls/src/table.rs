@@ -110,7 +110,7 @@ pub const fn refused(
 
 /// Every family's rows.
 const FAMILIES: &[&[&[Row]]] = &[
-    &[memory::ROWS, futex::ROWS, time::ROWS, time::timers::ROWS],
+    &[memory::ROWS, futex::ROWS, time::ROWS, time::timers::interval::ROWS, time::timers::posix::ROWS],
     file::ROWS,
     process::ROWS,
     signal::ROWS,

@@ -59,11 +59,16 @@ impl ThreadState {
     /// The thread runs program code, or is about to.
     pub const USER: u32 = 1;
 
+    /// Whether it runs program code, or is about to.
+    pub fn runs_program(&self) -> bool {
+        self.mode.load(Ordering::SeqCst) == Self::USER
+    }
+
     /// Asks the thread to look; says whether it must be poked to notice (it may be in program code).
     pub fn request_work(&self, bits: u32) -> bool {
         self.work.fetch_or(bits, Ordering::SeqCst);
         // Pairs with the exchange in the exit stub: either it sees the bits, or we see USER.
-        self.mode.load(Ordering::SeqCst) == Self::USER
+        self.runs_program()
     }
 }
 

@@ -146,7 +146,7 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
         let family = group.family.lock();
         (family.pgid, family.sid)
     };
-    let (times, below) = (*group.ended_times.lock(), *group.children_times.lock());
+    let (times, below) = (crate::time::processor::times(group), *group.children_times.lock());
     let space = thread.space();
     let (program, totals, heap) = (space.program(), space.totals(), space.heap());
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();

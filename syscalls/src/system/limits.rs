@@ -35,7 +35,12 @@ fn check(resource: u32) -> Result<()> {
     if resource < RESOURCES { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-fn set(context: &Context<'_>, group: &ThreadGroup, resource: u32, (soft, hard): (u64, u64)) -> Result<()> {
+fn set(
+    context: &Context<'_>,
+    group: &Arc<ThreadGroup>,
+    resource: u32,
+    (soft, hard): (u64, u64),
+) -> Result<()> {
     /// Descriptors at most (`fs.nr_open`).
     const NR_OPEN: u64 = 1 << 20;
     if soft > hard {
@@ -49,6 +54,9 @@ fn set(context: &Context<'_>, group: &ThreadGroup, resource: u32, (soft, hard): 
         return Err(Errno::EPERM);
     }
     group.set_rlimit(resource, (soft, hard));
+    if resource == raw::RLIMIT_CPU {
+        crate::time::timers::cpu_limit_changed(group);
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Clocks and sleeps: clock_gettime(2), nanosleep(2) and their families.
 
+pub mod processor;
 pub mod timers;
 
 use crate::args::Args;
@@ -9,6 +10,7 @@ use crate::{Errno, Result};
 use kernel::task::Times;
 use kernel::{time, uaccess, wait};
 use linux_raw_sys::general as raw;
+use processor::ProcessorClock;
 use trap_handler::host;
 
 const CLOCKS: &[(u64, &str)] = &[
@@ -54,45 +56,39 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_restart_syscall, "restart_syscall", sys_restart_syscall, &[]),
 ];
 
-/// A clock as the host is to be asked for it: the program's own processor clocks and those of the system. Clocks of other
-/// processes (negative ids) are `EINVAL`, but those that name the caller.
-fn host_clock(context: &Context<'_>, clock: i32) -> Result<u32> {
-    const KIND: i32 = 7;
-    const SCHED: i32 = 2;
-    const THREAD: i32 = 4;
-    if clock >= 0 {
-        return match clock as u32 {
-            0..=9 | 11 => Ok(clock as u32),
-            _ => Err(Errno::EINVAL),
-        };
+/// The time on a clock of the system, or of processor time.
+fn clock_now(context: &Context<'_>, clock: i32) -> Result<u64> {
+    match ProcessorClock::numbered(clock, &context.thread.task)? {
+        Some(clock) => clock.now(),
+        None => host::clock_ns(system_clock(clock)?),
     }
-    let id = !(clock >> 3);
-    let thread = clock & THREAD != 0;
-    if clock & KIND & 3 != SCHED {
-        return Err(Errno::EINVAL);
-    }
-    let task = &context.thread.task;
-    match (thread, id) {
-        (true, id) if id == 0 || id == task.tid() => Ok(raw::CLOCK_THREAD_CPUTIME_ID),
-        (false, id) if id == 0 || id == task.group.tgid => Ok(raw::CLOCK_PROCESS_CPUTIME_ID),
+}
+
+/// A clock that runs by itself.
+fn system_clock(clock: i32) -> Result<u32> {
+    match clock {
+        0 | 1 | 4..=9 | 11 => Ok(clock as u32),
         _ => Err(Errno::EINVAL),
     }
 }
 
 fn sys_clock_gettime(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let now = host::clock_ns(host_clock(context, args.i32(0))?)?;
+    let now = clock_now(context, args.i32(0))?;
     uaccess::write(args.u64(1), &time::timespec(now))?;
     Ok(0)
 }
 
 fn sys_clock_getres(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let step = host::clock_resolution(host_clock(context, args.i32(0))?)?;
-    uaccess::write_optional(args.u64(1), &step)?;
+    let clock = match ProcessorClock::numbered(args.i32(0), &context.thread.task)? {
+        Some(_) => raw::CLOCK_PROCESS_CPUTIME_ID,
+        None => system_clock(args.i32(0))?,
+    };
+    uaccess::write_optional(args.u64(1), &host::clock_resolution(clock)?)?;
     Ok(0)
 }
 
 fn sys_clock_settime(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    host_clock(context, args.i32(0))?;
+    clock_now(context, args.i32(0))?;
     let wanted: raw::timespec = uaccess::read(args.u64(1))?;
     time::from_timespec(&wanted)?;
     if args.i32(0) != raw::CLOCK_REALTIME as i32 { Err(Errno::EINVAL) } else { Err(Errno::EPERM) }
@@ -121,8 +117,12 @@ fn sys_nanosleep(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_clock_nanosleep(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const TIMER_ABSTIME: i32 = 1;
     let clock = args.i32(0);
-    match host_clock(context, clock)? {
-        raw::CLOCK_THREAD_CPUTIME_ID => return Err(Errno::EINVAL),
+    let relative = args.i32(1) & TIMER_ABSTIME == 0;
+    if let Some(clock) = ProcessorClock::numbered(clock, &context.thread.task)? {
+        let wanted: raw::timespec = uaccess::read(args.u64(2))?;
+        return processor_sleep(&clock, time::from_timespec(&wanted)?, relative, args.u64(3));
+    }
+    match system_clock(clock)? {
         raw::CLOCK_MONOTONIC_RAW | raw::CLOCK_REALTIME_COARSE | raw::CLOCK_MONOTONIC_COARSE => {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -130,13 +130,36 @@ fn sys_clock_nanosleep(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let wanted: raw::timespec = uaccess::read(args.u64(2))?;
     let ns = time::from_timespec(&wanted)?;
-    let now = host::clock_ns(host_clock(context, clock)?)?;
-    if args.i32(1) & TIMER_ABSTIME == 0 {
+    if relative {
         return sleep(context, time::monotonic().saturating_add(ns), args.u64(3));
     }
+    let now = host::clock_ns(system_clock(clock)?)?;
     // An absolute sleep restarts as it is: nothing is written back.
     let deadline = time::monotonic().saturating_add(ns.saturating_sub(now));
     wait::sleep_until(deadline).map(|()| 0).map_err(|_| Errno::ERESTARTNOHAND)
+}
+
+/// Sleeps while others use up processor time.
+fn processor_sleep(clock: &ProcessorClock, ns: u64, relative: bool, remaining: u64) -> Result<u64> {
+    /// How often to look at most.
+    const LOOK_NS: u64 = 1_000_000;
+    if clock.is_current_thread() {
+        return Err(Errno::EINVAL);
+    }
+    let until = if relative { clock.now()?.saturating_add(ns) } else { ns };
+    loop {
+        let left = until.saturating_sub(clock.now()?);
+        if left == 0 {
+            return Ok(0);
+        }
+        let wait = clock.real_time_for(left).max(LOOK_NS);
+        if wait::sleep_until(time::monotonic().saturating_add(wait)).is_err() {
+            if relative {
+                uaccess::write_optional(remaining, &time::timespec(left))?;
+            }
+            return Err(if relative { Errno::EINTR } else { Errno::ERESTARTNOHAND });
+        }
+    }
 }
 
 fn sys_gettimeofday(_context: &mut Context<'_>, args: Args) -> Result<u64> {

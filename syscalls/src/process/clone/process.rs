@@ -92,6 +92,7 @@ fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Threa
     inherit_executable(parent, &child);
     group.signals.lock().tasks.push(task);
     group.alive.store(1, Ordering::SeqCst);
+    crate::time::timers::cpu_limit_changed(&group);
     Ok(child)
 }
 
