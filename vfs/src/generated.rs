@@ -88,6 +88,13 @@ pub struct Directory {
     pub list: List,
     /// One entry: `ENOENT`.
     pub find: Find,
+    /// The process that the whole directory is about, if it is about one.
+    pub process: Option<i32>,
+}
+
+/// The process that an open directory is about (`/proc/PID`).
+pub fn process_of(directory: &dyn FileOps) -> Option<i32> {
+    directory.as_any().downcast_ref::<OpenDirectory>().and_then(|open| open.0.process)
 }
 
 /// A file.
@@ -152,6 +159,14 @@ impl Inode for Directory {
     }
 }
 
+/// Where an entry stands in its directory. Processes, threads and descriptors stand where their numbers put them, so that
+/// none is passed over when others go while the directory is read.
+fn place(index: usize, name: &[u8]) -> u64 {
+    const NUMBERED: u64 = 256;
+    let number = core::str::from_utf8(name).ok().and_then(|name| name.parse::<u32>().ok());
+    number.map_or(index as u64, |number| NUMBERED + u64::from(number))
+}
+
 struct OpenDirectory(Arc<Directory>);
 
 impl FileOps for OpenDirectory {
@@ -178,9 +193,12 @@ impl FileOps for OpenDirectory {
             .iter()
             .map(|(name, kind)| (*name, *kind))
             .chain(entries.iter().map(|(name, kind)| (name.as_slice(), *kind)));
-        for (index, (name, kind)) in all.enumerate().skip(usize::try_from(position).unwrap_or(usize::MAX)) {
+        let mut placed: Vec<_> =
+            all.enumerate().map(|(index, entry)| (place(index, entry.0), entry)).collect();
+        placed.sort_unstable_by_key(|(place, _)| *place);
+        for (place, (name, kind)) in placed.into_iter().filter(|(place, _)| *place >= position) {
             let ino = self.0.common.ino ^ stable_ino(&[name]);
-            let entry = DirEntry { ino, next: index as u64 + 1, kind: kind.directory_type(), name };
+            let entry = DirEntry { ino, next: place + 1, kind: kind.directory_type(), name };
             if !emit(entry) {
                 break;
             }

@@ -71,6 +71,28 @@ pub struct Task {
     pub started: u64,
     /// Parent-death signal (prctl(2) `PR_SET_PDEATHSIG`).
     pub death_signal: AtomicI32,
+    /// What sched_setscheduler(2) and setpriority(2) set.
+    pub scheduling: Mutex<Scheduling>,
+}
+
+/// How a thread asks to be scheduled. The host is not told.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scheduling {
+    /// `SCHED_OTHER`, `SCHED_BATCH` or `SCHED_IDLE`.
+    pub policy: u32,
+    /// Nice value, -20 to 19.
+    pub nice: i32,
+    /// Children do not inherit privileges (`SCHED_FLAG_RESET_ON_FORK`).
+    pub reset_on_fork: bool,
+}
+
+impl Scheduling {
+    /// What a child starts with.
+    pub fn inherited(self) -> Scheduling {
+        // As Linux: only what would be a privilege is reset.
+        let nice = if self.reset_on_fork { self.nice.max(0) } else { self.nice };
+        Scheduling { nice, reset_on_fork: false, ..self }
+    }
 }
 
 impl Task {
@@ -90,6 +112,7 @@ impl Task {
             robust_list: AtomicU64::new(0),
             started: crate::time::monotonic(),
             death_signal: AtomicI32::new(0),
+            scheduling: Mutex::default(),
         }
     }
 

@@ -45,6 +45,7 @@ pub fn root() -> Arc<dyn Inode> {
                 .map(|entry| (entry.make)())
                 .ok_or(Errno::ENOENT)
         }),
+        process: None,
     })
 }
 

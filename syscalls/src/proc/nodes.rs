@@ -100,5 +100,6 @@ pub fn directory_of(of: Filesystem, place: &[&[u8]], entries: Vec<Entry>) -> Arc
             let found = entries.iter().find(|entry| entry.name.as_bytes() == name);
             found.map(|entry| (entry.make)()).ok_or(Errno::ENOENT)
         }),
+        process: None,
     })
 }

@@ -96,6 +96,7 @@ fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inod
                 .collect())
         }),
         find: Box::new(move |name| entry(tid, is_process, owner, name)),
+        process: is_process.then_some(tid),
     })
 }
 
@@ -195,7 +196,7 @@ fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<
         Ok(Arc::new(Link { common: PROC.node(place, 0o777, owner), follow: Box::new(follow) }))
     };
     let common = PROC.node(place, 0o500, owner);
-    Arc::new(Directory { common, list: Box::new(list), find: Box::new(find) })
+    Arc::new(Directory { common, list: Box::new(list), find: Box::new(find), process: None })
 }
 
 fn describe_descriptor(tid: i32, fd: i32) -> Result<Vec<u8>> {
@@ -228,5 +229,10 @@ fn tasks(place: &[&[u8]], owner: (u32, u32), pid: i32) -> Arc<dyn Inode> {
         let thread = find(tid).map_err(|_| Errno::ENOENT)?;
         Ok(thread_directory(tid, &thread, false))
     };
-    Arc::new(Directory { common: PROC.node(place, 0o555, owner), list: Box::new(list), find: Box::new(find) })
+    Arc::new(Directory {
+        common: PROC.node(place, 0o555, owner),
+        list: Box::new(list),
+        find: Box::new(find),
+        process: None,
+    })
 }

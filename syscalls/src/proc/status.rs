@@ -152,8 +152,16 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
     let mut text = String::new();
     let _ = write!(text, "{} ({name}) {letter} {} {pgid} {sid} 0 -1 4194560", task.tid(), group.parent_id());
+    let nice = task.scheduling.lock().nice;
     let _ = write!(text, " 0 0 0 0 {} {}", ticks(times.user), ticks(times.system));
-    let _ = write!(text, " {} {} 20 0 {} 0", ticks(below.user), ticks(below.system), masks.threads);
+    let _ = write!(
+        text,
+        " {} {} {} {nice} {} 0",
+        ticks(below.user),
+        ticks(below.system),
+        20 + nice,
+        masks.threads
+    );
     let rss_limit = task.rlimit(5);
     let _ = write!(text, " {} {} {} {rss_limit}", ticks(task.started), totals.total, space.resident() >> 12);
     let _ = write!(text, " {} {} {} 0 0", program.start_code, program.end_code, program.start_stack);

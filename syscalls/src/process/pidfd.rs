@@ -133,6 +133,18 @@ pub fn target_of(context: &Context<'_>, fd: i32) -> Result<(Target, FileRef)> {
     Ok((target.ok_or(Errno::EBADF)?, file))
 }
 
+/// As [`target_of`], for the call that takes a directory of `/proc` as well.
+fn target_or_directory(context: &Context<'_>, fd: i32) -> Result<(Target, FileRef)> {
+    let file = context.thread.files().get(fd)?;
+    match vfs::generated::process_of(&*file.ops) {
+        None => target_of(context, fd),
+        Some(pid) => {
+            let group = lock_table()?.group(pid).ok_or(Errno::ESRCH)?;
+            Ok((Target::Group(group), file))
+        }
+    }
+}
+
 fn sys_pidfd_open(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (id, flags) = (args.i32(0), args.u32(1));
     if flags & !(raw::O_NONBLOCK | THREAD) != 0 || id <= 0 {
@@ -163,7 +175,7 @@ fn sys_pidfd_send_signal(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if flags & !(SIGNAL_THREAD | SIGNAL_THREAD_GROUP | SIGNAL_PROCESS_GROUP) != 0 || flags.count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
-    let (target, _file) = target_of(context, args.i32(0))?;
+    let (target, _file) = target_or_directory(context, args.i32(0))?;
     let cred = context.thread.task.cred();
     let info = if args.u64(2) == 0 {
         let code = if flags == SIGNAL_THREAD { si::TKILL } else { si::USER };

@@ -4,6 +4,7 @@ mod capabilities;
 mod limits;
 mod machine;
 mod prctl;
+mod priority;
 mod refusals;
 mod scheduling;
 
@@ -12,5 +13,12 @@ pub use machine::{domainname, hostname, init};
 use crate::table::Row;
 
 /// The rows of this family, a slice a file.
-pub const ROWS: &[&[Row]] =
-    &[capabilities::ROWS, limits::ROWS, machine::ROWS, prctl::ROWS, refusals::ROWS, scheduling::ROWS];
+pub const ROWS: &[&[Row]] = &[
+    capabilities::ROWS,
+    limits::ROWS,
+    machine::ROWS,
+    prctl::ROWS,
+    priority::ROWS,
+    refusals::ROWS,
+    scheduling::ROWS,
+];

@@ -1,16 +1,17 @@
-//! Scheduling: sched_*(2), getpriority(2), ioprio_get(2).
+//! Scheduling: sched_*(2), ioprio_get(2).
 
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
-use kernel::task::{Task, lock_table};
+use kernel::cred::cap;
+use kernel::task::{Scheduling, Task, lock_table};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use trap_handler::host;
 
-const ONLY_OTHER: &str = "SCHED_OTHER, SCHED_BATCH and SCHED_IDLE are one; real-time policies are refused";
+const ONLY_OTHER: &str = "policies are kept, not applied; real-time ones are refused";
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -30,7 +31,7 @@ pub const ROWS: &[Row] = &[
     partial(
         raw::__NR_sched_getscheduler,
         "sched_getscheduler",
-        |_, args| of(args.i32(0)).map(|_| 0),
+        sys_sched_getscheduler,
         &[Show::Int],
         ONLY_OTHER,
     ),
@@ -62,6 +63,13 @@ pub const ROWS: &[Row] = &[
         &[Show::Int, Show::Address, Show::Unsigned, Show::Unsigned],
         ONLY_OTHER,
     ),
+    partial(
+        raw::__NR_sched_setattr,
+        "sched_setattr",
+        sys_sched_setattr,
+        &[Show::Int, Show::Address, Show::Unsigned],
+        ONLY_OTHER,
+    ),
     full(
         raw::__NR_sched_get_priority_max,
         "sched_get_priority_max",
@@ -80,14 +88,6 @@ pub const ROWS: &[Row] = &[
         sys_sched_rr_get_interval,
         &[Show::Int, Show::Address],
     ),
-    partial(raw::__NR_getpriority, "getpriority", sys_getpriority, &[Show::Int, Show::Int], "always 0"),
-    partial(
-        raw::__NR_setpriority,
-        "setpriority",
-        sys_setpriority,
-        &[Show::Int, Show::Int, Show::Int],
-        "has no effect",
-    ),
     partial(raw::__NR_ioprio_get, "ioprio_get", |_, _| Ok(0), &[Show::Int, Show::Int], "always none"),
     partial(
         raw::__NR_ioprio_set,
@@ -99,16 +99,20 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// A task by its id; 0 is the calling one.
-fn of(tid: i32) -> Result<Option<Arc<Task>>> {
+fn of(context: &Context<'_>, tid: i32) -> Result<Arc<Task>> {
     match tid {
-        0 => Ok(None),
-        tid if tid < 0 => Err(Errno::EINVAL),
-        tid => lock_table()?.task(tid).map(Some).ok_or(Errno::ESRCH),
+        0 => Ok(context.thread.task.clone()),
+        tid => lock_table()?.task(tid).ok_or(Errno::ESRCH),
     }
 }
 
-fn host_thread(tid: i32) -> Result<i32> {
-    Ok(of(tid)?.map_or(0, |task| task.host_ids().1))
+/// How a task is scheduled. Process 1 has no threads that could be asked.
+fn scheduling(context: &Context<'_>, tid: i32) -> Result<Scheduling> {
+    match tid {
+        i32::MIN..=-1 => Err(Errno::EINVAL),
+        1 => Ok(Scheduling::default()),
+        tid => Ok(*of(context, tid)?.scheduling.lock()),
+    }
 }
 
 fn sys_sched_yield(_context: &mut Context<'_>, _args: Args) -> Result<u64> {
@@ -116,25 +120,28 @@ fn sys_sched_yield(_context: &mut Context<'_>, _args: Args) -> Result<u64> {
     Ok(0)
 }
 
-fn sys_sched_getaffinity(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let size = args.u32(1) as usize;
     if size & 7 != 0 {
         return Err(Errno::EINVAL);
     }
     let mut mask = vec![0u8; size.min(1024)];
-    let count = host::sched_getaffinity(host_thread(args.i32(0))?, &mut mask)?;
+    let thread = if args.i32(0) == 1 { 0 } else { of(context, args.i32(0))?.host_ids().1 };
+    let count = host::sched_getaffinity(thread, &mut mask)?;
     uaccess::write_bytes(args.u64(2), mask.get(..count).unwrap_or(&mask))?;
     Ok(count as u64)
 }
 
-fn sys_sched_setaffinity(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+fn sys_sched_setaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let mask = uaccess::read_bytes(args.u64(2), (args.u32(1) as usize).min(1024))?;
-    host::sched_setaffinity(host_thread(args.i32(0))?, &mask)?;
+    let task = of(context, args.i32(0))?;
+    may_set(context, &task)?;
+    host::sched_setaffinity(task.host_ids().1, &mask)?;
     Ok(0)
 }
 
 /// `SCHED_OTHER`, `SCHED_BATCH`, `SCHED_IDLE`.
-fn is_ordinary(policy: i32) -> bool {
+fn is_ordinary(policy: u32) -> bool {
     matches!(policy, 0 | 3 | 5)
 }
 
@@ -142,80 +149,107 @@ fn priority(policy: i32, real_time: u64) -> Result<u64> {
     match policy {
         1 | 2 => Ok(real_time),
         6 => Ok(0),
-        policy if is_ordinary(policy) => Ok(0),
+        policy if policy >= 0 && is_ordinary(policy as u32) => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn set_policy(policy: i32, priority: i32) -> Result<u64> {
-    const RESET_ON_FORK: i32 = 0x4000_0000;
-    match policy & !RESET_ON_FORK {
+/// Only the same user, or CAP_SYS_NICE, may change a task's scheduling: `EPERM`.
+fn may_set(context: &Context<'_>, task: &Task) -> Result<()> {
+    let (own, theirs) = (context.thread.task.cred(), task.cred());
+    let same = own.euid == theirs.euid || own.euid == theirs.uid;
+    if same || own.has(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+const RESET_ON_FORK: u32 = 0x4000_0000;
+
+fn set_policy(task: &Task, policy: u32, priority: i32, reset_on_fork: bool) -> Result<u64> {
+    match policy {
         policy if is_ordinary(policy) => {
-            if priority == 0 {
-                Ok(0)
-            } else {
-                Err(Errno::EINVAL)
+            if priority != 0 {
+                return Err(Errno::EINVAL);
             }
+            let mut scheduling = task.scheduling.lock();
+            (scheduling.policy, scheduling.reset_on_fork) = (policy, reset_on_fork);
+            Ok(0)
         }
         1 | 2 if (1..=99).contains(&priority) => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn sys_sched_setscheduler(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+fn sys_sched_getscheduler(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let scheduling = scheduling(context, args.i32(0))?;
+    Ok(u64::from(scheduling.policy | if scheduling.reset_on_fork { RESET_ON_FORK } else { 0 }))
+}
+
+fn sys_sched_setscheduler(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if args.i32(0) < 0 || args.i32(1) < 0 || args.u64(2) == 0 {
         return Err(Errno::EINVAL);
     }
     let priority: i32 = uaccess::read(args.u64(2))?;
-    of(args.i32(0))?;
-    set_policy(args.i32(1), priority)
+    let task = of(context, args.i32(0))?;
+    may_set(context, &task)?;
+    set_policy(&task, args.u32(1) & !RESET_ON_FORK, priority, args.u32(1) & RESET_ON_FORK != 0)
 }
 
-fn sys_sched_setparam(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+fn sys_sched_setparam(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if args.i32(0) < 0 || args.u64(1) == 0 {
         return Err(Errno::EINVAL);
     }
     let priority: i32 = uaccess::read(args.u64(1))?;
-    of(args.i32(0))?;
-    set_policy(0, priority)
+    let task = of(context, args.i32(0))?;
+    let now = *task.scheduling.lock();
+    set_policy(&task, now.policy, priority, now.reset_on_fork)
 }
 
-fn sys_sched_getparam(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+fn sys_sched_getparam(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if args.u64(1) == 0 {
         return Err(Errno::EINVAL);
     }
-    of(args.i32(0))?;
+    scheduling(context, args.i32(0))?;
     uaccess::write(args.u64(1), &0i32)?;
     Ok(0)
 }
 
-fn sys_sched_getattr(_context: &mut Context<'_>, args: Args) -> Result<u64> {
-    const SIZE: u32 = 48;
-    if args.u64(1) == 0 || args.u32(2) < SIZE || args.u32(3) != 0 {
+/// `struct sched_attr`: size, policy, flags (64 bits), nice, priority, three 64-bit numbers for deadlines.
+type Attributes = [u32; 12];
+const ATTRIBUTES_SIZE: u32 = 48;
+
+fn sys_sched_getattr(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.u64(1) == 0 || !(ATTRIBUTES_SIZE..=4096).contains(&args.u32(2)) || args.u32(3) != 0 {
         return Err(Errno::EINVAL);
     }
-    of(args.i32(0))?;
-    let mut attributes = [0u32; 12];
-    attributes[0] = SIZE;
+    let scheduling = scheduling(context, args.i32(0))?;
+    let mut attributes: Attributes = [0; 12];
+    attributes[0] = ATTRIBUTES_SIZE;
+    attributes[1] = scheduling.policy;
+    attributes[2] = u32::from(scheduling.reset_on_fork);
+    attributes[4] = scheduling.nice as u32;
     uaccess::write(args.u64(1), &attributes)?;
     Ok(0)
 }
 
-fn sys_sched_rr_get_interval(_context: &mut Context<'_>, args: Args) -> Result<u64> {
-    of(args.i32(0))?;
+fn sys_sched_setattr(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.u64(1) == 0 || args.i32(0) < 0 || args.u32(2) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let attributes: Attributes = uaccess::read(args.u64(1))?;
+    if attributes[0] != 0 && attributes[0] < ATTRIBUTES_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    let (policy, flags, nice) = (attributes[1], attributes[2], attributes[4] as i32);
+    if flags & !1 != 0 || attributes[3] != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let task = of(context, args.i32(0))?;
+    may_set(context, &task)?;
+    set_policy(&task, policy, attributes[5] as i32, flags & 1 != 0)?;
+    super::priority::set_nice(context, &task, nice.clamp(-20, 19), Errno::EPERM)
+}
+
+fn sys_sched_rr_get_interval(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    scheduling(context, args.i32(0))?;
     uaccess::write(args.u64(1), &raw::timespec { tv_sec: 0, tv_nsec: 4_000_000 })?;
     Ok(0)
-}
-
-fn sys_getpriority(_context: &mut Context<'_>, args: Args) -> Result<u64> {
-    // The kernel's range is 40 to 1; 20 is a nice value of 0.
-    if (0..=2).contains(&args.i32(0)) { Ok(20) } else { Err(Errno::EINVAL) }
-}
-
-fn sys_setpriority(_context: &mut Context<'_>, args: Args) -> Result<u64> {
-    match (args.i32(0), args.i32(2)) {
-        (0..=2, nice) if nice < 0 => Err(Errno::EACCES),
-        (0..=2, _) => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
 }

@@ -208,6 +208,7 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
             own.altstack = parents.altstack;
         }
     }
+    *task.scheduling.lock() = parent.task.scheduling.lock().inherited();
     if request.has(raw::CLONE_CHILD_CLEARTID) {
         task.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
     }

@@ -1,0 +1,118 @@
+/* Policies, nice values, who may be asked. */
+#include "report.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static void show(const char *what) {
+    char text[1024];
+    int fd = open("/proc/self/stat", O_RDONLY);
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = 0;
+    long priority, nice;
+    sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %ld %ld", &priority, &nice);
+    errno = 0;
+    printf("%s: nice %d, policy %d, stat %ld %ld\n", what, getpriority(PRIO_PROCESS, 0), sched_getscheduler(0), priority, nice);
+}
+
+struct attributes { unsigned size, policy; unsigned long flags; int nice; unsigned priority; unsigned long runtime, deadline, period; };
+
+static void policies(void) {
+    struct sched_param none = {0}, high = {.sched_priority = 5};
+    show("start");
+    CALL(sched_setscheduler(0, SCHED_BATCH, &none));
+    show("batch");
+    CALL(sched_setscheduler(0, SCHED_IDLE | SCHED_RESET_ON_FORK, &none));
+    CALL(sched_getscheduler(0));
+    if (fork() == 0) { show("child"); _exit(0); }
+    wait(NULL);
+    CALL(sched_setscheduler(0, SCHED_OTHER, &none));
+    CALL(sched_setscheduler(0, SCHED_OTHER, &high));
+    CALL(sched_setscheduler(0, SCHED_FIFO, &none));
+    CALL(sched_setscheduler(0, 4, &none));
+    CALL(sched_setscheduler(-1, SCHED_OTHER, &none));
+    CALL(sched_setscheduler(0, SCHED_OTHER, NULL));
+    CALL(sched_getscheduler(-1));
+    CALL(sched_getscheduler(99999999));
+    CALL(sched_getscheduler(1) >= 0);
+    CALL(sched_getparam(0, NULL));
+    cpu_set_t set;
+    CALL(sched_getaffinity(-1, sizeof set, &set));
+    CALL(sched_getaffinity(99999999, sizeof set, &set));
+    CALL(sched_getaffinity(0, 3, &set));
+    struct attributes attributes = {.size = 48, .policy = SCHED_BATCH, .nice = 3};
+    CALL(syscall(SYS_sched_setattr, 0, &attributes, 0));
+    memset(&attributes, 0, sizeof attributes);
+    CALL(syscall(SYS_sched_getattr, 0, &attributes, 48, 0));
+    printf("size %u policy %u flags %lu nice %d\n", attributes.size, attributes.policy, attributes.flags, attributes.nice);
+    CALL(syscall(SYS_sched_getattr, 0, &attributes, 47, 0));
+    CALL(syscall(SYS_sched_setattr, 0, &attributes, 1));
+    show("attributes");
+}
+
+static void nice_values(void) {
+    CALL(setpriority(PRIO_PROCESS, 0, 5));
+    show("five");
+    errno = 0;
+    CALL(nice(3));
+    if (fork() == 0) { show("child"); _exit(0); }
+    wait(NULL);
+    CALL(setpriority(PRIO_PROCESS, 0, 100));
+    show("most");
+    CALL(setpriority(3, 0, 0));
+    CALL(setpriority(PRIO_PROCESS, 99999999, 0));
+    errno = 0;
+    CALL(getpriority(PRIO_PROCESS, 99999999));
+    setpgid(0, 0);
+    pid_t child = fork();
+    if (child == 0) { pause(); _exit(0); }
+    CALL(setpriority(PRIO_PGRP, 0, 19));
+    CALL(getpriority(PRIO_PGRP, 0));
+    CALL(getpriority(PRIO_PROCESS, child));
+    kill(child, SIGKILL);
+    wait(NULL);
+}
+
+static void directories(void) {
+    /* A directory of /proc is as good as a pidfd for one call. */
+    pid_t child = fork();
+    if (child == 0) { pause(); _exit(0); }
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d", child);
+    int fd = open(path, O_DIRECTORY);
+    CALL(syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0));
+    int status;
+    waitpid(child, &status, 0);
+    printf("ended by %d\n", WTERMSIG(status));
+    CALL(syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0));
+    close(fd);
+    fd = open("/proc", O_DIRECTORY);
+    CALL(syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0));
+    close(fd);
+    /* Descriptors that go while their directory is read hide no others. */
+    int pipes[40];
+    for (int i = 0; i < 40; i += 2) pipe(pipes + i);
+    fd = open("/proc/self/fd", O_DIRECTORY);
+    char entries[256];
+    ssize_t length;
+    int seen = 0;
+    while ((length = syscall(SYS_getdents64, fd, entries, sizeof entries)) > 0)
+        for (ssize_t at = 0; at < length; at += *(unsigned short *)(entries + at + 16)) {
+            int number = atoi(entries + at + 19);
+            for (int i = 0; i < 40; i++)
+                if (number == pipes[i]) { seen++; close(number); }
+        }
+    printf("seen and closed: %d\n", seen);
+}
+
+int main(void) {
+    directories();
+    policies();
+    nice_values();
+    return 0;
+}
