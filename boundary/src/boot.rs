@@ -149,6 +149,8 @@ pub struct BootOptions {
     pub pids_limit: u32,
     /// Resource limits of the first process, by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity.
     pub rlimits: Vec<(u64, u64)>,
+    /// Rewrite call sites, so that calls need not trap.
+    pub patch_calls: bool,
 }
 
 /// What only the launcher could read: the host's `/proc` is not visible inside.

@@ -57,6 +57,10 @@ pub struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 32768)]
     pids: u32,
 
+    /// Leave the program's code as it is: every system call traps. For programs that check their own code.
+    #[arg(long)]
+    no_patch: bool,
+
     /// Which network the program gets; only `none` for now (loopback alone).
     #[arg(long, value_name = "KIND", default_value = "none", value_parser = ["none"])]
     network: String,
@@ -357,6 +361,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             memory_limit: options.memory.unwrap_or_else(half_of_memory),
             pids_limit: options.pids,
             rlimits: resource_limits(),
+            patch_calls: !options.no_patch,
         },
         log: Some(open_log(&options.log_file)?),
         strace,

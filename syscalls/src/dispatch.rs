@@ -36,6 +36,9 @@ impl Kernel for TrapboxKernel {
 fn call(regs: &mut Regs) {
     let thread = thread::current();
     let number = regs.orig_rax;
+    if !ThreadBlock::current().came_patched() {
+        thread.call_trapped(regs.rip, number);
+    }
     let args = Args(regs.args());
     let row = table::row(number);
     let tracing = strace::enabled().then(|| strace::entry(number, row, &args));

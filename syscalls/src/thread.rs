@@ -134,6 +134,14 @@ impl Thread {
         })
     }
 
+    /// A call trapped that returns to `return_address`: its site may be worth rewriting.
+    pub fn call_trapped(&self, return_address: u64, number: u64) {
+        const LENGTH_OF_SYSCALL: u64 = 2;
+        let memory = self.memory.read();
+        let site = return_address.wrapping_sub(LENGTH_OF_SYSCALL);
+        memory.space.call_trapped(site, number, !memory.users.are_several());
+    }
+
     /// Its process's memory.
     pub fn memory(&self) -> Arc<Memory> {
         self.memory.read().clone()

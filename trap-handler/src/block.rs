@@ -81,6 +81,9 @@ pub struct ThreadBlock {
     pub(crate) user_rsp: u64,
     pub(crate) aside_rip: AtomicU64,
     pub(crate) return_rip: u64,
+    /// A patched call's return address (0: the thread came in otherwise), and where the program goes on instead.
+    pub(crate) resume_from: AtomicU64,
+    pub(crate) resume_to: AtomicU64,
     pub(crate) cause: AtomicU64,
     pub(crate) state: AtomicU64,
     pub(crate) mxcsr: UnsafeCell<u64>,
@@ -112,6 +115,8 @@ impl ThreadBlock {
             user_rsp: 0,
             aside_rip: AtomicU64::new(0),
             return_rip: 0,
+            resume_from: AtomicU64::new(0),
+            resume_to: AtomicU64::new(0),
             cause: AtomicU64::new(CAUSE_CALL),
             state: AtomicU64::new(state as u64),
             mxcsr: UnsafeCell::new(0x1f80),
@@ -135,6 +140,22 @@ impl ThreadBlock {
                 options(nostack, readonly, preserves_flags));
             &*(this as *const ThreadBlock)
         }
+    }
+
+    /// Whether the thread came in through a patched call site.
+    pub fn came_patched(&self) -> bool {
+        self.resume_from.load(Ordering::Relaxed) != 0
+    }
+
+    /// A program that continues at `from` is to go on at `to` instead: the call site was rewritten while the thread was here.
+    pub fn resume_at(&self, from: u64, to: u64) {
+        self.resume_to.store(to, Ordering::Relaxed);
+        self.resume_from.store(from, Ordering::Relaxed);
+    }
+
+    /// The program that the thread came from is gone (execve).
+    pub fn forget_site(&self) {
+        self.resume_from.store(0, Ordering::Relaxed);
     }
 
     /// Why the thread is in the kernel.

@@ -15,10 +15,27 @@ const _: () =
     assert!(size_of::<Regs>() == 160 && offset_of!(Regs, rflags) == 136 && offset_of!(Regs, rip) == 128);
 
 global_asm!(
-    // A system call: RCX holds the return address, RSP and the rest are the program's.
+    // A call from a trampoline: RCX holds the return address, R11 where to go on when the program continues there.
     ".balign 64",
+    ".globl entry_patched",
+    "entry_patched:",
+    "mov gs:[{resume_from}], rcx",
+    "mov gs:[{resume_to}], r11",
+    "mov gs:[{user_rsp}], rsp",
+    "mov rsp, gs:[{regs_end}]",
+    "lea rsp, [rsp - 8]",
+    "push qword ptr gs:[{user_rsp}]",
+    "pushfq",
+    "mov r11, [rsp]", // as `syscall` leaves it
+    "push rcx",
+    "push rax",
+    "mov qword ptr gs:[{cause}], 0",
+    "jmp 5f",
+    // A system call that trapped: RCX holds the return address, RSP and the rest are the program's.
+    ".balign 16",
     ".globl entry_call",
     "entry_call:",
+    "mov qword ptr gs:[{resume_from}], 0",
     "mov gs:[{user_rsp}], rsp",
     "mov rsp, gs:[{regs_end}]",
     "lea rsp, [rsp - 8]",
@@ -32,6 +49,7 @@ global_asm!(
     ".balign 16",
     ".globl entry_aside",
     "entry_aside:",
+    "mov qword ptr gs:[{resume_from}], 0",
     "mov gs:[{user_rsp}], rsp",
     "mov rsp, gs:[{regs_end}]",
     "lea rsp, [rsp - 8]",
@@ -107,6 +125,8 @@ global_asm!(
     "movaps xmm15, gs:[{xmm} + 240]",
     "ldmxcsr gs:[{mxcsr}]",
     "mov rcx, [rsp + {rip}]",
+    "cmp rcx, gs:[{resume_from}]",
+    "cmove rcx, gs:[{resume_to}]",
     "mov gs:[{return_rip}], rcx",
     "pop r15",
     "pop r14",
@@ -142,6 +162,8 @@ global_asm!(
     regs_end = const offset_of!(ThreadBlock, regs_end),
     cause = const offset_of!(ThreadBlock, cause),
     aside_rip = const offset_of!(ThreadBlock, aside_rip),
+    resume_from = const offset_of!(ThreadBlock, resume_from),
+    resume_to = const offset_of!(ThreadBlock, resume_to),
     return_rip = const offset_of!(ThreadBlock, return_rip),
     state = const offset_of!(ThreadBlock, state),
     mxcsr = const offset_of!(ThreadBlock, mxcsr),
@@ -154,6 +176,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
+    pub(crate) static entry_patched: u8;
     pub(crate) static entry_call: u8;
     pub(crate) static entry_aside: u8;
     pub(crate) static exit_to_user: u8;

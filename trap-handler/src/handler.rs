@@ -3,7 +3,7 @@
 
 use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock};
 use crate::entry::{Bug, kernel};
-use crate::{Errno, copy, entry, gadget, host, region};
+use crate::{Errno, copy, entry, gadget, host, patch, region};
 use core::sync::atomic::Ordering;
 
 /// The host signal by which one thread makes another look at its `work` word.
@@ -38,14 +38,14 @@ struct SigInfo {
 
 /// `ucontext_t` of x86-64 (`arch/x86/include/uapi/asm/{ucontext,sigcontext}.h`).
 #[repr(C)]
-struct UContext {
+pub(crate) struct UContext {
     flags: u64,
     link: u64,
     stack: [u64; 3],
     r8: u64,
     r9: u64,
     r10: u64,
-    r11: u64,
+    pub(crate) r11: u64,
     r12: u64,
     r13: u64,
     r14: u64,
@@ -55,11 +55,11 @@ struct UContext {
     rbp: u64,
     rbx: u64,
     rdx: u64,
-    rax: u64,
-    rcx: u64,
+    pub(crate) rax: u64,
+    pub(crate) rcx: u64,
     rsp: u64,
-    rip: u64,
-    eflags: u64,
+    pub(crate) rip: u64,
+    pub(crate) eflags: u64,
     segments: u64,
     err: u64,
     trapno: u64,
@@ -118,6 +118,11 @@ fn trapped(info: &SigInfo, context: &mut UContext) {
 }
 
 fn aside(context: &mut UContext, cause: u64) {
+    if patch::touches_arena(context.rip, 1) {
+        // On the way in, the kernel looks at its work word by itself; nothing there can fault.
+        let Some(rip) = patch::program_rip(context.rip) else { return };
+        context.rip = rip;
+    }
     let block = ThreadBlock::current();
     block.aside_rip.store(context.rip, Ordering::Relaxed);
     block.cause.store(cause, Ordering::Relaxed);
@@ -145,6 +150,9 @@ fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
         context.rip = exit;
         return;
     }
+    if patch::put_right(context.trapno, context) || steps_in(context) {
+        return;
+    }
     if region::is_kernel_code(context.rip) {
         bug(signal, info.code, info.address, context);
     }
@@ -161,6 +169,13 @@ fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
         };
     }
     aside(context, CAUSE_FAULT);
+}
+
+/// Whether a program that runs with the trap flag is on its way into the kernel, which clears the flag for itself.
+fn steps_in(context: &UContext) -> bool {
+    const DEBUG_EXCEPTION: u64 = 1;
+    let stubs = address_of(&raw const entry::entry_patched)..address_of(&raw const entry::exit_to_user);
+    context.trapno == DEBUG_EXCEPTION && stubs.contains(&context.rip)
 }
 
 fn bug(signal: i32, code: i32, address: u64, context: &UContext) -> ! {

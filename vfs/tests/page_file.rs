@@ -31,7 +31,13 @@ fn set_up() {
             mounts: vec![],
             filter: vec![],
             fds: BootFds { stdio: [-1; 3], root: -1, control: -1, log: -1, strace: -1, heap: -1, frames: -1 },
-            options: BootOptions { log_level: 0, memory_limit: FRAMES / 2, pids_limit: 1, rlimits: vec![] },
+            options: BootOptions {
+                log_level: 0,
+                memory_limit: FRAMES / 2,
+                pids_limit: 1,
+                rlimits: vec![],
+                patch_calls: false,
+            },
             host: HostFacts {
                 release: String::new(),
                 version: String::new(),

@@ -44,12 +44,14 @@ impl Totals {
     }
 }
 
-/// The areas of one address space. They never overlap, neither each other nor the reserved range (the kernel's region).
+/// The areas of one address space. They never overlap, neither each other nor the reserved ranges (the
+/// kernel's region, trampolines).
 #[derive(Clone)]
 pub struct AreaMap {
     areas: BTreeMap<u64, Area>,
     totals: Totals,
-    reserved: (u64, u64),
+    /// In order.
+    reserved: Vec<(u64, u64)>,
     /// Where [`Self::pick`] starts, going down.
     ceiling: u64,
     /// No gap between this address and the ceiling is larger than `largest_above`.
@@ -63,11 +65,40 @@ impl AreaMap {
         AreaMap {
             areas: BTreeMap::new(),
             totals: Totals::default(),
-            reserved,
+            reserved: Vec::from([reserved]),
             ceiling,
             searched_to: ceiling,
             largest_above: 0,
         }
+    }
+
+    /// One more range in which nothing will be placed. It must be free.
+    pub fn reserve(&mut self, start: u64, end: u64) {
+        self.reserved.push((start, end));
+        self.reserved.sort_unstable();
+    }
+
+    /// The parts of `[start, end)` that are not reserved, in order.
+    pub fn outside_reserved(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut parts = Vec::new();
+        let mut at = start;
+        for &(first, last) in &self.reserved {
+            if first < end && last > at {
+                if at < first {
+                    parts.push((at, first));
+                }
+                at = last;
+            }
+        }
+        if at < end {
+            parts.push((at, end));
+        }
+        parts
+    }
+
+    /// The reserved range that has an address of `[start, end)`, if there is one.
+    fn reserved_within(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        self.reserved.iter().copied().find(|(first, last)| *first < end && *last > start)
     }
 
     /// Changes where [`Self::pick`] starts.
@@ -118,9 +149,9 @@ impl AreaMap {
         below.find(|(_, area)| area.end <= address)
     }
 
-    /// Whether nothing is in `[start, end)`, the reserved range included.
+    /// Whether nothing is in `[start, end)`, the reserved ranges included.
     pub fn is_free(&self, start: u64, end: u64) -> bool {
-        (end <= self.reserved.0 || start >= self.reserved.1) && self.overlapping(start, end).next().is_none()
+        self.reserved_within(start, end).is_none() && self.overlapping(start, end).next().is_none()
     }
 
     /// As [`Self::is_free`], with the guard below an area that grows downwards.
@@ -226,24 +257,23 @@ impl AreaMap {
         }
     }
 
-    /// The highest place for `length` bytes in `[low, high)` outside the reserved range; with it, the size of the largest part
+    /// The highest place for `length` bytes in `[low, high)` outside the reserved ranges; with it, the size of the largest part
     /// above it (or of all) that was too small.
     fn fit(&self, low: u64, high: u64, length: u64) -> (Option<u64>, u64) {
-        let room = |low: u64, high: u64| high.saturating_sub(low);
-        let (reserved_start, reserved_end) = self.reserved;
-        if reserved_start >= high || reserved_end <= low {
-            let room = room(low, high);
-            return if room >= length { (Some(high - length), 0) } else { (None, room) };
+        let (mut top, mut largest) = (high, 0);
+        for &(first, last) in self.reserved.iter().rev() {
+            if first >= top || last <= low {
+                continue;
+            }
+            let room = top.saturating_sub(last);
+            if room >= length {
+                return (Some(top - length), largest);
+            }
+            largest = largest.max(room);
+            top = first;
         }
-        let above = room(reserved_end, high);
-        let below = room(low, reserved_start);
-        if above >= length {
-            (Some(high - length), 0)
-        } else if below >= length {
-            (Some(reserved_start - length), above)
-        } else {
-            (None, above.max(below))
-        }
+        let room = top.saturating_sub(low);
+        if room >= length { (Some(top - length), largest) } else { (None, largest.max(room)) }
     }
 
     /// The highest gap of `length` bytes in `[floor, ceiling)`; with it, the size of the largest gap passed over.
@@ -288,8 +318,8 @@ impl AreaMap {
         let mut at = self.find(floor).map_or(floor, |(_, area)| area.end);
         loop {
             let end = at.checked_add(length).filter(|end| *end <= ceiling)?;
-            if at < self.reserved.1 && end > self.reserved.0 {
-                at = self.reserved.1;
+            if let Some((_, last)) = self.reserved_within(at, end) {
+                at = last;
                 if let Some((_, area)) = self.find(at) {
                     at = area.end;
                 }

@@ -6,7 +6,7 @@ use crate::{Errno, Result, frames};
 use alloc::vec::Vec;
 use boundary::layout::{FRAMES_SIZE, PAGE_SIZE};
 use linux_raw_sys::general as raw;
-use trap_handler::{host, region};
+use trap_handler::{host, patch, region};
 
 /// Private anonymous memory. `populate` is 0 or `MAP_POPULATE`.
 pub fn anonymous(start: u64, length: u64, prot: Prot, flags: AreaFlags, populate: u32) -> Result<()> {
@@ -113,7 +113,8 @@ pub fn relocate(from: u64, length: u64, to: u64, flags: u32) -> Result<()> {
     Ok(())
 }
 
-/// The last line of defence of the kernel's own region.
+/// The last line of defence of the kernel's own region and of the trampolines.
 pub fn check(start: u64, length: u64) -> Result<()> {
-    if region::is_user(start, length) { Ok(()) } else { Err(Errno::ENOMEM) }
+    let free = region::is_user(start, length) && !patch::touches_arena(start, length);
+    if free { Ok(()) } else { Err(Errno::ENOMEM) }
 }

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::layout::{PAGE_SIZE, USER_END};
 use linux_raw_sys::general as raw;
-use trap_handler::{host, region};
+use trap_handler::host;
 
 /// Flags that `MAP_SHARED_VALIDATE` knows (Linux's `LEGACY_MAP_MASK`).
 const KNOWN_FLAGS: u32 = raw::MAP_SHARED
@@ -301,6 +301,7 @@ impl Inner {
         map: impl FnOnce(u64, &Area) -> Result<Vec<(u64, u64)>>,
     ) -> (Vec<(u64, Area)>, Result<()>) {
         let end = area.end;
+        self.patches.forget(start, end);
         let old = self.map.remove(start, end);
         self.beyond.remove(start, end);
         match map(start, &area) {
@@ -328,11 +329,11 @@ impl Inner {
             return Err(Errno::ENOMEM);
         }
         let mut removed = Vec::new();
-        let parts = [(start, end.min(region::base())), (start.max(region::end()), end)];
-        for (start, end) in parts {
-            if start < end && self.map.overlapping(start, end).next().is_some() {
+        for (start, end) in self.map.outside_reserved(start, end) {
+            if self.map.overlapping(start, end).next().is_some() {
                 host_map::check(start, end - start)?;
                 host::munmap(start, end - start)?;
+                self.patches.forget(start, end);
                 removed.append(&mut self.map.remove(start, end));
                 self.beyond.remove(start, end);
             }

@@ -12,6 +12,7 @@ mod host_map;
 mod lock_calls;
 mod map_calls;
 mod mappable;
+mod patch;
 mod protect;
 mod range_set;
 mod remap;

@@ -68,6 +68,7 @@ impl Inner {
             return Err(Errno::ENOMEM);
         }
         host_map::check(start, end - start)?;
+        self.restore_calls(start, end);
         host::mprotect(start, end - start, prot.bits())?;
         self.map.update(start, end, |area| area.prot = prot);
         Ok(())

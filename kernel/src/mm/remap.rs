@@ -194,6 +194,7 @@ impl Inner {
         let anonymous = matches!(area.content, Content::Anonymous);
         host_map::check(old, old_length)?;
         host_map::check(target, new_length)?;
+        self.restore_calls(old, old + old_length);
 
         // Memory without a file is moved and grown by one host call, where the host has it as one area.
         let at_once = anonymous && new_length > old_length && {

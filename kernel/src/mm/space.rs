@@ -2,10 +2,11 @@
 
 use super::area::{Area, AreaFlags, Content, Prot};
 use super::area_map::{AreaMap, STACK_GUARD, Totals};
+use super::patch::{Patches, Trapped};
 use super::range_set::RangeSet;
 use super::{Mappable, host_map};
 use crate::cred::cap;
-use crate::sync::{BootCell, RwLock};
+use crate::sync::{BootCell, Mutex, RwLock};
 use crate::{Errno, Result, boot, task};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -13,7 +14,8 @@ use alloc::vec::Vec;
 use boundary::layout::{PAGE_SIZE, USER_END};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as raw;
-use trap_handler::{host, region};
+use trap_handler::block::ThreadBlock;
+use trap_handler::{host, patch, region};
 
 /// Areas at most (`vm.max_map_count`).
 pub const MAX_AREAS: usize = 65530;
@@ -104,6 +106,7 @@ pub(super) struct Inner {
     /// Flags for areas to come (`mlockall(MCL_FUTURE)`).
     pub future: AreaFlags,
     pub program: ProgramRanges,
+    pub patches: Patches,
 }
 
 /// The kernel's record of a process's program memory, and the only place that maps program memory on the host.
@@ -114,6 +117,8 @@ pub(super) struct Inner {
 pub struct AddressSpace {
     pub(super) inner: RwLock<Inner>,
     resident: AtomicU64,
+    /// Calls that trapped, by site. Innermost lock.
+    pub(super) trapped: Mutex<Trapped>,
 }
 
 impl Default for AddressSpace {
@@ -142,14 +147,19 @@ impl AddressSpace {
             brk: 0,
             future: AreaFlags::empty(),
             program: ProgramRanges::default(),
+            patches: Patches::default(),
         };
-        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0) }
+        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0), trapped: Mutex::default() }
     }
 
     /// The record of a forked child, whose host process has a copy of this memory (fork(2), madvise(2)): without
     /// `MADV_DONTFORK` areas, and nothing locked.
-    pub fn fork_clone(&self) -> AddressSpace {
-        let mut inner = self.inner.read().clone();
+    ///
+    /// `fork` makes the host process; nothing of this memory, code included, changes between the copy of the record and
+    /// the host's.
+    pub fn copy_for_fork<T>(&self, copy: &AddressSpace, fork: impl FnOnce() -> T) -> T {
+        let own = self.inner.read();
+        let mut inner = own.clone();
         let locked = AreaFlags::ANY_LOCK;
         let whole: Vec<(u64, u64, AreaFlags)> =
             inner.map.iter().map(|(start, area)| (start, area.end, area.flags)).collect();
@@ -162,10 +172,13 @@ impl AddressSpace {
             }
         }
         inner.future = AreaFlags::empty();
-        AddressSpace {
-            inner: RwLock::new(inner),
-            resident: AtomicU64::new(self.resident.load(Ordering::Relaxed)),
-        }
+        let empty = core::mem::replace(&mut *copy.inner.write(), inner);
+        copy.resident.store(self.resident.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.trapped.lock().clone_from(&self.trapped.lock());
+        let forked = fork();
+        drop(own);
+        drop(empty);
+        forked
     }
 
     /// Unmaps everything of the program, for exec: what stays is the host's special pages (where the program has not
@@ -198,9 +211,13 @@ impl AddressSpace {
                 brk: 0,
                 future: AreaFlags::empty(),
                 program: ProgramRanges::default(),
+                patches: Patches::default(),
             },
         );
+        patch::forget_arenas();
+        ThreadBlock::current().forget_site();
         drop(inner);
+        self.trapped.lock().clear();
         // Files that nobody else holds end here, without the lock.
         drop(old);
         Ok(())

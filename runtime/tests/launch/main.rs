@@ -123,6 +123,7 @@ impl Test {
                 memory_limit: 1 << 30,
                 pids_limit: 100,
                 rlimits: Vec::new(),
+                patch_calls: false,
             },
             log: None,
             strace: None,

@@ -83,7 +83,8 @@ fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Threa
     let child_memory = if request.has(raw::CLONE_VM) {
         memory
     } else {
-        let copy = Memory::new(Arc::new(memory.space.fork_clone()), memory.stacks());
+        // Filled when the host process is made.
+        let copy = Memory::new(Arc::default(), memory.stacks());
         copy.set_strings(memory.strings());
         copy
     };
@@ -123,11 +124,14 @@ fn share_memory(context: &Context<'_>, child: &Arc<Thread>, request: &Request) -
 /// The child runs in a host process of its own, with a copy of the memory.
 fn copy_memory(context: &mut Context<'_>, child: &Arc<Thread>, request: &Request) -> Result<()> {
     let fs_base = stack::fs_base();
-    // SAFETY: the child goes on below with its own objects only; shared ones are counted for both.
-    match unsafe { host::clone_process(u64::from(raw::CLONE_FILES | raw::CLONE_PARENT)) }? {
-        0 => become_child(context, child, request, fs_base),
-        _ => Ok(()),
-    }
+    let (own, copy) = (context.thread.memory(), child.memory());
+    own.space.copy_for_fork(&copy.space, || {
+        // SAFETY: the child goes on below with its own objects only; shared ones are counted for both.
+        match unsafe { host::clone_process(u64::from(raw::CLONE_FILES | raw::CLONE_PARENT)) }? {
+            0 => become_child(context, child, request, fs_base),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// The forked child's first steps, on its copy of the parent's kernel stack. It never returns through the frames above: what
