@@ -132,6 +132,8 @@ pub struct BootFds {
     pub log: i32,
     /// Where `--strace` lines go; -1 for none.
     pub strace: i32,
+    /// Where the table of `--stats` goes at the end; -1 for none.
+    pub stats: i32,
     /// The heap and frames `memfd`s (needed to map frames into programs).
     pub heap: i32,
     /// See `heap`.

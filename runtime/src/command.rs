@@ -69,6 +69,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     strace: Option<Option<PathBuf>>,
 
+    /// Print a table of the program's system calls at its end, to standard error or to FILE: how many, how they came in, what
+    /// they cost, and which call sites could not be rewritten.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    stats: Option<Option<PathBuf>>,
+
     /// What the kernel logs.
     #[arg(long, value_name = "LEVEL", default_value = "error", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: String,
@@ -339,10 +344,8 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             None => Ok(nix::unistd::dup(std::io::stderr()).context("standard error")?),
         }
     };
-    let strace = match &options.strace {
-        Some(path) => Some(open_log(path)?),
-        None => None,
-    };
+    let strace = options.strace.as_ref().map(&open_log).transpose()?;
+    let stats = options.stats.as_ref().map(&open_log).transpose()?;
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: options.allow_missing.clone(),
@@ -365,6 +368,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         },
         log: Some(open_log(&options.log_file)?),
         strace,
+        stats,
     };
     let signals = supervisor::block_signals().context("blocking signals")?;
     let modes = terminal_modes();

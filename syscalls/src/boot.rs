@@ -61,6 +61,9 @@ fn set_up() -> Result<(), String> {
 
     task::set_cpus(config.host.cpus.len());
     frames::init();
+    if config.options.patch_calls {
+        kernel::mm::learned::init();
+    }
     thread::init_directory();
     vfs::anonymous::init();
     vfs::epoll::init();
@@ -71,6 +74,7 @@ fn set_up() -> Result<(), String> {
     task::init_table(ThreadGroup::init(rlimits), config.options.pids_limit as usize);
     crate::system::init(&config.hostname);
     crate::time::timers::init();
+    crate::stats::init();
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);
     warden::init(event);

@@ -1,8 +1,8 @@
 //! From a trap to a call's function and back: the one place that all entries pass.
 
 use crate::args::Args;
-use crate::table::{self, Context};
-use crate::{Errno, process, strace, thread};
+use crate::table::{self, Context, Row};
+use crate::{Errno, Result, process, stats, strace, thread};
 use core::sync::atomic::Ordering;
 use kernel::signal::{self, Next};
 use kernel::task::work;
@@ -36,24 +36,17 @@ impl Kernel for TrapboxKernel {
 fn call(regs: &mut Regs) {
     let thread = thread::current();
     let number = regs.orig_rax;
-    if !ThreadBlock::current().came_patched() {
+    let patched = ThreadBlock::current().came_patched();
+    if !patched {
         thread.call_trapped(regs.rip, number);
     }
     let args = Args(regs.args());
     let row = table::row(number);
-    let tracing = strace::enabled().then(|| strace::entry(number, row, &args));
-    // The calls that end the thread have shown their whole line by now.
-    let tracing = tracing.filter(|_| !matches!(number as u32, raw::__NR_exit | raw::__NR_exit_group));
-    let result = match row {
-        Some(row) => (row.call)(&mut Context { regs, thread }, args),
-        None => {
-            kernel::warn!("{} is not implemented: ENOSYS", crate::names::describe(number));
-            Err(Errno::ENOSYS)
-        }
+    let result = if strace::enabled() || stats::enabled() {
+        observed(&mut Context { regs, thread }, row, args, patched)
+    } else {
+        run(&mut Context { regs, thread }, row, args)
     };
-    if let Some(tracing) = tracing {
-        strace::exit(tracing, row, &args, &result);
-    }
     match result {
         // The calls that replace all registers (sigreturn, execve) leave `orig_rax` marked and their own RAX.
         Ok(_) if regs.orig_rax == Regs::NO_CALL => {}
@@ -72,6 +65,32 @@ fn call(regs: &mut Regs) {
             }
         }
     }
+}
+
+fn run(context: &mut Context<'_>, row: Option<&Row>, args: Args) -> Result<u64> {
+    match row {
+        Some(row) => (row.call)(context, args),
+        None => {
+            kernel::warn!("{} is not implemented: ENOSYS", crate::names::describe(context.regs.orig_rax));
+            Err(Errno::ENOSYS)
+        }
+    }
+}
+
+/// As [`run`], for `--strace` and `--stats`.
+#[cold]
+fn observed(context: &mut Context<'_>, row: Option<&Row>, args: Args, patched: bool) -> Result<u64> {
+    let number = context.regs.orig_rax;
+    let tracing = strace::enabled().then(|| strace::entry(number, row, &args));
+    // The calls that end the thread have shown their whole line by now.
+    let tracing = tracing.filter(|_| !matches!(number as u32, raw::__NR_exit | raw::__NR_exit_group));
+    let counting = stats::entry(number, patched);
+    let result = run(context, row, args);
+    stats::exit(counting, &result);
+    if let Some(tracing) = tracing {
+        strace::exit(tracing, row, &args, &result);
+    }
+    result
 }
 
 /// What stands between a thread and its program: ends, stops, signals.

@@ -22,6 +22,7 @@ pub mod proc;
 pub mod process;
 pub mod restart;
 pub mod signal;
+pub mod stats;
 pub mod strace;
 pub mod system;
 pub mod table;

@@ -118,7 +118,7 @@ const FAMILIES: &[&[&[Row]]] = &[
 ];
 
 /// Numbers that the table covers.
-const NUMBERS: usize = 512;
+pub const NUMBERS: usize = 512;
 
 static TABLE: [Option<&'static Row>; NUMBERS] = build();
 

@@ -52,6 +52,7 @@ pub fn run() -> ! {
     let mut fds: Vec<raw::pollfd> = Vec::new();
     loop {
         if state.ended.load(Ordering::SeqCst) {
+            crate::stats::report();
             boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
             host::exit_group(0);
         }

@@ -33,8 +33,8 @@ const INVALID: [u8; 16] =
 pub enum Shape {
     /// `mov $nr,%eax; syscall`.
     Number(u32),
-    /// `syscall` and an instruction of so many bytes.
-    Next(u8),
+    /// `syscall` and this instruction.
+    Next(Movable),
 }
 
 impl Shape {
@@ -47,62 +47,103 @@ impl Shape {
     }
 }
 
-/// The shape of a site: from the six bytes before the `syscall`, the number that it was called with, and what follows it. The
+/// The shape of a site: from the eight bytes before the `syscall`, the number that it was called with, and what follows it. The
 /// reason if it has none.
-pub fn shape(before: &[u8; 6], number: u64, after: &[u8]) -> Result<Shape, &'static str> {
+pub fn shape(before: &[u8; 8], number: u64, after: &[u8]) -> Result<Shape, &'static str> {
     const MOV_EAX: u8 = 0xb8;
-    let [prefix, opcode, immediate @ ..] = *before;
+    let [third, second, prefix, opcode, immediate @ ..] = *before;
     let immediate = u32::from_le_bytes(immediate);
     // A prefix would make it another instruction: REX (`mov $nr,%r8d`), or operand size.
     let prefixed = (0x40..=0x4f).contains(&prefix) || prefix == 0x66;
-    if opcode == MOV_EAX && u64::from(immediate) == number && !prefixed {
+    // Nor is it one if the byte is the displacement of one that ends in the same number: mov, cmp and the like, imul, test.
+    let with_number = |opcode| matches!(opcode, 0xc7 | 0x81 | 0x69 | 0xf7);
+    let displacement =
+        (with_number(second) && prefix >> 6 == 1) || (with_number(third) && second & 0xc7 == 0x44);
+    if opcode == MOV_EAX && u64::from(immediate) == number && !prefixed && !displacement {
         return Ok(Shape::Number(immediate));
     }
     match movable(after) {
-        Some(length) if u64::from(length) + 2 >= JUMP => Ok(Shape::Next(length)),
+        Some(next) if u64::from(next.length) + 2 >= JUMP => Ok(Shape::Next(next)),
         Some(_) => Err("the next instruction is too short"),
         None => Err("the next instruction cannot be moved"),
     }
 }
 
-/// Length of the first instruction if it is one of those that compilers put behind `syscall` and that mean the same at
-/// another address: moves, comparisons and arithmetic between registers, memory (not relative to RIP) and numbers.
-fn movable(code: &[u8]) -> Option<u8> {
+/// An instruction that can be run elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Movable {
+    /// Bytes.
+    pub length: u8,
+    /// Offset of a 32-bit distance from the instruction's end, which has to be changed; 0 if there is none.
+    distance_at: u8,
+}
+
+/// The first instruction if it is one of those that compilers put behind `syscall` and that mean the same at another
+/// address: moves, comparisons and arithmetic between registers, memory and numbers.
+fn movable(code: &[u8]) -> Option<Movable> {
     let (rex, rest) = match code {
         [rex @ 0x40..=0x4f, rest @ ..] => (Some(*rex), rest),
         rest => (None, rest),
     };
-    let length = match *rest {
-        [0x0f, 0x1f, ..] => 2 + operand(rest.get(2..)?)?,
+    let prefixes = u8::from(rex.is_some());
+    // Opcode bytes before an operand, and bytes of a number behind it.
+    let (opcode, number) = match *rest {
+        // endbr64, which the site does not need: nobody jumps to a moved one.
+        [0xf3, 0x0f, 0x1e, 0xfa, ..] if rex.is_none() => return Some(Movable { length: 4, distance_at: 0 }),
+        // nop; movzx, movsx.
+        [0x0f, 0x1f | 0xb6 | 0xb7 | 0xbe | 0xbf, ..] => (2, 0),
         // add, or, and, sub, xor, cmp (register forms); test; mov; lea; movslq.
         [0x01 | 0x03 | 0x09 | 0x0b | 0x21 | 0x23 | 0x29 | 0x2b | 0x31 | 0x33 | 0x39 | 0x3b, ..]
-        | [0x63 | 0x85 | 0x89 | 0x8b | 0x8d, ..] => 1 + operand(rest.get(1..)?)?,
-        [0x83, ..] => 1 + operand(rest.get(1..)?)? + 1,
-        [0x81 | 0xc7, ..] => 1 + operand(rest.get(1..)?)? + 4,
-        // cmp $imm32,%eax or %rax.
-        [0x3d, ..] => 1 + 4,
-        // mov $imm32,reg; with REX.W it would have eight bytes.
-        [0xb8..=0xbf, ..] if rex.is_none_or(|rex| rex & 8 == 0) => 1 + 4,
+        | [0x63 | 0x85 | 0x89 | 0x8b | 0x8d, ..] => (1, 0),
+        // cmp, test, mov of bytes.
+        [0x38 | 0x3a | 0x84 | 0x88 | 0x8a, ..] => (1, 0),
+        [0x80 | 0x83 | 0xc6, ..] => (1, 1),
+        [0x81 | 0xc7, ..] => (1, 4),
+        // cmp $imm32,%eax or %rax; mov $imm32,reg (with REX.W it would have eight bytes).
+        [0x3d, ..] => return whole(code, prefixes + 1 + 4, 0),
+        [0xb8..=0xbf, ..] if rex.is_none_or(|rex| rex & 8 == 0) => return whole(code, prefixes + 1 + 4, 0),
         _ => return None,
     };
-    let length = length + u8::from(rex.is_some());
-    (usize::from(length) <= code.len()).then_some(length)
+    let (operand, relative) = operand(rest.get(usize::from(opcode)..)?)?;
+    // The distance stands behind the ModRM byte.
+    let distance_at = if relative { prefixes + opcode + 1 } else { 0 };
+    whole(code, prefixes + opcode + operand + number, distance_at)
 }
 
-/// Length of a ModRM byte with what belongs to it; `None` for an address relative to RIP.
-fn operand(code: &[u8]) -> Option<u8> {
+fn whole(code: &[u8], length: u8, distance_at: u8) -> Option<Movable> {
+    (usize::from(length) <= code.len()).then_some(Movable { length, distance_at })
+}
+
+/// Length of a ModRM byte with what belongs to it, and whether it is an address relative to the next instruction.
+fn operand(code: &[u8]) -> Option<(u8, bool)> {
     let modrm = *code.first()?;
     let (mode, register) = (modrm >> 6, modrm & 7);
     let sib = mode != 3 && register == 4;
     let base_is_number = sib && mode == 0 && code.get(1)? & 7 == 5;
+    let relative = mode == 0 && register == 5;
     let displacement = match mode {
-        0 if register == 5 => return None,
-        0 if base_is_number => 4,
+        0 if relative || base_is_number => 4,
         1 => 1,
         2 => 4,
         _ => 0,
     };
-    Some(1 + u8::from(sib) + displacement)
+    Some((1 + u8::from(sib) + displacement, relative))
+}
+
+impl Movable {
+    /// Its bytes at `to`, for the instruction that stands at `from`.
+    fn moved(self, code: &[u8], from: u64, to: u64) -> Option<([u8; 16], usize)> {
+        let length = usize::from(self.length);
+        let mut bytes = [0; 16];
+        bytes.get_mut(..length)?.copy_from_slice(code.get(..length)?);
+        if self.distance_at != 0 {
+            let distance = bytes.get_mut(usize::from(self.distance_at)..)?.first_chunk_mut::<4>()?;
+            let old = i64::from(i32::from_le_bytes(*distance));
+            let new = old.checked_add(from.wrapping_sub(to) as i64)?;
+            *distance = i32::try_from(new).ok()?.to_le_bytes();
+        }
+        Some((bytes, length))
+    }
 }
 
 fn relative(next: u64, target: u64) -> Option<i32> {
@@ -169,12 +210,14 @@ pub fn trampoline(
             to.bytes(MOV_R11_RCX)?;
             to.relative(JMP_MEMORY, arena)?;
         }
-        Shape::Next(length) => {
+        Shape::Next(next) => {
+            let moved_to = slot.checked_add(MOVED_AT)?;
             to.relative(LEA_RCX, back)?;
-            to.relative(LEA_R11, slot.checked_add(MOVED_AT)?)?;
+            to.relative(LEA_R11, moved_to)?;
             to.relative(JMP_MEMORY, arena)?;
-            to.bytes(moved.get(..usize::from(length))?)?;
-            to.relative(&[0xe9], back.checked_add(u64::from(length))?)?;
+            let (bytes, length) = next.moved(moved, back, moved_to)?;
+            to.bytes(bytes.get(..length)?)?;
+            to.relative(&[0xe9], back.checked_add(u64::from(next.length))?)?;
         }
     }
     Some(to.code)
@@ -288,19 +331,25 @@ pub(crate) fn put_right(trap: u64, context: &mut UContext) -> bool {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use std::vec::Vec;
 
     #[test]
     fn shapes_of_libc() {
         // mov $39,%eax; syscall; ret
-        assert_eq!(shape(&[0x90, 0xb8, 39, 0, 0, 0], 39, &[0xc3]), Ok(Shape::Number(39)));
+        assert_eq!(shape(&[0x90, 0x90, 0x90, 0xb8, 39, 0, 0, 0], 39, &[0xc3]), Ok(Shape::Number(39)));
         // The same bytes as part of mov $39,%r8d.
-        assert!(shape(&[0x41, 0xb8, 39, 0, 0, 0], 39, &[0xc3]).is_err());
+        assert!(shape(&[0x90, 0x90, 0x41, 0xb8, 39, 0, 0, 0], 39, &[0xc3]).is_err());
+        // movl $39,-0x48(%rbp) and cmpl $39,-0x48(%rsp)
+        assert!(shape(&[0x90, 0xc7, 0x45, 0xb8, 39, 0, 0, 0], 39, &[0xc3]).is_err());
+        assert!(shape(&[0x81, 0x7c, 0x24, 0xb8, 39, 0, 0, 0], 39, &[0xc3]).is_err());
         // Another number: somebody jumped to the syscall.
-        assert!(shape(&[0x90, 0xb8, 39, 0, 0, 0], 40, &[0xc3]).is_err());
+        assert!(shape(&[0x90, 0x90, 0x90, 0xb8, 39, 0, 0, 0], 40, &[0xc3]).is_err());
         // syscall; cmp $-4096,%rax
         let cmp = [0x48, 0x3d, 0, 0xf0, 0xff, 0xff, 0x77];
-        assert_eq!(shape(&[0; 6], 0, &cmp), Ok(Shape::Next(6)));
+        assert_eq!(shape(&[0; 8], 0, &cmp), Ok(Shape::Next(Movable { length: 6, distance_at: 0 })));
     }
 
     #[test]
@@ -311,18 +360,21 @@ mod tests {
             (&[0x48, 0x83, 0xf8, 0xff], Some(4)),                    // cmp $-1,%rax
             (&[0x83, 0xf8, 0xda], Some(3)),                          // cmp $-38,%eax
             (&[0x89, 0x44, 0x24, 0x08], Some(4)),                    // mov %eax,8(%rsp)
-            (&[0x8b, 0x05, 1, 2, 3, 4], None),                       // mov 0x4030201(%rip),%eax
+            (&[0x8b, 0x05, 1, 2, 3, 4], Some(6)),                    // mov 0x4030201(%rip),%eax
             (&[0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0], Some(8)),        // mov 0,%rax
             (&[0xc7, 0x84, 0x24, 0, 1, 0, 0, 5, 0, 0, 0], Some(11)), // movl $5,0x100(%rsp)
             (&[0x49, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0], None),           // movabs
             (&[0x41, 0xb8, 7, 0, 0, 0], Some(6)),                    // mov $7,%r8d
             (&[0x48, 0x63, 0xd0], Some(3)),                          // movslq %eax,%rdx
             (&[0x0f, 0x1f, 0x40, 0x00], Some(4)),                    // nopl 0(%rax)
+            (&[0x80, 0xbb, 0xf8, 8, 0, 0, 0], Some(7)),              // cmpb $0,0x8f8(%rbx)
+            (&[0xc6, 0x40, 0x10, 1], Some(4)),                       // movb $1,16(%rax)
+            (&[0x0f, 0xb6, 0xc0], Some(3)),                          // movzbl %al,%eax
             (&[0xc3], None),
             (&[0x77, 0x10], None),
             (&[0x48, 0x3d, 0, 0], None), // cut off
         ] {
-            assert_eq!(movable(code), length, "{code:x?}");
+            assert_eq!(movable(code).map(|next| next.length), length, "{code:x?}");
         }
     }
 
@@ -337,7 +389,7 @@ mod tests {
         assert_eq!((slot + 21).wrapping_add_signed(distance.into()), arena);
 
         let moved = [0x48, 0x3d, 0, 0xf0, 0xff, 0xff, 0x77];
-        let code = trampoline(Shape::Next(6), site, &moved, arena, slot).unwrap();
+        let code = trampoline(Shape::Next(movable(&moved).unwrap()), site, &moved, arena, slot).unwrap();
         assert_eq!(code[MOVED_AT as usize..][..6], moved[..6]);
         let distance = i32::from_le_bytes(code[27..31].try_into().unwrap());
         assert_eq!((slot + 31).wrapping_add_signed(distance.into()), site + 8);
@@ -345,10 +397,20 @@ mod tests {
     }
 
     #[test]
+    fn a_distance_is_the_same_address_from_elsewhere() {
+        // mov 0x100(%rip),%rax at 0x1000: the address 0x1107.
+        let code = [0x48, 0x8b, 0x05, 0, 1, 0, 0];
+        let next = movable(&code).unwrap();
+        let (bytes, length) = next.moved(&code, 0x1000, 0x5000).unwrap();
+        assert_eq!((length, i32::from_le_bytes(bytes[3..7].try_into().unwrap())), (7, 0x100 - 0x4000));
+        assert_eq!(next.moved(&code, 0x1000, 0x1000 + (3 << 30)), None);
+    }
+
+    #[test]
     fn a_moved_instruction_is_an_invalid_opcode() {
         let head = 0x7000_4000_1234u64;
         let arena = 0x7000_0000_0000u64;
-        let shape = Shape::Next(6);
+        let shape = Shape::Next(Movable { length: 6, distance_at: 0 });
         let slots: Vec<u64> =
             (1..ARENA / SLOT).map(|n| arena + n * SLOT).filter(|slot| fits(shape, head, *slot)).collect();
         assert!(slots.len() >= 60, "{}", slots.len());

@@ -3,9 +3,10 @@
 use crate::attributes::{AttributeChange, Attributes};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::mm::Mappable;
+use kernel::mm::{Backing, Mappable};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
 use kernel::uaccess::{Sink, Source};
@@ -149,6 +150,23 @@ impl Drop for OpenFile {
     }
 }
 
+/// A mapping of a file that has a place in the tree.
+struct NamedMapping {
+    content: Arc<dyn Mappable>,
+    path: crate::namespace::Path,
+}
+
+impl Mappable for NamedMapping {
+    fn backing(&self, offset: u64, length: u64, shared: bool, writable: bool) -> Result<Backing> {
+        self.content.backing(offset, length, shared, writable)
+    }
+
+    fn describe(&self) -> (u64, u64, Vec<u8>) {
+        let (dev, ino, _) = self.content.describe();
+        (dev, ino, self.path.full_text())
+    }
+}
+
 /// A counted open file.
 pub type FileRef = Arc<OpenFile>;
 
@@ -168,6 +186,17 @@ impl OpenFile {
             owner: Mutex::new((raw::f_owner_ex { type_: 0, pid: 0 }, 0)),
             locks: Mutex::new(None),
         })
+    }
+
+    /// What mmap(2) maps. A regular file is shown in `/proc/PID/maps` by its name in the tree at that moment.
+    pub fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        let content = self.ops.mappable(self)?;
+        match &self.path {
+            Some(path) if path.inode().kind() == crate::attributes::Kind::Regular => {
+                Ok(Arc::new(NamedMapping { content, path: path.clone() }))
+            }
+            _ => Ok(content),
+        }
     }
 
     /// `O_*` flags now.

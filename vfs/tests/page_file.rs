@@ -30,7 +30,16 @@ fn set_up() {
             hostname: String::new(),
             mounts: vec![],
             filter: vec![],
-            fds: BootFds { stdio: [-1; 3], root: -1, control: -1, log: -1, strace: -1, heap: -1, frames: -1 },
+            fds: BootFds {
+                stdio: [-1; 3],
+                root: -1,
+                control: -1,
+                log: -1,
+                strace: -1,
+                stats: -1,
+                heap: -1,
+                frames: -1,
+            },
             options: BootOptions {
                 log_level: 0,
                 memory_limit: FRAMES / 2,

@@ -90,6 +90,10 @@ impl AddressSpace {
         }
         let (parts, whole) = match effect {
             Effect::Host => {
+                if matches!(advice, raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED) {
+                    // The file's own code will be there.
+                    self.inner.write().patches.forget(address, end);
+                }
                 // Under the lock, so that nothing else is mapped there by the time the host acts.
                 let inner = self.inner.read();
                 let populates = matches!(advice, raw::MADV_POPULATE_READ | raw::MADV_POPULATE_WRITE);

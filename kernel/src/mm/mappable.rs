@@ -48,6 +48,6 @@ pub trait Mappable: Send + Sync {
     /// mapping; a file may have to provide pages (fill holes, copy up) before it answers.
     fn backing(&self, offset: u64, length: u64, shared: bool, writable: bool) -> Result<Backing>;
 
-    /// Device, inode number and path, for `/proc/PID/maps`.
+    /// Device, inode number and name, for `/proc/PID/maps`; no name for a file of the tree, which is known by its place.
     fn describe(&self) -> (u64, u64, Vec<u8>);
 }

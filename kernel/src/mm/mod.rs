@@ -9,6 +9,7 @@ mod area;
 mod area_map;
 mod fault;
 mod host_map;
+pub mod learned;
 mod lock_calls;
 mod map_calls;
 mod mappable;

@@ -1,26 +1,19 @@
 //! Rewriting call sites that trap again and again, so that later calls jump straight to the kernel.
 //!
-//! What can be rewritten, and how, is in `trap_handler::patch`. Only private mappings of files that are executable and not
-//! writable are touched. A site goes back to what it was before its memory changes protection or moves: a program that
-//! changes its own code sees its own code.
+//! What can be rewritten, and how, is in `trap_handler::patch`; what was learned about files, in [`super::learned`]. Only
+//! private mappings of files that are executable and not writable are touched. A site goes back to what it was before its
+//! memory changes protection or moves: a program that changes its own code sees its own code.
 
 use super::area::{AreaFlags, Content, Prot};
+use super::learned::{self, AFTER, BEFORE, Code, FileId, Known};
 use super::space::{AddressSpace, Inner, lowest};
-use crate::{Errno, Result, boot};
+use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use boundary::layout::{PAGE_SIZE, USER_END};
 use trap_handler::block::ThreadBlock;
 use trap_handler::patch::{self, ARENA, JUMP, SLOT, Shape};
 use trap_handler::{copy, host};
-
-/// A site is rewritten when it has trapped so often: rewriting costs as much as some ten traps.
-const THRESHOLD: u8 = 8;
-/// Sites whose traps are counted, at most.
-const COUNTED: usize = 4096;
-
-/// How often calls trapped, by the address of their `syscall`.
-pub(super) type Trapped = BTreeMap<u64, u8>;
 
 #[derive(Debug, Clone)]
 struct Patch {
@@ -41,6 +34,27 @@ pub(super) struct Patches {
     /// By the head, the address of the jump.
     sites: BTreeMap<u64, Patch>,
     arenas: Vec<Arena>,
+    /// Nothing more is rewritten.
+    stopped: bool,
+}
+
+/// A site and all that is to be written for it.
+struct Plan {
+    site: u64,
+    shape: Shape,
+    head: u64,
+    jump: [u8; JUMP as usize],
+    original: [u8; JUMP as usize],
+    slot: u64,
+    trampoline: [u8; SLOT as usize],
+}
+
+/// Why a site is not rewritten.
+enum Refusal {
+    /// Nor will it be elsewhere.
+    Always(&'static str),
+    /// Not here, not now.
+    Here(&'static str),
 }
 
 impl Patches {
@@ -50,84 +64,190 @@ impl Patches {
             self.sites.retain(|head, _| *head + JUMP <= start || *head >= end);
         }
     }
+
+    /// Whether the `syscall` at `site` belongs to a rewritten site. It can trap all the same: of shape *number*, when somebody
+    /// jumps to it or a call is restarted.
+    fn has_site(&self, site: u64) -> bool {
+        self.sites.contains_key(&site) || self.sites.contains_key(&site.wrapping_sub(JUMP))
+    }
+}
+
+/// The code around the `syscall` at `site`, and how much of it there is behind. What lies in front of the mapping, which
+/// starts at `start`, counts as zeros.
+fn code_around(site: u64, start: u64) -> Option<(Code, usize)> {
+    let mut code = [0u8; (BEFORE + AFTER) as usize];
+    let (before, after) = code.split_at_mut(BEFORE as usize);
+    let mapped = site.checked_sub(start)?.min(BEFORE);
+    copy::from_user(before.get_mut((BEFORE - mapped) as usize..)?, site - mapped).ok()?;
+    let length = copy::from_user_partial(after, site);
+    (length > 0).then_some((code, BEFORE as usize + length))
 }
 
 impl AddressSpace {
     /// A call trapped: the `syscall` at `site`, with this number. Rewrites the site when it is worth it; `alone` if no other
     /// thread runs in this memory. Called by a thread of the process.
     pub fn call_trapped(&self, site: u64, number: u64, alone: bool) {
-        if !boot::config().is_some_and(|config| config.options.patch_calls) {
+        if !learned::enabled() {
             return;
         }
-        let count = {
-            let mut trapped = self.trapped.lock();
-            if trapped.len() >= COUNTED && !trapped.contains_key(&site) {
+        let (id, offset) = {
+            let inner = self.inner.read();
+            if inner.patches.stopped || inner.patches.has_site(site) {
                 return;
             }
-            let count = trapped.entry(site).or_insert(0);
-            *count = count.saturating_add(1);
-            *count
+            let Some((id, offset, path)) = inner.file_at(site) else { return };
+            if !learned::trapped(id, offset, &path) {
+                return;
+            }
+            (id, offset)
         };
-        if count == THRESHOLD
-            && let Err(reason) = self.inner.write().rewrite(site, number, alone)
-        {
-            crate::debug!("the call at {site:#x} (number {number}) stays a trap: {reason}");
+        match self.inner.write().rewrite(site, number, alone) {
+            Ok(code) => learned::rewritten(id, Known { offset, code, number }),
+            Err(Refusal::Always(reason)) => {
+                crate::debug!("the call at {site:#x} (number {number}) stays a trap: {reason}");
+                learned::refused(id, offset, reason);
+            }
+            Err(Refusal::Here(reason)) => {
+                crate::debug!("the call at {site:#x} (number {number}) is not rewritten: {reason}");
+            }
         }
+    }
+
+    /// Puts all code back to what it was, and rewrites nothing any more. Called by a thread of the process.
+    pub fn stop_rewriting(&self) {
+        let mut inner = self.inner.write();
+        inner.patches.stopped = true;
+        inner.restore_calls(0, USER_END);
     }
 }
 
 impl Inner {
-    fn rewrite(&mut self, site: u64, number: u64, alone: bool) -> Result<(), &'static str> {
-        const READABLE: &str = "its code cannot be read";
-        let mut before = [0u8; 6];
-        let mut code = [0u8; 16];
-        copy::from_user(&mut before, site.wrapping_sub(6)).map_err(|_| READABLE)?;
-        let length = copy::from_user_partial(&mut code, site);
-        let [0x0f, 0x05, after @ ..] = code.get(..length).unwrap_or_default() else {
-            return Err("there is no syscall instruction");
+    /// The file that is mapped at `address`, the offset in it, and its path; the address itself for memory without a file.
+    fn file_at(&self, address: u64) -> Option<(FileId, u64, Vec<u8>)> {
+        let (start, area) = self.map.find(address)?;
+        Some(match &area.content {
+            Content::File(file, offset) => {
+                let (dev, ino, path) = file.describe();
+                ((dev, ino), offset.wrapping_add(address - start), path)
+            }
+            _ => ((0, 0), address, Vec::new()),
+        })
+    }
+
+    fn rewrite(&mut self, site: u64, number: u64, alone: bool) -> Result<Code, Refusal> {
+        if self.patches.has_site(site) {
+            return Err(Refusal::Here("it was rewritten a moment ago"));
+        }
+        let (start, _) = self.map.find(site).ok_or(Refusal::Here("it is not in a mapping"))?;
+        let (code, length) = code_around(site, start).ok_or(Refusal::Here("its code cannot be read"))?;
+        let plan = self.plan(site, code.get(..length).unwrap_or_default(), number)?;
+        self.write_trampolines(core::slice::from_ref(&plan))
+            .map_err(|_| Refusal::Here("the host refused to change its trampoline"))?;
+        exchange(plan.head, plan.jump, alone, false)
+            .map_err(|_| Refusal::Here("the host refused to change its code"))?;
+        if let Shape::Next(_) = plan.shape {
+            // The calling thread returns from this very call.
+            ThreadBlock::current().resume_at(plan.site + 2, plan.slot + patch::MOVED_AT);
+        }
+        self.patches.sites.insert(plan.head, Patch { original: plan.original });
+        Ok(code)
+    }
+
+    /// What is to be written to rewrite a site, with a slot taken for its trampoline.
+    fn plan(&mut self, site: u64, code: &[u8], number: u64) -> Result<Plan, Refusal> {
+        let split = code.split_at_checked(BEFORE as usize);
+        let Some((before, [0x0f, 0x05, after @ ..])) = split else {
+            return Err(Refusal::Here("there is no syscall instruction"));
         };
-        let shape = patch::shape(&before, number, after)?;
+        let before: &[u8; BEFORE as usize] =
+            before.try_into().map_err(|_| Refusal::Here("its code cannot be read"))?;
+        let shape = patch::shape(before, number, after).map_err(Refusal::Always)?;
         let head = shape.head(site);
         let end = match shape {
             Shape::Number(_) => site + 2,
-            Shape::Next(length) => site + 2 + u64::from(length),
+            Shape::Next(next) => site + 2 + u64::from(next.length),
         };
         self.check_code(head, end)?;
         // One site, one shape: a trampoline returns onto what the other shape would overwrite.
         if self.patches.sites.range(head.saturating_sub(JUMP - 1)..end).next().is_some() {
-            return Err("it overlaps another site");
+            return Err(Refusal::Here("it overlaps another site"));
         }
-        let slot = self.slot_for(shape, head)?;
-        let arena = slot & !(ARENA - 1);
-        let code = patch::trampoline(shape, site, after, arena, slot).ok_or("it is out of reach")?;
         let original = match shape {
-            Shape::Number(_) => [before[1], before[2], before[3], before[4], before[5]],
-            Shape::Next(_) => match *after {
-                [a, b, c, ..] => [0x0f, 0x05, a, b, c],
-                _ => return Err(READABLE),
-            },
+            Shape::Number(_) => before.last_chunk().copied(),
+            Shape::Next(_) => code.get(BEFORE as usize..).and_then(|code| code.first_chunk().copied()),
         };
-        let jump = patch::jump(head, slot).ok_or("it is out of reach")?;
-        write_code(slot, &code).map_err(|_| "the host refused to change its trampoline")?;
-        exchange(head, jump, alone, false).map_err(|_| "the host refused to change its code")?;
-        if let Shape::Next(_) = shape {
-            // The calling thread returns from this very call.
-            ThreadBlock::current().resume_at(site + 2, slot + patch::MOVED_AT);
+        let original = original.ok_or(Refusal::Here("its code cannot be read"))?;
+        let slot = self.slot_for(shape, head).map_err(Refusal::Here)?;
+        let out_of_reach = || Refusal::Here("it is out of reach");
+        let trampoline =
+            patch::trampoline(shape, site, after, slot & !(ARENA - 1), slot).ok_or_else(out_of_reach)?;
+        let jump = patch::jump(head, slot).ok_or_else(out_of_reach)?;
+        Ok(Plan { site, shape, head, jump, original, slot, trampoline })
+    }
+
+    /// Rewrites what is known of a file that has just been mapped to `[start, end)`: nobody runs it yet.
+    pub fn rewrite_known(&mut self, start: u64, end: u64) {
+        if !learned::enabled() || self.patches.stopped {
+            return;
         }
-        self.patches.sites.insert(head, Patch { original });
+        let Some((first, area)) = self.map.find(start) else { return };
+        let Content::File(file, offset) = &area.content else { return };
+        if area.prot != Prot::READ | Prot::EXEC || area.flags.contains(AreaFlags::SHARED) {
+            return;
+        }
+        let (dev, ino, _) = file.describe();
+        let offset = offset.wrapping_add(start - first);
+        let mut plans = Vec::new();
+        for known in learned::known((dev, ino), offset, offset.saturating_add(end - start)) {
+            let site = start + (known.offset - offset);
+            if let Some((code, length)) = code_around(site, first)
+                && code == known.code
+                && let Ok(plan) = self.plan(site, code.get(..length).unwrap_or_default(), known.number)
+            {
+                self.patches.sites.insert(plan.head, Patch { original: plan.original });
+                plans.push(plan);
+            }
+        }
+        let (Some(first), Some(last)) = (plans.first(), plans.last()) else { return };
+        let (first, last) = (first.head, last.head + JUMP);
+        let written = self.write_trampolines(&plans).and_then(|()| {
+            while_writable(first, last, || {
+                plans.iter().try_for_each(|plan| Ok(copy::to_user(plan.head, &plan.jump)?))
+            })
+        });
+        if written.is_err() {
+            crate::warn!("known call sites at {start:#x} could not be rewritten: the host refused");
+            self.restore_calls(first, last);
+        }
+    }
+
+    /// Writes the trampolines of sites, arena by arena.
+    fn write_trampolines(&self, plans: &[Plan]) -> Result<()> {
+        let arena_of = |slot: u64| slot & !(ARENA - 1);
+        for arena in &self.patches.arenas {
+            let mut here = plans.iter().filter(|plan| arena_of(plan.slot) == arena.start).peekable();
+            if here.peek().is_some() {
+                while_writable(arena.start, arena.start + ARENA, || {
+                    here.try_for_each(|plan| Ok(copy::to_user(plan.slot, &plan.trampoline)?))
+                })?;
+            }
+        }
         Ok(())
     }
 
-    fn check_code(&self, start: u64, end: u64) -> Result<(), &'static str> {
-        let (_, area) = self.map.find(start).ok_or("it is not in a mapping")?;
+    fn check_code(&self, start: u64, end: u64) -> Result<(), Refusal> {
+        let (_, area) = self.map.find(start).ok_or(Refusal::Here("it is not in a mapping"))?;
         if area.end < end {
-            return Err("it lies across the end of a mapping");
+            return Err(Refusal::Here("it lies across the end of a mapping"));
         }
-        if !matches!(area.content, Content::File(..)) || area.flags.contains(AreaFlags::SHARED) {
-            return Err("its code is not a private mapping of a file");
+        if !matches!(area.content, Content::File(..)) {
+            return Err(Refusal::Always("its code is not a file's"));
+        }
+        if area.flags.contains(AreaFlags::SHARED) {
+            return Err(Refusal::Here("its code is a shared mapping"));
         }
         if area.prot != Prot::READ | Prot::EXEC {
-            return Err("its code is writable");
+            return Err(Refusal::Here("its code is writable"));
         }
         Ok(())
     }
@@ -219,10 +339,6 @@ fn while_writable(start: u64, end: u64, write: impl FnOnce() -> Result<()>) -> R
     let written = write();
     host::mprotect(first, length, raw::PROT_READ | raw::PROT_EXEC)?;
     written
-}
-
-fn write_code(at: u64, code: &[u8]) -> Result<()> {
-    while_writable(at, at + code.len() as u64, || copy::to_user(at, code))
 }
 
 /// Exchanges the five bytes at `head`. Other threads may be running them: a breakpoint comes first and the first byte last, and

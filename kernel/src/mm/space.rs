@@ -2,11 +2,11 @@
 
 use super::area::{Area, AreaFlags, Content, Prot};
 use super::area_map::{AreaMap, STACK_GUARD, Totals};
-use super::patch::{Patches, Trapped};
+use super::patch::Patches;
 use super::range_set::RangeSet;
 use super::{Mappable, host_map};
 use crate::cred::cap;
-use crate::sync::{BootCell, Mutex, RwLock};
+use crate::sync::{BootCell, RwLock};
 use crate::{Errno, Result, boot, task};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -117,8 +117,6 @@ pub(super) struct Inner {
 pub struct AddressSpace {
     pub(super) inner: RwLock<Inner>,
     resident: AtomicU64,
-    /// Calls that trapped, by site. Innermost lock.
-    pub(super) trapped: Mutex<Trapped>,
 }
 
 impl Default for AddressSpace {
@@ -149,7 +147,7 @@ impl AddressSpace {
             program: ProgramRanges::default(),
             patches: Patches::default(),
         };
-        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0), trapped: Mutex::default() }
+        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0) }
     }
 
     /// The record of a forked child, whose host process has a copy of this memory (fork(2), madvise(2)): without
@@ -174,7 +172,6 @@ impl AddressSpace {
         inner.future = AreaFlags::empty();
         let empty = core::mem::replace(&mut *copy.inner.write(), inner);
         copy.resident.store(self.resident.load(Ordering::Relaxed), Ordering::Relaxed);
-        copy.trapped.lock().clone_from(&self.trapped.lock());
         let forked = fork();
         drop(own);
         drop(empty);
@@ -217,7 +214,6 @@ impl AddressSpace {
         patch::forget_arenas();
         ThreadBlock::current().forget_site();
         drop(inner);
-        self.trapped.lock().clear();
         // Files that nobody else holds end here, without the lock.
         drop(old);
         Ok(())

@@ -114,6 +114,8 @@ pub struct Request {
     pub log: Option<OwnedFd>,
     /// Where `--strace` lines go.
     pub strace: Option<OwnedFd>,
+    /// Where the table of `--stats` goes.
+    pub stats: Option<OwnedFd>,
 }
 
 /// A launched sandbox.
@@ -236,6 +238,7 @@ fn prepare(
         control: control.as_raw_fd(),
         log: fd_of(&request.log),
         strace: fd_of(&request.strace),
+        stats: fd_of(&request.stats),
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
     };
@@ -263,6 +266,7 @@ fn prepare(
         fds.control,
         fds.log,
         fds.strace,
+        fds.stats,
         fds.heap,
         fds.frames,
         failure.as_raw_fd(),

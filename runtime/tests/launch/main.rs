@@ -127,6 +127,7 @@ impl Test {
             },
             log: None,
             strace: None,
+            stats: None,
         })
     }
 

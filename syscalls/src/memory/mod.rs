@@ -90,7 +90,7 @@ fn sys_mmap(context: &mut Context<'_>, args: Args) -> Result<u64> {
             return Err(Errno::EPERM);
         }
         Some(FileToMap {
-            file: file.ops.mappable(&file)?,
+            file: file.mappable()?,
             readable: true,
             // A shared mapping of a sealed memfd cannot become writable later, either.
             writable: file.writable() && !sealed,

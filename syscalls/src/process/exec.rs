@@ -356,7 +356,7 @@ fn map_program(
     limits: &Limits,
 ) -> Result<Plan> {
     let plan = loader::plan::plan(&loaded.program, bias, place).map_err(errno_of)?;
-    let mappable = loaded.file.ops.mappable(&loaded.file)?;
+    let mappable = loaded.file.mappable()?;
     let fixed = raw::MAP_PRIVATE | raw::MAP_FIXED;
     for step in &plan.steps {
         let request = match *step {

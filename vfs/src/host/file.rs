@@ -212,7 +212,7 @@ impl Mappable for HostMapping {
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let (dev, ino) = self.inode.id();
-        (dev, ino, self.inode.host_path())
+        (dev, ino, Vec::new())
     }
 }
 

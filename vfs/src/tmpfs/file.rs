@@ -8,6 +8,7 @@ use crate::namespace::without_set_ids;
 use crate::page_file::PageFile;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use kernel::cred::cap;
 use kernel::mm::Mappable;
@@ -86,9 +87,8 @@ impl FileOps for TmpFile {
         self.inode.set_attributes(change)
     }
 
-    fn mappable(&self, file: &OpenFile) -> Result<Arc<dyn Mappable>> {
-        let text = file.path.as_ref().map(|path| path.full_text()).unwrap_or_default();
-        Ok(self.data.mappable((self.inode.fs.dev, self.inode.ino, text)))
+    fn mappable(&self, _file: &OpenFile) -> Result<Arc<dyn Mappable>> {
+        Ok(self.data.mappable((self.inode.fs.dev, self.inode.ino, Vec::new())))
     }
 
     fn sync(&self, _data_only: bool) -> Result<()> {
