@@ -51,6 +51,11 @@ pub fn exit_group(thread: &Thread, status: i32) -> ! {
 pub fn exit_thread(thread: &Thread) -> ! {
     let task = thread.task.clone();
     let group = task.group.clone();
+    // Whoever joins the thread finds its id gone.
+    if let Ok(mut table) = lock_table() {
+        table.remove_task(task.tid());
+    }
+    thread::unregister(task.tid());
     futex::exit_robust_list(&task);
     futex::clear_child_tid(&task);
     if let Some(vfork) = thread.vfork.lock().take() {
@@ -58,7 +63,6 @@ pub fn exit_thread(thread: &Thread) -> ! {
     }
     add_times(&task);
     let last = leave_group(&task, &group);
-    thread::unregister(task.tid());
     let users = thread.memory().users();
     // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
     drop(Thread::release());
@@ -93,9 +97,8 @@ fn add_times(task: &Task) {
     }
 }
 
-/// Takes the task out of its group and the table; whether it was the last.
+/// Takes the task out of its group; whether it was the last.
 fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) -> bool {
-    let Ok(mut table) = lock_table() else { return false };
     let mut signals = group.signals.lock();
     signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
     let pending = !signals.pending.is_empty();
@@ -104,8 +107,6 @@ fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) -> bool {
         signal::kick_all(&signals, None, work::SIGNAL);
     }
     drop(signals);
-    table.remove_task(task.tid());
-    drop(table);
     let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
     group.exit_queue.wake_all(PollEvents::IN);
     last
