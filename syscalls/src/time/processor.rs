@@ -110,8 +110,36 @@ impl ProcessorClock {
 /// What a living process has used; of one whose threads have ended, what they had used.
 pub fn times(group: &Arc<ThreadGroup>) -> Times {
     let clock = |which| ProcessorClock::of_process(group, which).now();
-    match (group.alive.load(Ordering::SeqCst), clock(Which::Virtual), clock(Which::Profile)) {
-        (1.., Ok(user), Ok(all)) => Times { user, system: all.saturating_sub(user) },
+    let clocks = (clock(Which::Exact), clock(Which::Virtual), clock(Which::Profile));
+    match (group.alive.load(Ordering::SeqCst), clocks) {
+        (1.., (Ok(exact), Ok(user), Ok(all))) => shared_out(exact, user, all),
         _ => *group.ended_times.lock(),
+    }
+}
+
+/// Shares the exact time out as the ticks, which may have missed much of it, fell to program and kernel (Linux's
+/// `cputime_adjust`).
+fn shared_out(exact: u64, user_ticks: u64, all_ticks: u64) -> Times {
+    let user = match u128::from(user_ticks.min(all_ticks)) * u128::from(exact) {
+        product if all_ticks > 0 => (product / u128::from(all_ticks)) as u64,
+        _ => exact,
+    };
+    Times { user, system: exact - user }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_time_is_shared_out_by_ticks() {
+        let shared = |exact, user, all| {
+            let times = shared_out(exact, user, all);
+            (times.user, times.system)
+        };
+        assert_eq!(shared(50, 20, 20), (50, 0));
+        assert_eq!(shared(50, 0, 0), (50, 0));
+        assert_eq!(shared(40, 10, 40), (10, 30));
+        assert_eq!(shared(u64::MAX, 3, 3), (u64::MAX, 0));
     }
 }
