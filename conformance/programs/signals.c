@@ -34,6 +34,6 @@ int main(void) {
     int sigs[] = {SIGTERM, SIGABRT, SIGSEGV, SIGKILL, SIGPIPE, SIGALRM, SIGRTMIN + 3, SIGCHLD, SIGURG};
     for (int i = 0; i < 9; i++) { pid_t c = fork(); if (!c) { signal(sigs[i], SIG_DFL); raise(sigs[i]); _exit(9); } waitpid(c, &e, 0); status("child", e); }
     pid_t c = fork(); if (!c) abort(); waitpid(c, &e, 0); status("abort", e); c = fork(); if (!c) { signal(SIGSEGV, SIG_IGN); *(volatile int *)0 = 1; _exit(1); } waitpid(c, &e, 0); status("ignored fault", e);
-    c = fork(); if (!c) { raise(SIGSTOP); _exit(3); } waitpid(c, &e, WUNTRACED); YES(WIFSTOPPED(e) && WSTOPSIG(e) == SIGSTOP); kill(c, SIGCONT); waitpid(c, &e, WCONTINUED); YES(WIFCONTINUED(e)); waitpid(c, &e, 0); status("stopped", e);
+    c = fork(); if (!c) { raise(SIGSTOP); usleep(500000); _exit(3); } waitpid(c, &e, WUNTRACED); YES(WIFSTOPPED(e) && WSTOPSIG(e) == SIGSTOP); kill(c, SIGCONT); waitpid(c, &e, WCONTINUED); YES(WIFCONTINUED(e)); waitpid(c, &e, 0); status("stopped", e);
     return 0;
 }

@@ -52,17 +52,15 @@ pub fn exit_thread(thread: &Thread) -> ! {
     let task = thread.task.clone();
     let group = task.group.clone();
     // Whoever joins the thread finds its id gone.
-    if let Ok(mut table) = lock_table() {
-        table.remove_task(task.tid());
-    }
-    thread::unregister(task.tid());
+    leave_group(&task, &group);
     futex::exit_robust_list(&task);
     futex::clear_child_tid(&task);
     if let Some(vfork) = thread.vfork.lock().take() {
         vfork.finish();
     }
     add_times(&task);
-    let last = leave_group(&task, &group);
+    let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
+    group.exit_queue.wake_all(PollEvents::IN);
     let users = thread.memory().users();
     // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
     drop(Thread::release());
@@ -97,8 +95,9 @@ fn add_times(task: &Task) {
     }
 }
 
-/// Takes the task out of its group; whether it was the last.
-fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) -> bool {
+/// Takes the task out of its group and the table.
+fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) {
+    let Ok(mut table) = lock_table() else { return };
     let mut signals = group.signals.lock();
     signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
     let pending = !signals.pending.is_empty();
@@ -107,9 +106,9 @@ fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) -> bool {
         signal::kick_all(&signals, None, work::SIGNAL);
     }
     drop(signals);
-    let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
-    group.exit_queue.wake_all(PollEvents::IN);
-    last
+    table.remove_task(task.tid());
+    drop(table);
+    thread::unregister(task.tid());
 }
 
 /// The process has no threads any more: orphans go to their new parent, the parent learns of the end.
