@@ -119,6 +119,16 @@ const APPLICATIONS: &[Application] = &[
         "printf '#!/usr/bin/env -S sh -e\\necho $0 $1; false; echo no\\n' > s; chmod +x s",
         "./s x; echo $?",
     ),
+    // Only what it makes: natively there are others.
+    Application {
+        normalise: without_digits,
+        ..application(
+            "ipcs",
+            "",
+            "for k in 'M 5000' 'S 3' 'Q'; do id=$(ipcmk -$k | sed 's/.* //'); t=$(echo $k | cut -c1 | tr MSQ msq); \
+             ipcs -$t -i $id; ipcrm -$t $id; ipcrm -$t $id; echo $?; done 2>&1; ipcs -l",
+        )
+    },
     application(
         "a_shell_pipeline",
         "",

@@ -11,6 +11,7 @@ pub mod cred;
 pub mod frames;
 pub mod heap;
 pub mod hostpoll;
+pub mod ipc;
 pub mod log;
 pub mod mm;
 pub mod poll;

@@ -8,7 +8,8 @@
 //!
 //! 1. `process table` (task::table)
 //! 2. thread group (task list, children, job control)
-//! 3. address space (memory areas)
+//! 3. address space (memory areas); then the identifiers of System V objects, an object, what a waiting receiver is told, the
+//!    list of what semaphores take back
 //! 4. file table, filesystem context (cwd, root)
 //! 5. mount table
 //! 6. dentry / directory inode; two directories in address order

@@ -67,6 +67,8 @@ fn set_up() -> Result<(), String> {
     thread::init_directory();
     vfs::anonymous::init();
     vfs::epoll::init();
+    vfs::shm::init();
+    kernel::ipc::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
     let rlimits = core::array::from_fn(|index| {
         config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))

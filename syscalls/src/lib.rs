@@ -15,6 +15,7 @@ pub mod file;
 pub mod first_process;
 pub mod futex;
 pub mod int80;
+pub mod ipc;
 pub mod memory;
 pub mod mounts;
 pub mod names;

@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::thread::Thread;
-use crate::{Result, file, futex, memory, process, signal, system, time};
+use crate::{Result, file, futex, ipc, memory, process, signal, system, time};
 use trap_handler::regs::Regs;
 
 /// What a call's function gets beside its arguments.
@@ -112,6 +112,7 @@ pub const fn refused(
 const FAMILIES: &[&[&[Row]]] = &[
     &[memory::ROWS, futex::ROWS, time::ROWS, time::timers::interval::ROWS, time::timers::posix::ROWS],
     file::ROWS,
+    ipc::ROWS,
     process::ROWS,
     signal::ROWS,
     system::ROWS,

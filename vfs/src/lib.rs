@@ -27,6 +27,7 @@ pub mod overlay;
 pub mod page_file;
 pub mod pipe;
 pub mod poll_set;
+pub mod shm;
 pub mod signalfd;
 pub mod table;
 pub mod timerfd;

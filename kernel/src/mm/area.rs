@@ -87,6 +87,15 @@ impl Area {
         Area { end, prot, may: Prot::all(), flags, content: Content::Anonymous }
     }
 
+    /// Tells the file that one more area maps it, or (`added` false) one less.
+    pub(super) fn tell_file(&self, added: bool) {
+        match &self.content {
+            Content::File(file, _) if added => file.area_added(),
+            Content::File(file, _) => file.area_removed(),
+            _ => {}
+        }
+    }
+
     /// Whether changes are seen by others.
     pub fn shared(&self) -> bool {
         self.flags.contains(AreaFlags::SHARED)
@@ -113,6 +122,7 @@ impl Area {
             (Content::Anonymous, Content::Anonymous) => true,
             (Content::File(file, offset), Content::File(next_file, next_offset)) => {
                 Arc::ptr_eq(file, next_file)
+                    && file.segment_size().is_none()
                     && offset.checked_add(self.end.wrapping_sub(start)) == Some(*next_offset)
             }
             _ => false,

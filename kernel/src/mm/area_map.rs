@@ -46,7 +46,6 @@ impl Totals {
 
 /// The areas of one address space. They never overlap, neither each other nor the reserved ranges (the
 /// kernel's region, trampolines).
-#[derive(Clone)]
 pub struct AreaMap {
     areas: BTreeMap<u64, Area>,
     totals: Totals,
@@ -57,6 +56,19 @@ pub struct AreaMap {
     /// No gap between this address and the ceiling is larger than `largest_above`.
     searched_to: u64,
     largest_above: u64,
+}
+
+impl Clone for AreaMap {
+    fn clone(&self) -> AreaMap {
+        self.areas.values().for_each(|area| area.tell_file(true));
+        AreaMap { areas: self.areas.clone(), reserved: self.reserved.clone(), ..*self }
+    }
+}
+
+impl Drop for AreaMap {
+    fn drop(&mut self) {
+        self.areas.values().for_each(|area| area.tell_file(false));
+    }
 }
 
 impl AreaMap {
@@ -179,12 +191,14 @@ impl AreaMap {
 
     fn put(&mut self, start: u64, area: Area) {
         self.totals.change(&area, start, true);
+        area.tell_file(true);
         self.areas.insert(start, area);
     }
 
     fn take(&mut self, start: u64) -> Option<Area> {
         let area = self.areas.remove(&start)?;
         self.totals.change(&area, start, false);
+        area.tell_file(false);
         Some(area)
     }
 
@@ -206,6 +220,14 @@ impl AreaMap {
             area.end = next.end;
         }
         self.put(start, area);
+    }
+
+    /// Makes the area that ends at an address and the one that starts there one, where they are parts of one mapping that grew.
+    pub fn weld(&mut self, at: u64) {
+        let Some((start, _)) = self.previous(at).filter(|(_, area)| area.end == at) else { return };
+        if let (Some(first), Some(second)) = (self.take(start), self.take(at)) {
+            self.put(start, Area { end: second.end, ..first });
+        }
     }
 
     fn split(&mut self, at: u64) {

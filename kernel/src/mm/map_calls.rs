@@ -151,6 +151,37 @@ impl AddressSpace {
         removed.map(drop)
     }
 
+    /// shmdt(2): unmaps what is left of the segment that was attached at `address`: `EINVAL` if there is nothing of one.
+    pub fn detach_segment(&self, address: u64) -> Result<()> {
+        if !aligned(address) {
+            return Err(Errno::EINVAL);
+        }
+        let mut inner = self.inner.write();
+        let attached_at = |start: u64, area: &Area| match &area.content {
+            Content::File(file, offset) if start.checked_sub(address) == Some(*offset) => {
+                file.segment_size().map(|size| (file.clone(), size))
+            }
+            _ => None,
+        };
+        let areas = inner.map.overlapping(address, USER_END);
+        let found = areas.into_iter().find_map(|(start, area)| attached_at(start, area));
+        let (segment, size) = found.ok_or(Errno::EINVAL)?;
+        let end = address.saturating_add(size.next_multiple_of(PAGE_SIZE)).min(USER_END);
+        let mut parts = Vec::new();
+        for (start, area) in inner.map.overlapping(address, end) {
+            if attached_at(start, area).is_some_and(|(other, _)| Arc::ptr_eq(&other, &segment)) {
+                parts.push((start, area.end));
+            }
+        }
+        let mut removed = Vec::new();
+        for (start, end) in parts {
+            removed.append(&mut inner.unmap(start, end)?);
+        }
+        drop(inner);
+        drop(removed);
+        Ok(())
+    }
+
     /// brk(2): the end of the heap after the call, which is as before if it could not be moved.
     pub fn brk(&self, wanted: u64, limits: &Limits) -> u64 {
         let mut inner = self.inner.write();

@@ -50,4 +50,16 @@ pub trait Mappable: Send + Sync {
 
     /// Device, inode number and name, for `/proc/PID/maps`; no name for a file of the tree, which is known by its place.
     fn describe(&self) -> (u64, u64, Vec<u8>);
+
+    /// The size in bytes, if it is a System V segment that shmat(2) attached: shmdt(2) looks for it, and areas of it are never
+    /// merged.
+    fn segment_size(&self) -> Option<u64> {
+        None
+    }
+
+    /// One more area of some address space maps it. Locks of address spaces may be held.
+    fn area_added(&self) {}
+
+    /// One area less maps it. Locks of address spaces may be held.
+    fn area_removed(&self) {}
 }

@@ -184,7 +184,11 @@ impl Inner {
         }
         let more = Area { end, ..area.tail(call.old, from) };
         let (_, result) = self.place(from, more, |start, area| host_map::area(start, area, 0));
-        result.map(|()| true)
+        result?;
+        if self.map.find(from).is_some_and(|(start, _)| start == from) {
+            self.map.weld(from);
+        }
+        Ok(true)
     }
 
     fn relocate(&mut self, call: &Move, area: &Area, target: u64, removed: &mut Removed) -> Result<()> {

@@ -73,6 +73,8 @@ pub struct Task {
     pub death_signal: AtomicI32,
     /// What sched_setscheduler(2) and setpriority(2) set.
     pub scheduling: Mutex<Scheduling>,
+    /// What its end takes back of semaphores (semop(2) `SEM_UNDO`).
+    pub sem_undo: crate::ipc::Undo,
 }
 
 /// How a thread asks to be scheduled. The host is not told.
@@ -113,6 +115,7 @@ impl Task {
             started: crate::time::monotonic(),
             death_signal: AtomicI32::new(0),
             scheduling: Mutex::default(),
+            sem_undo: crate::ipc::Undo::default(),
         }
     }
 
@@ -174,6 +177,13 @@ impl Task {
 pub fn current() -> &'static Task {
     // SAFETY: slot 0 holds the task of the running thread, which holds a reference to it.
     unsafe { &*(ThreadBlock::current().slot(SLOT_TASK) as *const Task) }
+}
+
+/// The running task; `None` in the warden, which is none.
+pub fn current_if_any() -> Option<&'static Task> {
+    let task = ThreadBlock::current().slot(SLOT_TASK) as *const Task;
+    // SAFETY: as in `current`; a thread without a task has a null pointer there.
+    unsafe { task.as_ref() }
 }
 
 static CPUS: BootCell<usize> = BootCell::new();

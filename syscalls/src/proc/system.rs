@@ -40,6 +40,18 @@ pub fn entries() -> Vec<Entry> {
         make: Box::new(|| link_text(&[b"mounts"], || "self/mounts".into())),
     });
     entries.push(Entry {
+        name: "sysvipc",
+        kind: Kind::Directory,
+        make: Box::new(|| {
+            let files = alloc::vec![
+                text_entry("msg", crate::ipc::report::msg),
+                text_entry("sem", crate::ipc::report::sem),
+                text_entry("shm", crate::ipc::report::shm),
+            ];
+            directory(&[b"sysvipc"], files)
+        }),
+    });
+    entries.push(Entry {
         name: "net",
         kind: Kind::Directory,
         make: Box::new(|| directory(&[b"net"], network())),

@@ -59,6 +59,7 @@ pub fn exit_thread(thread: &Thread) -> ! {
         vfork.finish();
     }
     add_times(&task);
+    task.sem_undo.leave(group.tgid);
     let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
     group.exit_queue.wake_all(PollEvents::IN);
     let users = thread.memory().users();

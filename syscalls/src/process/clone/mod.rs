@@ -37,7 +37,8 @@ pub const ROWS: &[Row] = &[
     partial(raw::__NR_clone3, "clone3", sys_clone3, &[Show::Address, Show::Unsigned], MISSING),
 ];
 
-const MISSING: &str = "namespaces and cgroups are refused; CLONE_SIGHAND without CLONE_THREAD; CLONE_IO and CLONE_SYSVSEM share nothing";
+const MISSING: &str =
+    "namespaces and cgroups are refused; CLONE_SIGHAND without CLONE_THREAD; CLONE_IO shares nothing";
 
 /// What a new task shares and where its ids go.
 struct Request {
@@ -207,6 +208,9 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
         if !request.has(raw::CLONE_VM) || request.has(raw::CLONE_VFORK) {
             own.altstack = parents.altstack;
         }
+    }
+    if request.has(raw::CLONE_SYSVSEM) {
+        task.sem_undo.share_with(&parent.task);
     }
     *task.scheduling.lock() = parent.task.scheduling.lock().inherited();
     if request.has(raw::CLONE_CHILD_CLEARTID) {
