@@ -12,9 +12,9 @@
 //!    list of what semaphores take back
 //! 4. file table, filesystem context (cwd, root)
 //! 5. mount table
-//! 6. dentry / directory inode; two directories in address order
+//! 6. dentry / directory inode, list of pseudo-terminals; two directories in address order
 //! 7. inode (data, attributes); two inodes in address order
-//! 8. open file (offset, flags), pipe, eventfd, epoll interest list
+//! 8. open file (offset, flags), pipe, pseudo-terminal, eventfd, epoll interest list
 //! 9. signal state of a group, then of a task
 //! 10. wait queue; epoll ready list; timer heap
 //! 11. page frames

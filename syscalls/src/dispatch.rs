@@ -111,6 +111,7 @@ fn exit_work(regs: &mut Regs) {
             Next::EndGroup(signal) => process::exit_group(thread, signal),
             Next::Stopped => process::wait_while_stopped(thread),
             Next::Stop(signal) => process::stop_group(thread, signal),
+            Next::Continued => process::tell_of_continuation(thread),
             Next::Handle(info, action) => {
                 signal::finish_call(regs, Some(&action));
                 if signal::deliver_to_handler(task, regs, &info, &action).is_err() {

@@ -63,7 +63,7 @@ fn new_thread(config: &boundary::boot::BootConfig, files: &Files) -> Result<Arc<
     let init = table.init().clone();
     let id = table.new_id()?;
     debug_assert_eq!(id, ID);
-    let group = ThreadGroup::new(id, &init, 17);
+    let group = ThreadGroup::new(id, &init, &init, 17);
     {
         // It leads a session and a process group of its own, like a login shell.
         let mut family = group.family.lock();

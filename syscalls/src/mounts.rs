@@ -15,7 +15,7 @@ use vfs::identity::HostIds;
 use vfs::inode::Inode;
 use vfs::namespace::{self, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
 use vfs::table::FileTable;
-use vfs::{device, host_stream, overlay, tmpfs};
+use vfs::{device, host_stream, overlay, tmpfs, tty};
 
 /// Pages of a tmpfs without a size of its own: half of the sandbox's memory, as Linux has it.
 const DEFAULT_TMPFS_SHARE: u64 = 2;
@@ -85,7 +85,7 @@ impl Builder<'_> {
                 device::populate_dev(&root)?;
                 (root, b"tmpfs", b"tmpfs")
             }
-            MountKind::DevPts => (tmpfs::mount(1 << 20, 0o755, (0, 0))?, b"devpts", b"devpts"),
+            MountKind::DevPts => (tty::devpts_root(), b"devpts", b"devpts"),
             MountKind::Mqueue => (tmpfs::mount(1 << 20, 0o1777, (0, 0))?, b"mqueue", b"mqueue"),
             MountKind::Symlink { .. } => return Err(Errno::EINVAL),
         };

@@ -52,6 +52,11 @@ impl Common {
         }
     }
 
+    /// What statfs(2) tells.
+    pub fn statfs(&self) -> Result<raw::statfs> {
+        Ok(self.filesystem())
+    }
+
     fn filesystem(&self) -> raw::statfs {
         // SAFETY: `statfs` is plain data, for which zero is a value.
         let mut stat: raw::statfs = unsafe { core::mem::zeroed() };

@@ -32,5 +32,6 @@ pub mod signalfd;
 pub mod table;
 pub mod timerfd;
 pub mod tmpfs;
+pub mod tty;
 
 pub use kernel::{Errno, Result};

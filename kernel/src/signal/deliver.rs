@@ -18,8 +18,11 @@ pub enum Next {
     EndGroup(i32),
     /// The group is stopped: sleep until it is continued, then ask again.
     Stopped,
-    /// Stop the group for this signal, then ask again.
+    /// Stop the group for this signal, then ask again. A stop of the terminal (not SIGSTOP) is nothing in an orphaned process
+    /// group: who stops it looks, because that takes the process table.
     Stop(i32),
+    /// The group was continued: tell its parent, then ask again.
+    Continued,
     /// Run this handler.
     Handle(SigInfo, Action),
 }
@@ -37,6 +40,9 @@ pub fn next(task: &Task) -> Next {
                 return Next::Stopped;
             }
         }
+        if core::mem::take(&mut signals.continued_untold) {
+            return Next::Continued;
+        }
         let info = {
             let mut own = task.signals.lock();
             let allowed = !own.blocked;
@@ -52,9 +58,7 @@ pub fn next(task: &Task) -> Next {
             SIG_DFL | SIG_IGN => match default_action(info.signal) {
                 Default::Ignore => continue,
                 Default::Stop => {
-                    if info.signal != SIGSTOP && signals.orphaned {
-                        continue;
-                    }
+                    signals.stop_taken = true;
                     return Next::Stop(info.signal);
                 }
                 Default::Terminate => return Next::EndGroup(info.signal),

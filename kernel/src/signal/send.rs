@@ -88,12 +88,14 @@ fn prepare(signals: &mut GroupSignals, group: &Arc<ThreadGroup>, signal: i32) {
     if bit(signal) & STOPPING != 0 {
         discard(signals, bit(SIGCONT));
     } else if signal == SIGCONT || signal == SIGKILL {
+        signals.stop_taken = false;
         if signal == SIGCONT {
             discard(signals, STOPPING);
         }
         if signals.stop.take().is_some() {
             if signal == SIGCONT {
                 signals.continued = true;
+                signals.continued_untold = true;
             }
             kick_all(signals, None, work::SIGNAL);
             group.stop_queue.wake_all(PollEvents::IN);

@@ -1,6 +1,6 @@
 //! A thread group: what the program calls a process.
 
-use super::Task;
+use super::{ControllingTerminal, Task};
 use crate::signal::{Action, Pending, SIG_DFL, SIG_IGN};
 use crate::sync::Mutex;
 use crate::wait::WaitQueue;
@@ -38,12 +38,14 @@ pub struct GroupSignals {
     pub exit: Option<Exit>,
     /// Stopped by this signal.
     pub stop: Option<i32>,
+    /// A thread has taken a stop signal and is about to stop the group; SIGCONT takes that back (`JOBCTL_STOP_DEQUEUED`).
+    pub stop_taken: bool,
     /// The stop was told to the parent (waitid consumes it).
     pub stop_reported: bool,
     /// Continued since the parent last looked.
     pub continued: bool,
-    /// The process group is orphaned: terminal stop signals are dropped.
-    pub orphaned: bool,
+    /// Continued, and the parent was not told yet: the next thread that looks does it.
+    pub continued_untold: bool,
 }
 
 impl GroupSignals {
@@ -97,6 +99,11 @@ pub struct Family {
     pub pgid: i32,
     /// Session.
     pub sid: i32,
+    /// Terminal that controls the session, as long as the process has not given it up (`TIOCNOTTY`).
+    pub terminal: Option<Arc<dyn ControllingTerminal>>,
+    /// Of a session leader whose terminal was hung up: the group that was in its foreground, which learns of the leader's end;
+    /// 0 for none.
+    pub hung_up_foreground: i32,
     /// Has executed a program since it was forked (setpgid(2) cares).
     pub executed: bool,
     /// Wait status, once all its threads have ended.
@@ -141,16 +148,23 @@ pub struct ThreadGroup {
 }
 
 impl ThreadGroup {
-    /// A new process without threads, child of `parent`.
-    pub fn new(tgid: i32, parent: &Arc<ThreadGroup>, exit_signal: i32) -> Arc<ThreadGroup> {
-        let (pgid, sid) = {
-            let family = parent.family.lock();
-            (family.pgid, family.sid)
+    /// A new process without threads, made by `maker`, whose session and limits it inherits, as a child of `parent` (the
+    /// same but for `CLONE_PARENT`).
+    pub fn new(
+        tgid: i32,
+        maker: &ThreadGroup,
+        parent: &Arc<ThreadGroup>,
+        exit_signal: i32,
+    ) -> Arc<ThreadGroup> {
+        let (pgid, sid, terminal) = {
+            let family = maker.family.lock();
+            (family.pgid, family.sid, family.terminal.clone())
         };
-        let rlimits = *parent.rlimits.lock();
+        let rlimits = *maker.rlimits.lock();
         let group = Self::with(tgid, Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
-        group.personality.store(parent.personality.load(Ordering::Relaxed), Ordering::Relaxed);
-        group.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.family.lock().terminal = terminal;
+        group.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.dumpable.store(maker.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         group
     }
 
@@ -176,15 +190,18 @@ impl ThreadGroup {
                 actions: [Action::default(); 64],
                 exit: None,
                 stop: None,
+                stop_taken: false,
                 stop_reported: false,
                 continued: false,
-                orphaned: false,
+                continued_untold: false,
             }),
             family: Mutex::new(Family {
                 parent,
                 children: Vec::new(),
                 pgid,
                 sid,
+                terminal: None,
+                hung_up_foreground: 0,
                 executed: false,
                 zombie: None,
                 subreaper: false,

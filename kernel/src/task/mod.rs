@@ -1,9 +1,11 @@
 //! Tasks (threads), thread groups (processes) and how they relate: parents, process groups, sessions.
 
 mod group;
+mod sessions;
 mod table;
 
 pub use group::{Exit, Family, GroupSignals, ThreadGroup, Times};
+pub use sessions::{ControllingTerminal, is_orphaned, signal_process_group};
 pub use table::{Table, init_table, lock_table, table};
 
 use crate::cred::Cred;

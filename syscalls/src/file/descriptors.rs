@@ -81,7 +81,7 @@ fn sys_dup3(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    use linux_raw_sys::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
+    use linux_raw_sys::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TIOCGPTPEER};
     let (fd, command, argument) = (args.i32(0), args.u32(1), args.u64(2));
     let file = file(context, fd)?;
     // What every file has; the rest is the file's own.
@@ -102,6 +102,12 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let left = super::attributes_of(&file)?.size.saturating_sub(*file.position.lock());
             uaccess::write(argument, &(left as i32))?;
             Ok(0)
+        }
+        TIOCGPTPEER => {
+            let flags = argument as u32;
+            let peer = vfs::tty::open_peer(&file, flags)?;
+            let cloexec = flags & raw::O_CLOEXEC != 0;
+            Ok(context.thread.files().insert(peer, cloexec, descriptor_limit(context))? as u64)
         }
         _ => file.ops.ioctl(&file, command, argument),
     }

@@ -142,16 +142,23 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
     let group = &task.group;
     let masks = masks(thread);
     let (letter, _) = state(thread);
-    let (pgid, sid) = {
+    let (pgid, sid, terminal) = {
         let family = group.family.lock();
-        (family.pgid, family.sid)
+        (family.pgid, family.sid, family.terminal.clone())
     };
+    let (device, foreground) =
+        terminal.as_ref().map_or((0, -1), |terminal| (terminal.device(), terminal.foreground()));
     let (times, below) = (crate::time::processor::times(group), *group.children_times.lock());
     let space = thread.space();
     let (program, totals, heap) = (space.program(), space.totals(), space.heap());
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
     let mut text = String::new();
-    let _ = write!(text, "{} ({name}) {letter} {} {pgid} {sid} 0 -1 4194560", task.tid(), group.parent_id());
+    let _ = write!(
+        text,
+        "{} ({name}) {letter} {} {pgid} {sid} {device} {foreground} 4194560",
+        task.tid(),
+        group.parent_id()
+    );
     let nice = task.scheduling.lock().nice;
     let _ = write!(text, " 0 0 0 0 {} {}", ticks(times.user), ticks(times.system));
     let _ = write!(

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use kernel::boot;
 use vfs::attributes::Kind;
-use vfs::{Errno, Result};
+use vfs::{Errno, Result, tty};
 
 fn section(name: &'static str, entries: fn() -> Vec<Entry>) -> Entry {
     Entry {
@@ -78,6 +78,20 @@ fn kernel_entries() -> Vec<Entry> {
         constant!("overflowuid", "65534"),
         constant!("perf_event_paranoid", "4"),
         constant!("pid_max", "4194304"),
+        Entry {
+            name: "pty",
+            kind: Kind::Directory,
+            make: Box::new(|| {
+                directory(
+                    &[b"sys", b"kernel", b"pty"],
+                    vec![
+                        text_entry("max", || Ok(format!("{}\n", tty::LIMIT).into_bytes())),
+                        text_entry("nr", || Ok(format!("{}\n", tty::count()).into_bytes())),
+                        constant!("reserve", "0"),
+                    ],
+                )
+            }),
+        },
         Entry {
             name: "random",
             kind: Kind::Directory,

@@ -17,7 +17,7 @@ pub fn entries() -> Vec<Entry> {
         text_entry("cmdline", || Ok(b"trapbox\n".to_vec())),
         text_entry("cpuinfo", cpuinfo),
         text_entry("devices", || Ok(
-            b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec()
+            b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n".to_vec()
         )),
         text_entry("filesystems", || Ok(
             b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\n".to_vec()
@@ -55,6 +55,11 @@ pub fn entries() -> Vec<Entry> {
         name: "net",
         kind: Kind::Directory,
         make: Box::new(|| directory(&[b"net"], network())),
+    });
+    entries.push(Entry {
+        name: "tty",
+        kind: Kind::Directory,
+        make: Box::new(|| directory(&[b"tty"], terminals())),
     });
     entries
 }
@@ -160,6 +165,17 @@ fn uptime() -> Result<Vec<u8>> {
 fn version() -> Result<Vec<u8>> {
     let host = &config()?.host;
     Ok(format!("Linux version {} (trapbox) {}\n", host.release, host.version).into_bytes())
+}
+
+fn terminals() -> Vec<Entry> {
+    const DRIVERS: &str = "/dev/tty             /dev/tty        5       0 system:/dev/tty\n\
+                           /dev/ptmx            /dev/ptmx       5       2 system\n\
+                           pty_slave            /dev/pts      136 0-1048575 pty:slave\n\
+                           pty_master           /dev/ptm      128 0-1048575 pty:master\n";
+    alloc::vec![
+        text_entry("drivers", || Ok(DRIVERS.into())),
+        text_entry("ldiscs", || Ok(b"n_tty       0\n".to_vec())),
+    ]
 }
 
 fn network() -> Vec<Entry> {

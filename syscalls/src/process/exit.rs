@@ -118,11 +118,12 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
         Some(Exit::Group(status)) => status,
         _ => 0,
     };
-    super::sessions::leader_ended(group);
+    vfs::tty::process_ended(group);
     crate::time::timers::process_ended(group.tgid);
     let Ok(mut table) = lock_table() else { return };
     let adopter = adopter_of(group, table.init());
     let children = core::mem::take(&mut group.family.lock().children);
+    let orphans = children.clone();
     let mut dead = alloc::vec::Vec::new();
     for child in children {
         let zombie = {
@@ -141,6 +142,7 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     for child in dead {
         table.remove_group(child.tgid);
     }
+    super::sessions::orphan_groups(&table, group, &orphans);
     adopter.child_queue.wake_all(PollEvents::IN);
     let parent = group.family.lock().parent.upgrade();
     group.family.lock().zombie = Some(status);

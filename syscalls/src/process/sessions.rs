@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use kernel::signal::{self, SIGCONT, SIGHUP, SigInfo, si};
 use kernel::task::{Table, ThreadGroup, lock_table};
 use linux_raw_sys::general as raw;
@@ -94,35 +95,36 @@ fn sys_setsid(context: &mut Context<'_>, _args: Args) -> Result<u64> {
     let mut family = own.family.lock();
     family.pgid = own.tgid;
     family.sid = own.tgid;
+    let terminal = family.terminal.take();
+    drop(family);
+    drop(table);
+    drop(terminal);
     Ok(own.tgid as u64)
 }
 
-/// A process has lost its last thread: process groups that are orphaned by that and have stopped members get SIGHUP and
-/// SIGCONT (`exit_notify`, POSIX 3.2.2.2).
-pub fn leader_ended(group: &Arc<ThreadGroup>) {
-    let Ok(table) = lock_table() else { return };
-    let groups = table.groups();
-    let children = group.family.lock().children.clone();
-    drop(table);
-    for child in children {
-        let (pgid, sid) = {
-            let family = child.family.lock();
-            (family.pgid, family.sid)
-        };
-        let members: alloc::vec::Vec<_> =
-            groups.iter().filter(|member| member.family.lock().pgid == pgid).cloned().collect();
-        let orphaned = members.iter().all(|member| {
-            let parent = member.family.lock().parent.upgrade();
-            parent.is_none_or(|parent| {
-                let family = parent.family.lock();
-                Arc::ptr_eq(&parent, group) || family.pgid == pgid || family.sid != sid
-            })
-        });
-        let stopped = members.iter().any(|member| member.signals.lock().stop.is_some());
-        if orphaned && stopped {
-            for member in &members {
-                member.signals.lock().orphaned = true;
-                for signal in [SIGHUP, SIGCONT] {
+/// `ended` has lost its last thread, and its `children` have new parents: process groups that are orphaned by that and have
+/// stopped members get SIGHUP and SIGCONT (`exit_notify`, POSIX 3.2.2.2).
+pub fn orphan_groups(table: &Table, ended: &Arc<ThreadGroup>, children: &[Arc<ThreadGroup>]) {
+    let place = |group: &ThreadGroup| {
+        let family = group.family.lock();
+        (family.pgid, family.sid)
+    };
+    let (own_pgid, own_sid) = place(ended);
+    // It was a connection to its children's groups, and its own group's connection to its parent.
+    let below = children.iter().map(|child| place(child)).filter(|place| place.0 != own_pgid);
+    let mut groups: Vec<i32> = below.filter(|place| place.1 == own_sid).map(|place| place.0).collect();
+    let parent = ended.family.lock().parent.upgrade().filter(|parent| parent.tgid > 1);
+    if parent.is_some_and(|parent| place(&parent).0 != own_pgid && place(&parent).1 == own_sid) {
+        groups.push(own_pgid);
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    for pgid in groups {
+        let members = table.process_group(pgid);
+        let stopped = |member: &Arc<ThreadGroup>| member.signals.lock().stop.is_some();
+        if members.iter().any(stopped) && table.is_orphaned(pgid, Some(ended)) {
+            for signal in [SIGHUP, SIGCONT] {
+                for member in &members {
                     let _ = signal::send_to_group(member, SigInfo::new(signal, si::KERNEL));
                 }
             }

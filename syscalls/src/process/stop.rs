@@ -2,19 +2,25 @@
 
 use crate::thread::Thread;
 use kernel::poll::PollEvents;
-use kernel::signal::{self, SIG_IGN, SIGCHLD, SigInfo, sa, si};
-use kernel::task::{ThreadGroup, work};
+use kernel::signal::{self, SIG_IGN, SIGCHLD, SIGSTOP, SigInfo, sa, si};
+use kernel::task::{ThreadGroup, is_orphaned, work};
 use kernel::wait;
 
-/// Stops the calling thread's process for `signal` and tells the parent.
+/// Stops the calling thread's process for `signal`, which it has taken, and tells the parent. A stop of the terminal does
+/// nothing in an orphaned process group, and none does once SIGCONT has come.
 pub fn stop_group(thread: &Thread, signal: i32) {
     let group = &thread.task.group;
+    let pgid = group.family.lock().pgid;
+    if signal != SIGSTOP && is_orphaned(pgid) {
+        return;
+    }
     {
         let mut signals = group.signals.lock();
-        if signals.exit.is_some() || signals.stop.is_some() {
+        if signals.exit.is_some() || signals.stop.is_some() || !signals.stop_taken {
             return;
         }
         signals.stop = Some(signal);
+        signals.stop_taken = false;
         signals.stop_reported = false;
         signals.continued = false;
         signal::kick_all(&signals, Some(&thread.task), work::SIGNAL);
@@ -22,17 +28,15 @@ pub fn stop_group(thread: &Thread, signal: i32) {
     tell_parent(group, si::CLD_STOPPED, signal);
 }
 
-/// Sleeps while the process is stopped; tells the parent of the continuation.
+/// Sleeps while the process is stopped.
 pub fn wait_while_stopped(thread: &Thread) {
     let group = &thread.task.group;
     wait::killable(&group.stop_queue, || group.signals.lock().stop.is_none());
-    let continued = {
-        let signals = group.signals.lock();
-        signals.continued && signals.tasks.first().is_some_and(|first| first.is_current())
-    };
-    if continued {
-        tell_parent(group, si::CLD_CONTINUED, signal::SIGCONT);
-    }
+}
+
+/// Tells the parent that the process was continued.
+pub fn tell_of_continuation(thread: &Thread) {
+    tell_parent(&thread.task.group, si::CLD_CONTINUED, signal::SIGCONT);
 }
 
 fn tell_parent(group: &ThreadGroup, code: i32, status: i32) {

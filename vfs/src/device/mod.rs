@@ -1,16 +1,12 @@
 //! Character devices, and what a fresh `/dev` has.
-//!
-//! There are no pseudo-terminals yet: `/dev/ptmx` is there and gives `ENXIO`, as a Linux without `CONFIG_UNIX98_PTYS` does
-//! (`chrdev_open`: no driver has the number), and `/dev/pts` is empty.
 
 mod memory;
 
 use crate::attributes::{Kind, device};
 use crate::file::FileOps;
 use crate::inode::{Inode, NewKind, NewNode};
-use crate::{Errno, Result};
+use crate::{Errno, Result, tty};
 use alloc::sync::Arc;
-use kernel::sync::BootCell;
 use memory::{Memory, MemoryDevice};
 
 /// The controlling terminal of whoever opens it.
@@ -26,7 +22,7 @@ pub const NODES: &[(&str, u64, u32)] = &[
     ("random", memory::RANDOM, 0o666),
     ("urandom", memory::URANDOM, 0o666),
     ("tty", TTY, 0o666),
-    ("ptmx", device(5, 2), 0o666),
+    ("ptmx", tty::PTMX, 0o666),
 ];
 
 /// Links of a fresh `/dev`.
@@ -57,25 +53,19 @@ pub fn populate_dev(root: &Arc<dyn Inode>) -> Result<()> {
     Ok(())
 }
 
-/// Opens [`TTY`] or [`CONSOLE`] for the running task; `flags` are open(2)'s.
-pub type OpenTerminal = fn(rdev: u64, flags: u32) -> Result<Arc<dyn FileOps>>;
-
-static TERMINAL: BootCell<OpenTerminal> = BootCell::new();
-
-/// Says how terminals are opened: `ENXIO` for a task whose session has none. Without it nobody has one. Called once, at boot.
-pub fn set_open_terminal(open: OpenTerminal) {
-    TERMINAL.set(open);
-}
-
 /// Opens a character device by its number: `ENXIO` for one that is not there, for a controlling terminal that the task does
-/// not have; `ENODEV` for a console that nobody set (`tty_open`).
+/// not have; `ENODEV` for the console, which the sandbox has none of (`tty_open`).
 pub fn open_device(rdev: u64, flags: u32) -> Result<Arc<dyn FileOps>> {
     if let Some(memory) = Memory::with_number(rdev) {
         return Ok(Arc::new(MemoryDevice(memory)));
     }
-    match (rdev, TERMINAL.get()) {
-        (TTY | CONSOLE, Some(open)) => open(rdev, flags),
-        (CONSOLE, None) => Err(Errno::ENODEV),
-        _ => Err(Errno::ENXIO),
+    match rdev {
+        TTY => tty::open_current(flags),
+        tty::PTMX => tty::open_master(flags),
+        CONSOLE => Err(Errno::ENODEV),
+        _ => match tty::slave_number(rdev) {
+            Some(number) => tty::open_slave(number, flags),
+            None => Err(Errno::ENXIO),
+        },
     }
 }

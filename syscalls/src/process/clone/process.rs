@@ -69,7 +69,7 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
 /// The objects of a new process, not yet to be found by anybody.
 fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Thread>> {
     let own_group = &parent.task.group;
-    let group = ThreadGroup::new(tid, &parent_group(parent, request), request.exit_signal);
+    let group = ThreadGroup::new(tid, own_group, &parent_group(parent, request), request.exit_signal);
     {
         let actions = own_group.signals.lock().actions();
         let mut signals = group.signals.lock();

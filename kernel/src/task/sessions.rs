@@ -1,0 +1,71 @@
+//! Process groups, sessions and the terminals that control them (setpgid(2), setsid(2), tty(4)).
+
+use super::{Table, ThreadGroup, lock_table};
+use crate::signal::{self, SigInfo};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+/// The terminal of a session, as far as the kernel below it has to know. Terminals themselves are files (crate `vfs`).
+pub trait ControllingTerminal: Send + Sync {
+    /// For the crate that made it.
+    fn as_any(&self) -> &dyn Any;
+
+    /// Its device number, as `st_rdev` encodes it (`tty_nr` of `/proc/PID/stat`).
+    fn device(&self) -> u64;
+
+    /// Its foreground process group; 0 for none. Takes no lock above an open file's.
+    fn foreground(&self) -> i32;
+}
+
+impl Table {
+    /// The processes of a process group, zombies included.
+    pub fn process_group(&self, pgid: i32) -> Vec<Arc<ThreadGroup>> {
+        self.groups().into_iter().filter(|group| group.tgid > 1 && group.family.lock().pgid == pgid).collect()
+    }
+
+    /// The processes of a session, zombies included.
+    pub fn session(&self, sid: i32) -> Vec<Arc<ThreadGroup>> {
+        self.groups().into_iter().filter(|group| group.tgid > 1 && group.family.lock().sid == sid).collect()
+    }
+
+    /// Whether no member of a process group has a parent in another group of the same session (POSIX 3.246, "orphaned process
+    /// group"): nobody is there who could continue its members. `without` is left out.
+    pub fn is_orphaned(&self, pgid: i32, without: Option<&Arc<ThreadGroup>>) -> bool {
+        let connects = |member: &Arc<ThreadGroup>| {
+            let (parent, sid) = {
+                let family = member.family.lock();
+                if family.zombie.is_some() {
+                    return false;
+                }
+                (family.parent.upgrade(), family.sid)
+            };
+            parent.is_some_and(|parent| {
+                let family = parent.family.lock();
+                parent.tgid > 1 && family.pgid != pgid && family.sid == sid
+            })
+        };
+        !self
+            .process_group(pgid)
+            .iter()
+            .any(|member| without.is_none_or(|without| !Arc::ptr_eq(member, without)) && connects(member))
+    }
+}
+
+/// Whether the process group is orphaned now; see [`Table::is_orphaned`].
+pub fn is_orphaned(pgid: i32) -> bool {
+    lock_table().is_ok_and(|table| table.is_orphaned(pgid, None))
+}
+
+/// Sends a signal to every process of a group. Nothing for group 0, which is none.
+pub fn signal_process_group(pgid: i32, info: SigInfo) {
+    if pgid <= 0 {
+        return;
+    }
+    let Ok(table) = lock_table() else { return };
+    let members = table.process_group(pgid);
+    drop(table);
+    for member in members {
+        let _ = signal::send_to_group(&member, info);
+    }
+}
