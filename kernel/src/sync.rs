@@ -15,7 +15,7 @@
 //! 6. dentry / directory inode, list of pseudo-terminals; two directories in address order
 //! 7. inode (data, attributes); two inodes in address order
 //! 8. open file (offset, flags), pipe, pseudo-terminal, eventfd, epoll interest list
-//! 9. signal state of a group, then of a task
+//! 9. signal state of a group, then of a task, then what it shares with its tracer; calls on a process
 //! 10. wait queue; epoll ready list; timer heap
 //! 11. page frames
 //! 12. kernel heap

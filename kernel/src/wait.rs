@@ -2,7 +2,8 @@
 
 use crate::poll::PollEvents;
 use crate::sync::Mutex;
-use crate::{Errno, Result, task, time};
+use crate::task::{self, Task};
+use crate::{Errno, Result, time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -197,6 +198,9 @@ pub fn until_woken<T>(deadline: Option<u64>, mut ready: impl FnMut() -> Option<T
             return Ok(value);
         }
         if task.interrupted() {
+            if task.serve_calls() {
+                continue;
+            }
             return Err(Ended::Interrupted);
         }
         if deadline.is_some_and(|deadline| time::monotonic() >= deadline) {
@@ -223,14 +227,21 @@ fn spin(word: &AtomicU32) {
 }
 
 /// Sleeps until `ready`, whatever signals come; only the end of the thread itself cuts it short (`TASK_KILLABLE`).
-pub fn killable(queue: &WaitQueue, mut ready: impl FnMut() -> bool) {
-    let task = task::current();
+pub fn killable(queue: &WaitQueue, ready: impl FnMut() -> bool) {
     let queues = [queue];
-    let _listening = Listening { ids: [queue.add(task.waiter.clone(), false)].into(), queues: &queues };
+    let ids = [queue.add(task::current().waiter.clone(), false)].into();
+    let _listening = Listening { ids, queues: &queues };
+    killable_woken(ready, Task::is_ending)
+}
+
+/// As [`killable`], for a task that is woken through its own waiter; `ending` says what cuts it short.
+pub fn killable_woken(mut ready: impl FnMut() -> bool, ending: impl Fn(&Task) -> bool) {
+    let task = task::current();
     let word = &task.waiter.word;
     loop {
         word.store(IDLE, Ordering::SeqCst);
-        if ready() || task.is_ending() {
+        task.serve_calls();
+        if ready() || ending(task) {
             return;
         }
         // Not the interruptible call: pending work that is not the thread's end would make it spin. A kick for an end

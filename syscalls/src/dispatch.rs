@@ -1,7 +1,9 @@
 //! From a trap to a call's function and back: the one place that all entries pass.
 
 use crate::args::Args;
+use crate::ptrace::stops;
 use crate::table::{self, Context, Row};
+use crate::thread::Thread;
 use crate::{Errno, Result, process, stats, strace, thread};
 use core::sync::atomic::Ordering;
 use kernel::signal::{self, Next};
@@ -16,16 +18,22 @@ pub struct TrapboxKernel;
 
 impl Kernel for TrapboxKernel {
     fn trap(&self, cause: Cause, regs: &mut Regs) {
+        let trace = &kernel::task::current().trace;
+        trace.disarm(regs);
         match cause {
             Cause::Call => call(regs),
             Cause::Int80 => crate::int80::handle(regs),
             Cause::Fault => crate::fault::handle(ThreadBlock::current().fault()),
             Cause::Poke => {}
         }
+        trace.arm(regs);
     }
 
     fn exit_work(&self, regs: &mut Regs) {
+        let trace = &kernel::task::current().trace;
+        trace.disarm(regs);
         exit_work(regs);
+        trace.arm(regs);
     }
 
     fn bug(&self, what: Bug) -> ! {
@@ -35,11 +43,27 @@ impl Kernel for TrapboxKernel {
 
 fn call(regs: &mut Regs) {
     let thread = thread::current();
-    let number = regs.orig_rax;
     let patched = ThreadBlock::current().came_patched();
-    if !patched {
-        thread.call_trapped(regs.rip, number);
+    if thread.task.trace.is_traced() {
+        // What a tracer sees as the result before there is one.
+        regs.rax = Errno::ENOSYS.as_result() as u64;
+        // It may want the call left out, and has set the result then.
+        if stops::call_entry(thread, regs) && regs.orig_rax != Regs::NO_CALL {
+            make_call(regs, thread, patched);
+        }
+    } else {
+        if !patched {
+            thread.call_trapped(regs.rip, regs.orig_rax);
+        }
+        make_call(regs, thread, patched);
     }
+    if thread.task.trace.is_traced() {
+        stops::call_exit(thread, regs);
+    }
+}
+
+fn make_call(regs: &mut Regs, thread: &'static Thread, patched: bool) {
+    let number = regs.orig_rax;
     let args = Args(regs.args());
     let row = table::row(number);
     let result = if strace::enabled() || stats::enabled() {
@@ -97,11 +121,16 @@ fn observed(context: &mut Context<'_>, row: Option<&Row>, args: Args, patched: b
 fn exit_work(regs: &mut Regs) {
     let thread = thread::current();
     let task = &thread.task;
-    if task.state.work.fetch_and(!work::CALLS, Ordering::SeqCst) & work::CALLS != 0 {
-        crate::time::timers::look_from_thread(task);
-    }
+    task.serve_calls();
     loop {
-        match signal::next(task) {
+        let next = match signal::next(task) {
+            Next::Trace(info) => {
+                stops::signal(thread, regs, info).and_then(|info| signal::decide(task, &info))
+            }
+            next => Some(next),
+        };
+        let Some(next) = next else { continue };
+        match next {
             Next::Nothing => {
                 signal::finish_call(regs, None);
                 restore_mask(thread);
@@ -112,6 +141,8 @@ fn exit_work(regs: &mut Regs) {
             Next::Stopped => process::wait_while_stopped(thread),
             Next::Stop(signal) => process::stop_group(thread, signal),
             Next::Continued => process::tell_of_continuation(thread),
+            Next::Trap => stops::trap(thread, regs),
+            Next::Trace(_) => {}
             Next::Handle(info, action) => {
                 signal::finish_call(regs, Some(&action));
                 if signal::deliver_to_handler(task, regs, &info, &action).is_err() {
@@ -119,6 +150,7 @@ fn exit_work(regs: &mut Regs) {
                     process::exit_group(thread, signal::SIGSEGV);
                 }
                 task.update_signal_work();
+                stops::handler_entered(thread, regs);
             }
         }
     }

@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod names;
 pub mod proc;
 pub mod process;
+pub mod ptrace;
 pub mod restart;
 pub mod signal;
 pub mod stats;

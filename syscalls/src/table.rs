@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::thread::Thread;
-use crate::{Result, file, futex, ipc, memory, process, signal, system, time};
+use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, system, time};
 use trap_handler::regs::Regs;
 
 /// What a call's function gets beside its arguments.
@@ -114,6 +114,7 @@ const FAMILIES: &[&[&[Row]]] = &[
     file::ROWS,
     ipc::ROWS,
     process::ROWS,
+    ptrace::ROWS,
     signal::ROWS,
     system::ROWS,
 ];

@@ -46,6 +46,8 @@ pub struct Memory {
     users: Arc<Users>,
     /// Arguments and environment as exec laid them out, for other processes that look into `/proc`.
     strings: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// How many programs it has held.
+    programs: AtomicU32,
 }
 
 impl Memory {
@@ -57,6 +59,7 @@ impl Memory {
             choosing: Mutex::new(()),
             users: Arc::new(Users(AtomicU32::new(1))),
             strings: Mutex::default(),
+            programs: AtomicU32::new(0),
         })
     }
 
@@ -73,6 +76,16 @@ impl Memory {
     /// Notes them (execve, fork).
     pub fn set_strings(&self, strings: (Vec<u8>, Vec<u8>)) {
         *self.strings.lock() = strings;
+    }
+
+    /// A number for the program that it holds now, other than for those before.
+    pub fn program_number(&self) -> u32 {
+        self.programs.load(Ordering::SeqCst)
+    }
+
+    /// A new program takes it over.
+    pub fn note_exec(&self) {
+        self.programs.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Number of mapped slots.

@@ -80,6 +80,8 @@ pub struct ThreadBlock {
     pub(crate) regs_end: u64,
     pub(crate) user_rsp: u64,
     pub(crate) aside_rip: AtomicU64,
+    /// The program's flags, as the host's signal handler found them.
+    pub(crate) aside_flags: AtomicU64,
     pub(crate) return_rip: u64,
     /// A patched call's return address (0: the thread came in otherwise), and where the program goes on instead.
     pub(crate) resume_from: AtomicU64,
@@ -114,6 +116,7 @@ impl ThreadBlock {
             regs_end: start + size_of::<Regs>() as u64,
             user_rsp: 0,
             aside_rip: AtomicU64::new(0),
+            aside_flags: AtomicU64::new(0),
             return_rip: 0,
             resume_from: AtomicU64::new(0),
             resume_to: AtomicU64::new(0),
@@ -197,10 +200,25 @@ impl ThreadBlock {
         unsafe { &*(self.state.load(Ordering::Relaxed) as *const ThreadState) }
     }
 
+    /// Where the program goes on that is to continue at `rip`.
+    pub(crate) fn resumed(&self, rip: u64) -> u64 {
+        if rip == self.resume_from.load(Ordering::Relaxed) {
+            self.resume_to.load(Ordering::Relaxed)
+        } else {
+            rip
+        }
+    }
+
     /// Replaces the program's registers: what the exit stub restores.
     pub fn set_regs(&self, regs: &Regs) {
         // SAFETY: only this thread, in kernel code, touches its record.
         unsafe { *self.regs.get() = *regs }
+    }
+
+    /// A copy of the program's registers, for a thread that does not go back to it.
+    pub fn last_regs(&self) -> Regs {
+        // SAFETY: only this thread, in kernel code, touches its record.
+        unsafe { *self.regs.get() }
     }
 
     /// xmm0-15 and mxcsr of the program.

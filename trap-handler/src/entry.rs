@@ -40,7 +40,7 @@ global_asm!(
     "mov rsp, gs:[{regs_end}]",
     "lea rsp, [rsp - 8]",
     "push qword ptr gs:[{user_rsp}]",
-    "pushfq",
+    "push qword ptr gs:[{aside_flags}]",
     "push rcx",
     "push rax",
     "mov qword ptr gs:[{cause}], 0",
@@ -54,7 +54,7 @@ global_asm!(
     "mov rsp, gs:[{regs_end}]",
     "lea rsp, [rsp - 8]",
     "push qword ptr gs:[{user_rsp}]",
-    "pushfq",
+    "push qword ptr gs:[{aside_flags}]",
     "push qword ptr gs:[{aside_rip}]",
     "push -1",
     "5:",
@@ -124,6 +124,8 @@ global_asm!(
     "movaps xmm14, gs:[{xmm} + 224]",
     "movaps xmm15, gs:[{xmm} + 240]",
     "ldmxcsr gs:[{mxcsr}]",
+    "test dword ptr [rsp + {rflags}], 0x100", // TF: only the host's sigreturn sets it for the program alone
+    "jnz 9f",
     "mov rcx, [rsp + {rip}]",
     "cmp rcx, gs:[{resume_from}]",
     "cmove rcx, gs:[{resume_to}]",
@@ -147,6 +149,10 @@ global_asm!(
     "popfq",
     "pop rsp",
     "jmp qword ptr gs:[{return_rip}]",
+    "9:",
+    ".globl exit_by_signal",
+    "exit_by_signal:", // the handler puts the record into the context that it returns to
+    "ud2",
     ".globl exit_window_end",
     "exit_window_end:",
     "6:",
@@ -162,6 +168,7 @@ global_asm!(
     regs_end = const offset_of!(ThreadBlock, regs_end),
     cause = const offset_of!(ThreadBlock, cause),
     aside_rip = const offset_of!(ThreadBlock, aside_rip),
+    aside_flags = const offset_of!(ThreadBlock, aside_flags),
     resume_from = const offset_of!(ThreadBlock, resume_from),
     resume_to = const offset_of!(ThreadBlock, resume_to),
     return_rip = const offset_of!(ThreadBlock, return_rip),
@@ -180,6 +187,7 @@ unsafe extern "C" {
     pub(crate) static entry_call: u8;
     pub(crate) static entry_aside: u8;
     pub(crate) static exit_to_user: u8;
+    pub(crate) static exit_by_signal: u8;
     pub(crate) static exit_window_end: u8;
 }
 

@@ -3,6 +3,7 @@
 
 use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock};
 use crate::entry::{Bug, kernel};
+use crate::regs::FLAG_TF;
 use crate::{Errno, copy, entry, gadget, host, patch, region};
 use core::sync::atomic::Ordering;
 
@@ -110,6 +111,7 @@ fn trapped(info: &SigInfo, context: &mut UContext) {
     if info.arch == AUDIT_ARCH_X86_64 {
         // RCX holds the return address already, except behind a vsyscall.
         context.rcx = context.rip;
+        keep_flags(context);
         context.rip = address_of(&raw const entry::entry_call);
         return;
     }
@@ -126,7 +128,39 @@ fn aside(context: &mut UContext, cause: u64) {
     let block = ThreadBlock::current();
     block.aside_rip.store(context.rip, Ordering::Relaxed);
     block.cause.store(cause, Ordering::Relaxed);
+    keep_flags(context);
     context.rip = address_of(&raw const entry::entry_aside);
+}
+
+/// Keeps the program's flags for its record; the way in is not to be stepped through.
+fn keep_flags(context: &mut UContext) {
+    ThreadBlock::current().aside_flags.store(context.eflags, Ordering::Relaxed);
+    context.eflags &= !FLAG_TF;
+}
+
+/// The exit stub cannot set the trap flag without stepping through itself: the return from this handler does.
+fn leave_with_trap_flag(context: &mut UContext) {
+    let block = ThreadBlock::current();
+    // SAFETY: this thread is in the exit stub, which only reads the record.
+    let regs = unsafe { *block.regs.get() };
+    context.r15 = regs.r15;
+    context.r14 = regs.r14;
+    context.r13 = regs.r13;
+    context.r12 = regs.r12;
+    context.rbp = regs.rbp;
+    context.rbx = regs.rbx;
+    context.r11 = regs.r11;
+    context.r10 = regs.r10;
+    context.r9 = regs.r9;
+    context.r8 = regs.r8;
+    context.rax = regs.rax;
+    context.rcx = regs.rcx;
+    context.rdx = regs.rdx;
+    context.rsi = regs.rsi;
+    context.rdi = regs.rdi;
+    context.eflags = regs.rflags;
+    context.rsp = regs.rsp;
+    context.rip = block.resumed(regs.rip);
 }
 
 fn poked(context: &mut UContext) {
@@ -146,6 +180,10 @@ fn poked(context: &mut UContext) {
 }
 
 fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
+    if context.rip == address_of(&raw const entry::exit_by_signal) {
+        leave_with_trap_flag(context);
+        return;
+    }
     if let Some(exit) = copy::fixup(context.rip) {
         context.rip = exit;
         return;

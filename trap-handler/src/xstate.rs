@@ -101,20 +101,30 @@ pub fn save(area: &mut Area) {
     area.0[512] |= 2;
 }
 
+fn mxcsr(area: &Area) -> u32 {
+    u32::from_le_bytes([area.0[24], area.0[25], area.0[26], area.0[27]])
+}
+
+/// Whether the processor will take an image: no unknown components, no reserved bits.
+pub fn is_valid(area: &Area) -> bool {
+    let mask = MXCSR_MASK.load(Ordering::Relaxed) as u32;
+    let mut present = [0u8; 8];
+    present.copy_from_slice(&area.0[512..520]);
+    mxcsr(area) & !mask == 0
+        && u64::from_le_bytes(present) & !components() == 0
+        && area.0[520..576].iter().all(|&byte| byte == 0)
+}
+
 /// Replaces the program's extended state by an image that may come from the program: unknown components and reserved bits
 /// are refused. `false` if the image is not valid; then the state is undefined and the program must not go on.
 #[must_use]
 pub fn load(area: &mut Area) -> bool {
-    let mxcsr = u32::from_le_bytes([area.0[24], area.0[25], area.0[26], area.0[27]]);
-    let mask = MXCSR_MASK.load(Ordering::Relaxed) as u32;
-    if mxcsr & !mask != 0 {
+    if !is_valid(area) {
         return false;
     }
+    let mxcsr = mxcsr(area);
     let mut present = [0u8; 8];
     present.copy_from_slice(&area.0[512..520]);
-    if u64::from_le_bytes(present) & !components() != 0 || area.0[520..576].iter().any(|&byte| byte != 0) {
-        return false;
-    }
     // SAFETY: aligned and of full size; a malformed image is caught.
     if !unsafe { copy::xrstor(area.0.as_ptr(), components()) } {
         return false;

@@ -52,6 +52,11 @@ pub trait FileOps: Send + Sync {
         false
     }
 
+    /// Whether a seekable file's reads and writes wait for others: its position is not held then.
+    fn waits(&self) -> bool {
+        false
+    }
+
     /// lseek(2) for a seekable file; `position` is the current one; gives the new one.
     fn seek(&self, _position: u64, _offset: i64, _whence: u32) -> Result<u64> {
         Err(Errno::ESPIPE)

@@ -83,6 +83,7 @@ type List = Box<dyn Fn() -> Result<Vec<(Vec<u8>, Kind)>> + Send + Sync>;
 type Find = Box<dyn Fn(&[u8]) -> Result<Arc<dyn Inode>> + Send + Sync>;
 type Read = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
 type Write = Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
+type Open = Box<dyn Fn(u32) -> Result<Arc<dyn FileOps>> + Send + Sync>;
 type Follow = Box<dyn Fn() -> Result<LinkTarget> + Send + Sync>;
 
 /// A directory.
@@ -110,6 +111,14 @@ pub struct File {
     pub read: Read,
     /// Takes what is written, if anything may be.
     pub write: Option<Write>,
+}
+
+/// A file whose open files are of a kind of their own.
+pub struct Special {
+    /// Number, owner.
+    pub common: Common,
+    /// Opens it, with open(2)'s flags.
+    pub open: Open,
 }
 
 /// A symbolic link.
@@ -248,6 +257,40 @@ impl Inode for File {
             return Err(Errno::EACCES);
         }
         Ok(Arc::new(OpenGenerated { file: self, contents: Mutex::new(None) }))
+    }
+
+    fn cacheable(&self) -> bool {
+        false
+    }
+
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+        false
+    }
+
+    fn filesystem(&self) -> Result<raw::statfs> {
+        Ok(self.common.filesystem())
+    }
+}
+
+impl Inode for Special {
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(self.common.attributes(Kind::Regular))
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Regular
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn set_attributes(&self, change: &AttributeChange) -> Result<()> {
+        may_not_change(change)
+    }
+
+    fn open(self: Arc<Self>, flags: u32) -> Result<Arc<dyn FileOps>> {
+        (self.open)(flags)
     }
 
     fn cacheable(&self) -> bool {

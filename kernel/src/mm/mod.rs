@@ -17,6 +17,7 @@ mod patch;
 mod protect;
 mod range_set;
 mod remap;
+mod remote;
 mod report;
 mod space;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use fault::{Fault, FaultOutcome};
 pub use map_calls::{FileToMap, MapRequest};
 pub use mappable::{Backing, Mappable, MappingId};
 pub use range_set::RangeSet;
+pub use remote::Reach;
 pub use report::AreaReport;
 pub use space::{
     AddressSpace, Limits, MAX_AREAS, MAX_STACK, MakeSharedMemory, ProgramRanges, random_pages,

@@ -65,6 +65,16 @@ impl Patches {
         }
     }
 
+    /// What remains when a new program takes the place of the old.
+    pub fn for_new_program(&self) -> Patches {
+        Patches { stopped: self.stopped, ..Patches::default() }
+    }
+
+    /// What a forked child starts with: who traces its parent may not trace it.
+    pub fn for_child(&mut self) {
+        self.stopped = false;
+    }
+
     /// Whether the `syscall` at `site` belongs to a rewritten site. It can trap all the same: of shape *number*, when somebody
     /// jumps to it or a call is restarted.
     fn has_site(&self, site: u64) -> bool {
@@ -113,11 +123,19 @@ impl AddressSpace {
         }
     }
 
-    /// Puts all code back to what it was, and rewrites nothing any more. Called by a thread of the process.
+    /// Puts all code back to what it was, and rewrites nothing any more: the process is traced, and single steps and breakpoints
+    /// have to see its own code. Called by a thread of the process, which goes on where its own code is.
     pub fn stop_rewriting(&self) {
         let mut inner = self.inner.write();
         inner.patches.stopped = true;
         inner.restore_calls(0, USER_END);
+        drop(inner);
+        ThreadBlock::current().forget_site();
+    }
+
+    /// Ends that: the process is no longer traced.
+    pub fn allow_rewriting(&self) {
+        self.inner.write().patches.stopped = false;
     }
 }
 
@@ -284,6 +302,18 @@ impl Inner {
         let mut used = [0; (ARENA / SLOT / 64) as usize];
         used[0] = 1;
         Ok(Arena { start, used })
+    }
+
+    /// Puts the original code of rewritten sites into what was read at `start`.
+    pub fn show_original_code(&self, start: u64, bytes: &mut [u8]) {
+        let end = start.saturating_add(bytes.len() as u64);
+        for (head, site) in self.patches.sites.range(start.saturating_sub(JUMP)..end) {
+            for (at, original) in (*head..).zip(site.original) {
+                if let Some(byte) = at.checked_sub(start).and_then(|offset| bytes.get_mut(offset as usize)) {
+                    *byte = original;
+                }
+            }
+        }
     }
 
     /// Puts the original code of sites in `[start, end)` back.

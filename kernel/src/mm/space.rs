@@ -170,6 +170,7 @@ impl AddressSpace {
             }
         }
         inner.future = AreaFlags::empty();
+        inner.patches.for_child();
         let empty = core::mem::replace(&mut *copy.inner.write(), inner);
         copy.resident.store(self.resident.load(Ordering::Relaxed), Ordering::Relaxed);
         let forked = fork();
@@ -199,6 +200,7 @@ impl AddressSpace {
             }
             at = at.max(end);
         }
+        let patches = inner.patches.for_new_program();
         let old = core::mem::replace(
             &mut *inner,
             Inner {
@@ -208,7 +210,7 @@ impl AddressSpace {
                 brk: 0,
                 future: AreaFlags::empty(),
                 program: ProgramRanges::default(),
-                patches: Patches::default(),
+                patches,
             },
         );
         patch::forget_arenas();

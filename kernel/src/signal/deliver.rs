@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Errno;
-use crate::task::{Task, work};
+use crate::task::{GroupSignals, Task, work};
 use core::sync::atomic::Ordering;
 use trap_handler::block::Fault;
 use trap_handler::regs::Regs;
@@ -25,6 +25,10 @@ pub enum Next {
     Continued,
     /// Run this handler.
     Handle(SigInfo, Action),
+    /// Stop for the tracer: it asked for that, or the group is stopped.
+    Trap,
+    /// Let the tracer see this signal, then [`decide`].
+    Trace(SigInfo),
 }
 
 /// Takes the running task's next signal, if any, and says what it means.
@@ -34,41 +38,56 @@ pub fn next(task: &Task) -> Next {
         if signals.must_end(task) {
             return Next::Exit;
         }
-        if signals.stop.is_some() {
-            let kill = task.signals.lock().pending.set() | signals.pending.set();
-            if kill & bit(SIGKILL) == 0 {
-                return Next::Stopped;
-            }
+        let traced = task.trace.is_traced();
+        let mut own = task.signals.lock();
+        let killed = (own.pending.set() | signals.pending.set()) & bit(SIGKILL);
+        if killed == 0 && traced && own.trap {
+            return Next::Trap;
+        }
+        if killed == 0 && !traced && signals.stop.is_some() {
+            return Next::Stopped;
         }
         if core::mem::take(&mut signals.continued_untold) {
             return Next::Continued;
         }
-        let info = {
-            let mut own = task.signals.lock();
-            let allowed = !own.blocked;
-            own.pending.take(allowed).or_else(|| signals.pending.take(allowed))
-        };
+        let allowed = if killed != 0 { killed } else { !own.blocked };
+        let info = own.pending.take(allowed).or_else(|| signals.pending.take(allowed));
+        drop(own);
         let Some(info) = info else {
             task.update_signal_work_locked(&signals);
             return Next::Nothing;
         };
-        let action = signals.action(info.signal).unwrap_or_default();
-        match action.handler {
-            SIG_IGN if info.signal != SIGKILL && info.signal != SIGSTOP => continue,
-            SIG_DFL | SIG_IGN => match default_action(info.signal) {
-                Default::Ignore => continue,
-                Default::Stop => {
-                    signals.stop_taken = true;
-                    return Next::Stop(info.signal);
-                }
-                Default::Terminate => return Next::EndGroup(info.signal),
-            },
-            _ => {
-                if action.flags & sa::RESETHAND != 0 {
-                    signals.set_action(info.signal, Action { handler: SIG_DFL, ..action });
-                }
-                return Next::Handle(info, action);
+        if traced && info.signal != SIGKILL {
+            // Until the tracer lets it go on: SIGCONT meanwhile takes a stop back.
+            signals.stop_taken = true;
+            return Next::Trace(info);
+        }
+        if let Some(next) = decide_locked(&mut signals, &info) {
+            signals.stop_taken |= matches!(next, Next::Stop(_));
+            return next;
+        }
+    }
+}
+
+/// What a signal that a tracer has let through means; `None` if nothing.
+pub fn decide(task: &Task, info: &SigInfo) -> Option<Next> {
+    decide_locked(&mut task.group.signals.lock(), info)
+}
+
+fn decide_locked(signals: &mut GroupSignals, info: &SigInfo) -> Option<Next> {
+    let action = signals.action(info.signal).unwrap_or_default();
+    match action.handler {
+        SIG_IGN if info.signal != SIGKILL && info.signal != SIGSTOP => None,
+        SIG_DFL | SIG_IGN => match default_action(info.signal) {
+            Default::Ignore => None,
+            Default::Stop => Some(Next::Stop(info.signal)),
+            Default::Terminate => Some(Next::EndGroup(info.signal)),
+        },
+        _ => {
+            if action.flags & sa::RESETHAND != 0 {
+                signals.set_action(info.signal, Action { handler: SIG_DFL, ..action });
             }
+            Some(Next::Handle(*info, action))
         }
     }
 }

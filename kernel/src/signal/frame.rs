@@ -202,7 +202,7 @@ pub fn sigreturn(task: &Task, regs: &mut Regs) -> Result<()> {
         rdi: context.rdi,
         orig_rax: Regs::NO_CALL,
         rip: context.rip,
-        rflags: (context.eflags & USER_FLAGS & !FLAG_TF) | FLAGS_FIXED,
+        rflags: (context.eflags & USER_FLAGS) | FLAGS_FIXED,
         rsp: context.rsp,
         pad: 0,
     };

@@ -8,7 +8,7 @@ mod frame;
 mod pending;
 mod send;
 
-pub use deliver::{Next, fault, finish_call, next};
+pub use deliver::{Next, decide, fault, finish_call, next};
 pub use frame::{deliver_to_handler, sigreturn};
 pub use pending::Pending;
 pub use send::{flush_ignored, kick, kick_all, send_to_group, send_to_task};
@@ -155,9 +155,11 @@ pub mod si {
     pub const QUEUE: i32 = -1;
     pub const TIMER: i32 = -2;
     pub const TKILL: i32 = -6;
+    pub const TRAP_BRKPT: i32 = 1;
     pub const CLD_EXITED: i32 = 1;
     pub const CLD_KILLED: i32 = 2;
     pub const CLD_DUMPED: i32 = 3;
+    pub const CLD_TRAPPED: i32 = 4;
     pub const CLD_STOPPED: i32 = 5;
     pub const CLD_CONTINUED: i32 = 6;
 }

@@ -2,6 +2,7 @@
 
 use super::{COUNT, RT_MIN, SYNCHRONOUS, SigInfo, SigSet, bit};
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// Pending signals of a task or of a group.
 #[derive(Debug, Default)]
@@ -14,6 +15,11 @@ impl Pending {
     /// Which signals pend.
     pub fn set(&self) -> SigSet {
         self.set
+    }
+
+    /// What pends, in order of arrival.
+    pub fn list(&self) -> Vec<SigInfo> {
+        self.queue.iter().copied().collect()
     }
 
     /// Number of queued entries.

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::poll::PollEvents;
+use crate::task::trace::traced;
 use crate::task::{GroupSignals, Task, TaskSignals, ThreadGroup, work};
+use crate::wait::Wake;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -43,7 +45,7 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     }
     prepare(&mut signals, &task.group, info.signal);
     let mut own = task.signals.lock();
-    if dropped(&signals, &own, info.signal) {
+    if dropped(&signals, task, &own, info.signal) {
         return Ok(());
     }
     limit(&task.group, own.pending.len(), &info)?;
@@ -65,7 +67,7 @@ pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     }
     prepare(&mut signals, group, info.signal);
     let Some(main) = signals.tasks.first().cloned() else { return Ok(()) };
-    if dropped(&signals, &main.signals.lock(), info.signal) {
+    if dropped(&signals, &main, &main.signals.lock(), info.signal) {
         return Ok(());
     }
     limit(group, signals.pending.len(), &info)?;
@@ -91,6 +93,7 @@ fn prepare(signals: &mut GroupSignals, group: &Arc<ThreadGroup>, signal: i32) {
         signals.stop_taken = false;
         if signal == SIGCONT {
             discard(signals, STOPPING);
+            signals.tasks.iter().for_each(|task| tell_tracee_of_continue(task));
         }
         if signals.stop.take().is_some() {
             if signal == SIGCONT {
@@ -103,6 +106,19 @@ fn prepare(signals: &mut GroupSignals, group: &Arc<ThreadGroup>, signal: i32) {
     }
 }
 
+/// A tracee that was seized stops to show a continuation; for another it only ends a group-stop that has not begun
+/// (`ptrace_trap_notify`).
+fn tell_tracee_of_continue(task: &Task) {
+    let flags = task.trace.flags();
+    if flags & traced::ANY != 0 {
+        task.signals.lock().trap = flags & traced::SEIZED != 0;
+        if flags & traced::SEIZED != 0 {
+            kick(task, work::SIGNAL);
+            task.waiter.wake(PollEvents::IN);
+        }
+    }
+}
+
 fn discard(signals: &mut GroupSignals, set: SigSet) {
     signals.pending.discard(set);
     for task in &signals.tasks {
@@ -110,10 +126,11 @@ fn discard(signals: &mut GroupSignals, set: SigSet) {
     }
 }
 
-/// Whether the signal has no effect at all. One that is blocked is kept: its action may change.
-fn dropped(signals: &GroupSignals, own: &TaskSignals, signal: i32) -> bool {
+/// Whether the signal has no effect at all. One that is blocked is kept: its action may change. A tracer sees ignored ones, too.
+fn dropped(signals: &GroupSignals, task: &Task, own: &TaskSignals, signal: i32) -> bool {
     let blocked = (own.blocked | own.waits_for | own.restore_mask.unwrap_or(0)) & bit(signal) != 0;
-    !blocked && signal != SIGKILL && signals.action(signal).is_some_and(|action| is_ignored(&action, signal))
+    let kept = blocked || task.trace.is_traced();
+    !kept && signal != SIGKILL && signals.action(signal).is_some_and(|action| is_ignored(&action, signal))
 }
 
 /// `RLIMIT_SIGPENDING` bounds what programs can queue; the kernel's own and standard signals always go.
@@ -152,7 +169,8 @@ impl Task {
     pub fn update_signal_work_locked(&self, signals: &GroupSignals) {
         let own = self.signals.lock();
         let ready = (signals.pending.set() | own.pending.set()) & !own.blocked;
-        if ready != 0 || signals.stop.is_some() {
+        let must_stop = if self.trace.is_traced() { own.trap } else { signals.stop.is_some() };
+        if ready != 0 || must_stop {
             self.state.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
         } else {
             self.state.work.fetch_and(!work::SIGNAL, Ordering::SeqCst);

@@ -4,6 +4,7 @@ use super::{ControllingTerminal, Task};
 use crate::signal::{Action, Pending, SIG_DFL, SIG_IGN};
 use crate::sync::Mutex;
 use crate::wait::WaitQueue;
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -110,6 +111,12 @@ pub struct Family {
     pub zombie: Option<i32>,
     /// Adopts the orphans below it (prctl(2) `PR_SET_CHILD_SUBREAPER`).
     pub subreaper: bool,
+    /// Threads that its threads trace (ptrace(2)), ended ones included until they were waited for.
+    pub tracees: Vec<Arc<Task>>,
+    /// The process that traces its main thread; 0 for none. Stays until the dead main thread was waited for.
+    pub tracer: i32,
+    /// The thread that made it.
+    pub maker: Weak<Task>,
 }
 
 /// A process.
@@ -145,6 +152,8 @@ pub struct ThreadGroup {
     pub dumpable: AtomicI32,
     /// personality(2).
     pub personality: AtomicU32,
+    /// What other processes ask it to do ([`super::calls`]).
+    pub(super) calls: Mutex<VecDeque<Arc<super::calls::Pending>>>,
 }
 
 impl ThreadGroup {
@@ -205,6 +214,9 @@ impl ThreadGroup {
                 executed: false,
                 zombie: None,
                 subreaper: false,
+                tracees: Vec::new(),
+                tracer: 0,
+                maker: Weak::new(),
             }),
             child_queue: WaitQueue::new(),
             signal_queue: WaitQueue::new(),
@@ -218,6 +230,7 @@ impl ThreadGroup {
             host_pid: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
             personality: AtomicU32::new(0),
+            calls: Mutex::default(),
         })
     }
 

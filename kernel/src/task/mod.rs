@@ -1,8 +1,10 @@
 //! Tasks (threads), thread groups (processes) and how they relate: parents, process groups, sessions.
 
+pub mod calls;
 mod group;
 mod sessions;
 mod table;
+pub mod trace;
 
 pub use group::{Exit, Family, GroupSignals, ThreadGroup, Times};
 pub use sessions::{ControllingTerminal, is_orphaned, signal_process_group};
@@ -46,6 +48,8 @@ pub struct TaskSignals {
     pub waits_for: SigSet,
     /// Trap number, error code and CR2 of the last fault, for saved contexts.
     pub fault: (u64, u64, u64),
+    /// The tracee is to stop for its tracer (an interrupt, a group-stop).
+    pub trap: bool,
 }
 
 /// A thread of the program.
@@ -77,6 +81,10 @@ pub struct Task {
     pub scheduling: Mutex<Scheduling>,
     /// What its end takes back of semaphores (semop(2) `SEM_UNDO`).
     pub sem_undo: crate::ipc::Undo,
+    /// Who traces it, and the stop that it is in.
+    pub trace: trace::Trace,
+    /// Wait status with which the thread ends if it ends alone.
+    pub exit_status: AtomicI32,
 }
 
 /// How a thread asks to be scheduled. The host is not told.
@@ -118,6 +126,8 @@ impl Task {
             death_signal: AtomicI32::new(0),
             scheduling: Mutex::default(),
             sem_undo: crate::ipc::Undo::default(),
+            trace: trace::Trace::default(),
+            exit_status: AtomicI32::new(0),
         }
     }
 

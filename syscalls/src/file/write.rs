@@ -50,6 +50,12 @@ pub fn write_here(context: &Context<'_>, file: &FileRef, source: &mut Source<'_>
         }
         return outcome;
     }
+    if file.ops.waits() {
+        let position = *file.position.lock();
+        let count = file.ops.write_at(file, position, source)?;
+        *file.position.lock() = position.wrapping_add(count as u64);
+        return Ok(count);
+    }
     let mut position = file.position.lock();
     if file.flags() & raw::O_APPEND != 0 {
         let (count, end) = file.ops.append(file, source)?;

@@ -1,5 +1,6 @@
 //! `/proc` (proc(5)): what the kernel says about itself and its processes, put together from [`vfs::generated`] nodes.
 
+mod memory_file;
 mod nodes;
 mod process;
 mod process_files;

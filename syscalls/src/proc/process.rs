@@ -1,7 +1,7 @@
 //! `/proc/PID` and `/proc/PID/task/TID`.
 
 use super::nodes::{PROC, file, writable};
-use super::{process_files, status};
+use super::{memory_file, process_files, status};
 use crate::thread::{self, Thread};
 use alloc::boxed::Box;
 use alloc::format;
@@ -44,6 +44,8 @@ const FILES: &[(&str, u32, Make)] = &[
 const LINKS: &[&str] = &["cwd", "exe", "root"];
 /// Files that take writes.
 const WRITABLE: &[&str] = &["comm", "oom_score_adj", "oom_adj"];
+/// The process's memory.
+const MEMORY: &str = "mem";
 /// Directories.
 const DIRECTORIES: &[&str] = &["fd", "fdinfo", "task"];
 
@@ -87,6 +89,7 @@ fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inod
         common: PROC.node(&[place.as_bytes()], 0o555, owner),
         list: Box::new(move || {
             let names = FILES.iter().map(|(name, ..)| (*name, Kind::Regular));
+            let names = names.chain([(MEMORY, Kind::Regular)]);
             let names = names.chain(WRITABLE.iter().map(|name| (*name, Kind::Regular)));
             let names = names.chain(LINKS.iter().map(|name| (*name, Kind::Symlink)));
             let names = names.chain(DIRECTORIES.iter().map(|name| (*name, Kind::Directory)));
@@ -132,6 +135,7 @@ fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<A
                 if (-1000..=1000).contains(&value) { Ok(()) } else { Err(Errno::EINVAL) }
             },
         )),
+        b"mem" => Ok(memory_file::node(place, owner, tid)),
         b"exe" => Ok(magic_link(place, owner, tid, |thread| thread.executable().ok_or(Errno::ENOENT))),
         b"cwd" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().cwd())))),
         b"root" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().root())))),

@@ -16,7 +16,9 @@ fn state(thread: &Thread) -> (char, &'static str) {
     let group = &thread.task.group;
     if group.family.lock().zombie.is_some() {
         ('Z', "zombie")
-    } else if group.signals.lock().stop.is_some() {
+    } else if thread.task.trace.is_stopped() {
+        ('t', "tracing stop")
+    } else if group.signals.lock().stop.is_some() && !thread.task.trace.is_traced() {
         ('T', "stopped")
     } else if core::ptr::eq(&*thread.task, &*thread::current().task) {
         ('R', "running")
@@ -73,7 +75,11 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
     let _ = write!(text, "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\n");
     let (tgid, tid, parent) = (group.tgid, task.tid(), group.parent_id());
-    let _ = write!(text, "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n");
+    let _ = write!(
+        text,
+        "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t{}\n",
+        task.trace.tracer_id()
+    );
     let _ = writeln!(text, "Uid:\t{}\t{}\t{}\t{}", cred.uid, cred.euid, cred.suid, cred.fsuid);
     let _ = writeln!(text, "Gid:\t{}\t{}\t{}\t{}", cred.gid, cred.egid, cred.sgid, cred.fsgid);
     let groups: Vec<String> = cred.groups.iter().map(|group| format!("{group} ")).collect();

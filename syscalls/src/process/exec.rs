@@ -3,6 +3,7 @@
 use super::exec_image::{self, ExecImage, Loaded};
 use super::zygote;
 use crate::args::Args;
+use crate::ptrace::{self, stops};
 use crate::strace::flags::AT_FLAGS;
 use crate::table::{Context, Row, Show, full};
 use crate::thread::Thread;
@@ -119,13 +120,15 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     // A reference here would make the table look shared, and have it copied.
     drop(files);
 
+    let old_id = thread.task.tid();
     end_other_threads(thread)?;
     leave_old_program(&thread.task);
+    let execution = Execution { image, envp: request.envp, cred, old_id };
     if thread.memory().users().are_several() {
         // A vfork parent, or another process, lives in this memory: the program gets an address space of its own.
-        return zygote::hand_over(thread, Execution { image, envp: request.envp, cred });
+        return zygote::hand_over(thread, execution);
     }
-    Execution { image, envp: request.envp, cred }.run(context.regs, thread);
+    execution.run(context.regs, thread);
     Ok(0)
 }
 
@@ -141,6 +144,8 @@ pub struct Execution {
     image: ExecImage,
     envp: Vec<Vec<u8>>,
     cred: Arc<Cred>,
+    /// Id of the thread before it became the main one.
+    old_id: i32,
 }
 
 impl Execution {
@@ -150,6 +155,13 @@ impl Execution {
         if let Err(errno) = replace(regs, thread, &self.image, &self.envp, &self.cred) {
             kernel::info!("execve failed after the old program was gone: {errno}");
             super::exit_group(thread, signal::SIGSEGV);
+        }
+        if thread.task.trace.is_traced() {
+            // The tracer sees the call as it was made.
+            regs.orig_rax = u64::from(raw::__NR_execve);
+            regs.rax = Errno::ENOSYS.as_result() as u64;
+            stops::executed(thread, regs, self.old_id);
+            regs.rax = 0;
         }
     }
 }
@@ -179,7 +191,10 @@ fn end_other_threads(thread: &Thread) -> Result<()> {
     if task.tid() != group.tgid {
         let old = task.tid();
         let running = crate::thread::find(old);
-        lock_table()?.rename_to_leader(task);
+        let mut table = lock_table()?;
+        table.rename_to_leader(task);
+        ptrace::leader_replaced(&table, task);
+        drop(table);
         crate::thread::unregister(old);
         if let Some(running) = running {
             crate::thread::register(&running);
@@ -193,6 +208,7 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
     let task = &thread.task;
     let space = thread.space();
     space.clear_for_exec()?;
+    thread.memory().note_exec();
     if let Some(vfork) = thread.vfork.lock().take() {
         vfork.finish();
     }
@@ -204,6 +220,8 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
         signals.reset_handlers();
         task.signals.lock().altstack = AltStack::default();
     }
+    let plain = cred.euid == cred.uid && cred.egid == cred.gid;
+    task.group.dumpable.store(i32::from(plain), Ordering::Relaxed);
     crate::time::timers::executed(task.group.tgid);
     task.group.family.lock().executed = true;
     *task.comm.lock() = comm_of(&image.name);

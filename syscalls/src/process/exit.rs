@@ -1,6 +1,7 @@
 //! exit(2), exit_group(2): the end of threads and processes.
 
 use crate::args::Args;
+use crate::ptrace::{self, stops};
 use crate::table::{Context, Row, Show, full};
 use crate::thread::{self, Thread, Users};
 use crate::{Result, futex};
@@ -8,7 +9,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SigInfo, sa, si};
-use kernel::task::{Exit, Family, Task, ThreadGroup, lock_table, work};
+use kernel::task::{Exit, Family, Table, Task, ThreadGroup, Times, lock_table, work};
 use linux_raw_sys::general as raw;
 use trap_handler::{gadget, host};
 
@@ -28,6 +29,7 @@ fn sys_exit(context: &mut Context<'_>, args: Args) -> Result<u64> {
             signals.exit = Some(Exit::Group(status));
         }
     }
+    thread.task.exit_status.store(status, Ordering::Relaxed);
     exit_thread(thread)
 }
 
@@ -51,6 +53,11 @@ pub fn exit_group(thread: &Thread, status: i32) -> ! {
 pub fn exit_thread(thread: &Thread) -> ! {
     let task = thread.task.clone();
     let group = task.group.clone();
+    let status = own_status(&task);
+    if task.trace.is_traced() {
+        stops::exiting(thread, status);
+    }
+    ptrace::tracer_ends(&task);
     // Whoever joins the thread finds its id gone.
     leave_group(&task, &group);
     futex::exit_robust_list(&task);
@@ -62,6 +69,7 @@ pub fn exit_thread(thread: &Thread) -> ! {
     task.sem_undo.leave(group.tgid);
     let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
     group.exit_queue.wake_all(PollEvents::IN);
+    tell_tracer(&task, status);
     let users = thread.memory().users();
     // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
     drop(Thread::release());
@@ -82,6 +90,15 @@ pub fn leave_host(users: Arc<Users>) -> ! {
     }
     // SAFETY: nothing on this stack is shared; the host clears the slot's word when the thread is gone.
     unsafe { gadget::exit_thread(0) }
+}
+
+/// Wait status of the running thread, which is about to end.
+fn own_status(task: &Task) -> i32 {
+    match task.group.signals.lock().exit {
+        Some(Exit::Group(status)) => status,
+        Some(Exit::Exec(_)) => 0,
+        None => task.exit_status.load(Ordering::Relaxed),
+    }
 }
 
 fn add_times(task: &Task) {
@@ -110,6 +127,22 @@ fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) {
     table.remove_task(task.tid());
     drop(table);
     thread::unregister(task.tid());
+}
+
+/// Tells the tracer of the end of a thread. A main thread's end is the process's, and shows when that is dead.
+fn tell_tracer(task: &Task, status: i32) {
+    if !task.trace.is_traced() || task.is_leader() {
+        return;
+    }
+    let tracer = {
+        let mut state = task.trace.lock();
+        state.ended = Some(status);
+        state.link.as_ref().map(|link| link.group.clone())
+    };
+    if let Some(tracer) = tracer {
+        send_end(&tracer, task.tid(), task.cred().uid, SIGCHLD, status, Times::default());
+        tracer.child_queue.wake_all(PollEvents::IN);
+    }
 }
 
 /// The process has no threads any more: orphans go to their new parent, the parent learns of the end.
@@ -144,8 +177,30 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     }
     super::sessions::orphan_groups(&table, group, &orphans);
     adopter.child_queue.wake_all(PollEvents::IN);
+    let (parent, tracer) = {
+        let mut family = group.family.lock();
+        family.zombie = Some(status);
+        (family.parent.upgrade(), family.tracer)
+    };
+    // A tracer that is not the parent hears of it first; the parent when the tracer has waited.
+    let tracer = table.group(tracer).filter(|tracer| {
+        tracer.tgid != 1 && parent.as_ref().is_none_or(|parent| !Arc::ptr_eq(parent, tracer))
+    });
+    match tracer {
+        Some(tracer) => {
+            send_end(&tracer, group.tgid, 0, SIGCHLD, status, *group.ended_times.lock());
+            tracer.child_queue.wake_all(PollEvents::IN);
+        }
+        None => tell_of_end(&mut table, group, status),
+    }
+    drop(table);
+    group.exit_queue.wake_all(PollEvents::IN);
+    crate::boot::process_ended(group, status);
+}
+
+/// Tells the parent of a dead process of its end; a process that nobody will wait for is gone then.
+pub fn tell_of_end(table: &mut Table, group: &Arc<ThreadGroup>, status: i32) {
     let parent = group.family.lock().parent.upgrade();
-    group.family.lock().zombie = Some(status);
     let reaped_at_once = match &parent {
         Some(parent) => tell_parent(parent, group, status),
         None => true,
@@ -156,12 +211,9 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
         }
         table.remove_group(group.tgid);
     }
-    drop(table);
-    group.exit_queue.wake_all(PollEvents::IN);
     if let Some(parent) = parent {
         parent.child_queue.wake_all(PollEvents::IN);
     }
-    crate::boot::process_ended(group, status);
 }
 
 /// Who adopts the children of `group`: the next subreaper above it, or the process 1 (prctl(2)).
@@ -196,22 +248,21 @@ fn tell_parent(parent: &Arc<ThreadGroup>, group: &Arc<ThreadGroup>, status: i32)
     }
     let exit_signal = group.exit_signal.load(Ordering::Relaxed);
     let action = parent.signals.lock().action(SIGCHLD).unwrap_or_default();
-    let ignored = exit_signal == SIGCHLD && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0);
+    let ignored = exit_signal == SIGCHLD
+        && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0)
+        && !ptrace::traces(parent, group);
     if exit_signal != 0 && !(ignored && action.handler == SIG_IGN) {
-        let (code, value) = describe_end(status);
-        let ticks = |ns: u64| ns / 10_000_000;
-        let times = *group.ended_times.lock();
-        let info = SigInfo::child(
-            exit_signal,
-            code,
-            group.tgid,
-            super::ids::real_uid(group),
-            value,
-            (ticks(times.user), ticks(times.system)),
-        );
-        let _ = signal::send_to_group(parent, info);
+        let (uid, times) = (super::ids::real_uid(group), *group.ended_times.lock());
+        send_end(parent, group.tgid, uid, exit_signal, status, times);
     }
     ignored
+}
+
+fn send_end(to: &Arc<ThreadGroup>, id: i32, uid: u32, signal: i32, status: i32, times: Times) {
+    let (code, value) = describe_end(status);
+    let ticks = |ns: u64| ns / 10_000_000;
+    let info = SigInfo::child(signal, code, id, uid, value, (ticks(times.user), ticks(times.system)));
+    let _ = signal::send_to_group(to, info);
 }
 
 /// `si_code` and `si_status` of a wait status.
@@ -233,6 +284,7 @@ pub fn forget_unborn(child: &Arc<Thread>) {
     let task = &child.task;
     thread::unregister(task.tid());
     let Ok(mut table) = lock_table() else { return };
+    task.unlink_from_tracer(None);
     table.remove_task(task.tid());
     let parent = task.group.family.lock().parent.upgrade();
     if let Some(parent) = parent {

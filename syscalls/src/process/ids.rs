@@ -5,6 +5,7 @@ use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use kernel::cred::{ALL_CAPABILITIES, Cred, cap};
 use kernel::task::ThreadGroup;
 use kernel::uaccess;
@@ -66,6 +67,11 @@ fn change(context: &Context<'_>, edit: impl FnOnce(&mut Cred) -> Result<()>) -> 
     let mut new = (*old).clone();
     edit(&mut new)?;
     adjust_capabilities(&old, &mut new);
+    let ids = |cred: &Cred| (cred.euid, cred.egid, cred.fsuid, cred.fsgid);
+    if ids(&old) != ids(&new) {
+        // What the old identity left in memory is not the new one's to read (`commit_creds`).
+        context.thread.task.group.dumpable.store(0, Ordering::Relaxed);
+    }
     context.thread.task.set_cred(Arc::new(new));
     Ok(0)
 }

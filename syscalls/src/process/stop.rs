@@ -1,5 +1,6 @@
 //! Stops and continues of whole processes (job control).
 
+use crate::ptrace;
 use crate::thread::Thread;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SIGSTOP, SigInfo, sa, si};
@@ -16,8 +17,12 @@ pub fn stop_group(thread: &Thread, signal: i32) {
     }
     {
         let mut signals = group.signals.lock();
-        if signals.exit.is_some() || signals.stop.is_some() || !signals.stop_taken {
+        let traced = thread.task.trace.is_traced();
+        if signals.exit.is_some() || (signals.stop.is_some() && !traced) || !signals.stop_taken {
             return;
+        }
+        for task in signals.tasks.iter().filter(|task| task.trace.is_traced()) {
+            task.signals.lock().trap = true;
         }
         signals.stop = Some(signal);
         signals.stop_taken = false;
@@ -25,13 +30,18 @@ pub fn stop_group(thread: &Thread, signal: i32) {
         signals.continued = false;
         signal::kick_all(&signals, Some(&thread.task), work::SIGNAL);
     }
-    tell_parent(group, si::CLD_STOPPED, signal);
+    // A parent that traces the process sees the stop as its tracer.
+    let parent = group.family.lock().parent.upgrade();
+    if !parent.is_some_and(|parent| ptrace::traces(&parent, group)) {
+        tell_parent(group, si::CLD_STOPPED, signal);
+    }
 }
 
 /// Sleeps while the process is stopped.
 pub fn wait_while_stopped(thread: &Thread) {
     let group = &thread.task.group;
-    wait::killable(&group.stop_queue, || group.signals.lock().stop.is_none());
+    let task = &thread.task;
+    wait::killable(&group.stop_queue, || group.signals.lock().stop.is_none() || task.trace.is_traced());
 }
 
 /// Tells the parent that the process was continued.

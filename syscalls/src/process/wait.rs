@@ -8,7 +8,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::signal::{SIGCHLD, SIGCONT, SigInfo, si};
-use kernel::task::{ThreadGroup, Times, lock_table};
+use kernel::task::{Exit, Table, Task, ThreadGroup, Times, lock_table};
 use kernel::{time, uaccess, wait};
 use linux_raw_sys::general as raw;
 
@@ -59,6 +59,8 @@ struct Found {
     uid: u32,
     /// Wait status.
     status: i32,
+    /// A stop of a tracee.
+    trapped: bool,
     times: Times,
 }
 
@@ -114,6 +116,7 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
         Some(found) => {
             let (code, value) = match found.status {
                 0xffff => (si::CLD_CONTINUED, SIGCONT),
+                status if found.trapped => (si::CLD_TRAPPED, status >> 8),
                 status if status & 0xff == 0x7f => (si::CLD_STOPPED, status >> 8),
                 status => describe_end(status),
             };
@@ -153,8 +156,25 @@ fn wait_for(context: &mut Context<'_>, which: Which, options: u32) -> Result<Opt
 /// One look at the children. `ECHILD` if none can ever match.
 fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<Found>> {
     let mut table = lock_table()?;
-    let children = group.family.lock().children.clone();
+    let (children, tracees) = {
+        let family = group.family.lock();
+        (family.children.clone(), family.tracees.clone())
+    };
     let mut candidates = false;
+    for tracee in tracees {
+        let matches = match which {
+            Which::Any => true,
+            Which::Process(id) => tracee.tid() == id,
+            Which::Group(pgid) => tracee.group.family.lock().pgid == pgid,
+        };
+        if !matches {
+            continue;
+        }
+        candidates = true;
+        if let Some(found) = look_at_tracee(&mut table, group, &tracee, options) {
+            return Ok(Some(found));
+        }
+    }
     for child in children {
         let family = child.family.lock();
         let matches = match which {
@@ -168,9 +188,10 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
         }
         candidates = true;
         let uid = super::ids::real_uid(&child);
+        let tracer = family.tracer;
         if let Some(status) = family.zombie {
             drop(family);
-            if options & WEXITED == 0 {
+            if options & WEXITED == 0 || (tracer != 0 && tracer != group.tgid) {
                 continue;
             }
             let mut times = *child.ended_times.lock();
@@ -181,17 +202,73 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
                 let mut ours = group.children_times.lock();
                 ours.user += times.user;
                 ours.system += times.system;
-                forget_child(&mut group.family.lock(), &child);
+                {
+                    let mut family = group.family.lock();
+                    forget_child(&mut family, &child);
+                    family
+                        .tracees
+                        .retain(|tracee| !Arc::ptr_eq(&tracee.group, &child) || !tracee.is_leader());
+                }
                 table.remove_group(child.tgid);
             }
-            return Ok(Some(Found { pid: child.tgid, uid, status, times }));
+            return Ok(Some(Found { pid: child.tgid, uid, status, trapped: false, times }));
         }
         drop(family);
+        // The stops of a child that this process traces are those of a tracee.
+        let options = if tracer == group.tgid { options & !WUNTRACED } else { options };
         if let Some(status) = stop_or_continue(&child, options) {
-            return Ok(Some(Found { pid: child.tgid, uid, status, times: Times::default() }));
+            return Ok(Some(Found { pid: child.tgid, uid, status, trapped: false, times: Times::default() }));
         }
     }
     if candidates { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+/// A stop that has not been shown, or the end of a thread, or of a process that is another's child.
+fn look_at_tracee(
+    table: &mut Table,
+    group: &Arc<ThreadGroup>,
+    tracee: &Arc<Task>,
+    options: u32,
+) -> Option<Found> {
+    let keep = options & WNOWAIT != 0;
+    let (pid, uid) = (tracee.tid(), tracee.cred().uid);
+    let found = |status, trapped| Some(Found { pid, uid, status, trapped, times: Times::default() });
+    let ended = {
+        let mut state = tracee.trace.lock();
+        if let Some(stop) = state.stop.as_mut().filter(|stop| !stop.reported && !stop.listening) {
+            stop.reported = !keep;
+            return found(stop.code << 8 | 0x7f, true);
+        }
+        state.ended
+    };
+    if options & WEXITED == 0 {
+        return None;
+    }
+    if !tracee.is_leader() {
+        let alone = ended?;
+        // Once the whole process ends, its status is every thread's (`wait_task_zombie`).
+        let ended = match tracee.group.signals.lock().exit {
+            Some(Exit::Group(status)) => status,
+            _ => alone,
+        };
+        if !keep {
+            tracee.unlink_from_tracer(None);
+        }
+        return found(ended, false);
+    }
+    let (status, parent) = {
+        let family = tracee.group.family.lock();
+        (family.zombie?, family.parent.upgrade())
+    };
+    // A child of our own is shown as that.
+    if parent.is_some_and(|parent| Arc::ptr_eq(&parent, group)) {
+        return None;
+    }
+    if !keep {
+        tracee.unlink_from_tracer(None);
+        super::tell_of_end(table, &tracee.group, status);
+    }
+    found(status, false)
 }
 
 fn stop_or_continue(child: &Arc<ThreadGroup>, options: u32) -> Option<i32> {

@@ -3,6 +3,7 @@
 
 use super::exec::Execution;
 use super::exit::leave_host;
+use crate::ptrace::stops;
 use crate::thread::{self, Thread};
 use crate::{Errno, Result, boot, warden};
 use alloc::boxed::Box;
@@ -89,6 +90,9 @@ fn run(order: Arc<Order>) -> ! {
     let mut regs = trap_handler::regs::Regs::default();
     order.execution.run(&mut regs, thread::current());
     drop(order);
+    if thread::current().task.trace.is_traced() {
+        stops::call_exit(thread::current(), &mut regs);
+    }
     ThreadBlock::current().set_regs(&regs);
     entry::leave()
 }

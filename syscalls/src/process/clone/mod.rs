@@ -2,6 +2,7 @@
 
 use super::pidfd::{self, Target};
 use crate::args::Args;
+use crate::ptrace::stops;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::thread::Thread;
 use crate::{Errno, Result};
@@ -11,6 +12,7 @@ use kernel::signal::SIGCHLD;
 use kernel::task::{Task, ThreadGroup, lock_table};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
+use linux_raw_sys::ptrace as pt;
 
 mod process;
 mod thread;
@@ -55,6 +57,20 @@ struct Request {
 impl Request {
     fn has(&self, flag: u32) -> bool {
         self.flags & u64::from(flag) != 0
+    }
+
+    /// The event by which the caller's tracer is told, if it wants to be: it traces the child then.
+    fn event(&self, parent: &Thread) -> Option<u32> {
+        let event = if self.has(raw::CLONE_UNTRACED) {
+            return None;
+        } else if self.has(raw::CLONE_VFORK) {
+            pt::PTRACE_EVENT_VFORK
+        } else if self.exit_signal != SIGCHLD || self.has(raw::CLONE_THREAD) {
+            pt::PTRACE_EVENT_CLONE
+        } else {
+            pt::PTRACE_EVENT_FORK
+        };
+        stops::wants(&parent.task, event).then_some(event)
     }
 
     /// A fork with `flags`, without anything else.

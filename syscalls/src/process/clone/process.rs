@@ -3,6 +3,7 @@
 use super::super::exit::forget_unborn;
 use super::thread::prepare;
 use super::{CLEAR_SIGHAND, Request, Told, inherit_executable, new_tables, new_task, write_id};
+use crate::ptrace::{self, stops};
 use crate::table::Context;
 use crate::thread::{self, Memory, Thread};
 use crate::{Errno, Result};
@@ -12,6 +13,7 @@ use kernel::poll::PollEvents;
 use kernel::task::{ThreadGroup, lock_table};
 use kernel::wait::{self, WaitQueue};
 use linux_raw_sys::general as raw;
+use linux_raw_sys::ptrace::PTRACE_EVENT_VFORK_DONE;
 use trap_handler::regs::Regs;
 use trap_handler::{entry, host, stack};
 
@@ -43,10 +45,11 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
     let parent = context.thread;
     let tid = lock_table()?.new_id()?;
     let child = new_process(parent, tid, request)?;
+    let event = request.event(parent);
     let vfork = request.has(raw::CLONE_VFORK).then(VforkDone::new);
     *child.vfork.lock() = vfork.clone();
     let told = Told::prepare(context, request, &child)?;
-    publish(parent, &child, request)?;
+    publish(parent, &child, request, event.is_some())?;
     let started = if request.has(raw::CLONE_VM) {
         told.write(request);
         write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, tid);
@@ -60,8 +63,12 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
         return Err(if errno == Errno::ENOMEM { errno } else { Errno::EAGAIN });
     }
     drop(child);
+    if let Some(event) = event {
+        stops::event(parent, context.regs, event, tid as u64);
+    }
     if let Some(vfork) = vfork {
         vfork.wait();
+        stops::event(parent, context.regs, PTRACE_EVENT_VFORK_DONE, tid as u64);
     }
     Ok(tid as u64)
 }
@@ -78,6 +85,12 @@ fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Threa
             signals.reset_handlers();
         }
     }
+    let maker = if request.has(raw::CLONE_PARENT) {
+        own_group.family.lock().maker.clone()
+    } else {
+        Arc::downgrade(&parent.task)
+    };
+    group.family.lock().maker = maker;
     let task = new_task(parent, group.clone(), tid, request);
     let memory = parent.memory();
     let child_memory = if request.has(raw::CLONE_VM) {
@@ -105,11 +118,14 @@ fn parent_group(parent: &Thread, request: &Request) -> Arc<ThreadGroup> {
 }
 
 /// Puts the new process where others find it.
-fn publish(parent: &Thread, child: &Arc<Thread>, request: &Request) -> Result<()> {
+fn publish(parent: &Thread, child: &Arc<Thread>, request: &Request, traced: bool) -> Result<()> {
     let of = parent_group(parent, request);
     let mut table = lock_table()?;
     table.insert(&child.task);
     of.family.lock().children.push(child.task.group.clone());
+    if traced || request.has(raw::CLONE_PTRACE) {
+        ptrace::inherit(&table, &parent.task, &child.task);
+    }
     drop(table);
     thread::register(child);
     Ok(())

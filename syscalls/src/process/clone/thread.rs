@@ -1,6 +1,7 @@
 //! New host threads: for threads of the program, and for processes that share their parent's memory.
 
 use super::{Request, Told, inherit_executable, new_tables, new_task, write_id};
+use crate::ptrace::{self, stops};
 use crate::table::Context;
 use crate::thread::{self, Thread};
 use crate::{Errno, Result};
@@ -103,7 +104,9 @@ pub(super) fn clone_thread(context: &mut Context<'_>, request: &Request) -> Resu
     inherit_executable(parent, &child);
     let prepared = prepare(context, &child, request)?;
     let told = Told::prepare(context, request, &child).inspect_err(|_| prepared.undo(&child))?;
-    if let Err(errno) = join_group(&task) {
+    let event = request.event(parent);
+    let traced = event.is_some() || request.has(raw::CLONE_PTRACE);
+    if let Err(errno) = join_group(parent, &task, traced) {
         told.undo(context);
         prepared.undo(&child);
         return Err(errno);
@@ -116,10 +119,13 @@ pub(super) fn clone_thread(context: &mut Context<'_>, request: &Request) -> Resu
         leave_group(&task);
         return Err(errno);
     }
+    if let Some(event) = event {
+        stops::event(parent, context.regs, event, tid as u64);
+    }
     Ok(tid as u64)
 }
 
-fn join_group(task: &Arc<Task>) -> Result<()> {
+fn join_group(parent: &Thread, task: &Arc<Task>, traced: bool) -> Result<()> {
     let mut table = lock_table()?;
     let mut signals = task.group.signals.lock();
     if signals.exit.is_some() {
@@ -129,6 +135,9 @@ fn join_group(task: &Arc<Task>) -> Result<()> {
     drop(signals);
     task.group.alive.fetch_add(1, Ordering::SeqCst);
     table.insert(task);
+    if traced {
+        ptrace::inherit(&table, &parent.task, task);
+    }
     Ok(())
 }
 
@@ -136,6 +145,7 @@ fn join_group(task: &Arc<Task>) -> Result<()> {
 fn leave_group(task: &Arc<Task>) {
     thread::unregister(task.tid());
     if let Ok(mut table) = lock_table() {
+        task.unlink_from_tracer(None);
         table.remove_task(task.tid());
     }
     task.group.signals.lock().tasks.retain(|other| !Arc::ptr_eq(other, task));
