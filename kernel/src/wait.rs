@@ -11,20 +11,36 @@ use trap_handler::host;
 
 /// Something that a wait queue can wake: a sleeping task, or an epoll item that passes the news on.
 pub trait Wake: Send + Sync {
-    /// Called with the queue's lock held: must not block, and may take only locks below wait queues.
-    fn wake(&self, events: PollEvents);
+    /// Tells the news. Called with the queue's lock held: must not block, and may take only locks below wait queues.
+    fn tell(&self, events: PollEvents) -> Told;
 
-    /// As [`Self::wake`], for an exclusive listener: whether it takes the news. If not, the next exclusive listener is told.
-    fn wake_exclusive(&self, events: PollEvents) -> bool {
-        self.wake(events);
-        true
-    }
+    /// Wakes who sleeps. Called after [`Self::tell`], if it said so, mostly without the queue's lock: the first thing that the
+    /// woken does is to take it.
+    fn rouse(&self) {}
+}
+
+/// What became of news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The listener takes it. If an exclusive one does not, the next exclusive listener is told.
+    pub taken: bool,
+    /// The listener sleeps.
+    pub sleeps: bool,
 }
 
 /// The word that one task sleeps on.
-#[derive(Default)]
 pub struct Waiter {
     word: AtomicU32,
+    /// How long the task spins before it sleeps, in time-stamp counter units; see [`Waiter::spin`].
+    spin: AtomicU64,
+    /// The processor of who woke it last.
+    woken_from: AtomicU32,
+}
+
+impl Default for Waiter {
+    fn default() -> Waiter {
+        Waiter { word: AtomicU32::new(IDLE), spin: AtomicU64::new(FIRST_SPIN), woken_from: AtomicU32::new(0) }
+    }
 }
 
 const IDLE: u32 = 0;
@@ -32,17 +48,15 @@ const SLEEPING: u32 = 1;
 const WOKEN: u32 = 2;
 
 impl Wake for Waiter {
-    fn wake(&self, events: PollEvents) {
-        self.wake_exclusive(events);
+    /// One that was told before and has not looked yet takes nothing more.
+    fn tell(&self, _events: PollEvents) -> Told {
+        self.woken_from.store(counter().1, Ordering::Relaxed);
+        let before = self.word.swap(WOKEN, Ordering::SeqCst);
+        Told { taken: before != WOKEN, sleeps: before == SLEEPING }
     }
 
-    /// One that was told before and has not looked yet takes nothing more.
-    fn wake_exclusive(&self, _events: PollEvents) -> bool {
-        let before = self.word.swap(WOKEN, Ordering::SeqCst);
-        if before == SLEEPING {
-            host::futex_wake(&self.word, 1);
-        }
-        before != WOKEN
+    fn rouse(&self) {
+        host::futex_wake(&self.word, 1);
     }
 }
 
@@ -62,6 +76,9 @@ struct Inner {
 /// A list of those who want to know when something changes. A handle: clones are the same queue.
 #[derive(Clone, Default)]
 pub struct WaitQueue(Arc<Inner>);
+
+/// Sleepers that are woken without the queue's lock.
+const AT_ONCE: usize = 4;
 
 impl WaitQueue {
     /// An empty queue.
@@ -107,14 +124,26 @@ impl WaitQueue {
         if self.0.count.load(Ordering::SeqCst) == 0 {
             return;
         }
+        let mut sleepers: [Option<Arc<dyn Wake>>; AT_ONCE] = Default::default();
+        let mut places = sleepers.iter_mut();
         let entries = self.0.entries.lock();
         let mut left = exclusive;
         for entry in entries.iter() {
-            if !entry.exclusive {
-                entry.wake.wake(events);
-            } else if left > 0 && entry.wake.wake_exclusive(events) {
-                left -= 1;
+            if entry.exclusive && left == 0 {
+                continue;
             }
+            let told = entry.wake.tell(events);
+            left -= usize::from(entry.exclusive && told.taken);
+            if told.sleeps {
+                match places.next() {
+                    Some(place) => *place = Some(entry.wake.clone()),
+                    None => entry.wake.rouse(),
+                }
+            }
+        }
+        drop(entries);
+        for sleeper in sleepers.into_iter().flatten() {
+            sleeper.rouse();
         }
     }
 }
@@ -151,8 +180,54 @@ impl Drop for Listening<'_> {
     }
 }
 
-/// How long a sleeper first spins when another processor may bring what it waits for.
-const SPIN_NS: u64 = 5_000;
+/// How long a task spins at first and at most, in time-stamp counter units: about as long as it takes to wake a sleeper on
+/// another processor of a virtual machine (some 20 microseconds; the counter runs at 2 to 4 GHz).
+const FIRST_SPIN: u64 = 60_000;
+/// A sleep this short would have been worth a spin.
+const SHORT_SLEEP: u64 = 150_000;
+
+/// The time-stamp counter, and the number of the processor.
+fn counter() -> (u64, u32) {
+    const PROCESSOR: u32 = 0xfff;
+    let mut word = 0;
+    // SAFETY: the instruction only reads a counter, and the word in which Linux keeps the processor's number for it.
+    let cycles = unsafe { core::arch::x86_64::__rdtscp(&raw mut word) };
+    (cycles, word & PROCESSOR)
+}
+
+impl Waiter {
+    /// Spins until the task is woken, another processor being about to bring what it waits for. A task that spins in vain
+    /// does so for half as long the next time, down to not at all: an idle sandbox uses no processor time.
+    fn spin(&self, task: &task::Task) {
+        let budget = self.spin.load(Ordering::Relaxed);
+        if budget == 0 || !task::may_spin() {
+            return;
+        }
+        let (start, _) = counter();
+        while self.word.load(Ordering::Relaxed) == IDLE && !task.interrupted() {
+            if counter().0.wrapping_sub(start) > budget {
+                let less = if budget > FIRST_SPIN / 8 { budget / 2 } else { 0 };
+                self.spin.store(less, Ordering::Relaxed);
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        self.spin.store(FIRST_SPIN, Ordering::Relaxed);
+    }
+
+    /// Sleeps until woken, interrupted, or the deadline.
+    fn sleep(&self, deadline: Option<u64>) {
+        let (start, processor) = counter();
+        // EINTR, EAGAIN and ETIMEDOUT all mean: look again.
+        let _ = host::futex_wait(&self.word, SLEEPING, deadline);
+        if self.woken_from.load(Ordering::Relaxed) == processor {
+            // The waker could not have run while this task spun.
+            self.spin.store(0, Ordering::Relaxed);
+        } else if counter().0.wrapping_sub(start) < SHORT_SLEEP {
+            self.spin.store(FIRST_SPIN, Ordering::Relaxed);
+        }
+    }
+}
 
 /// Sleeps until `ready` gives something, looking again whenever one of the queues is woken. No lock may be held.
 /// `deadline` is in `CLOCK_MONOTONIC` nanoseconds.
@@ -206,23 +281,10 @@ pub fn until_woken<T>(deadline: Option<u64>, mut ready: impl FnMut() -> Option<T
         if deadline.is_some_and(|deadline| time::monotonic() >= deadline) {
             return Err(Ended::TimedOut);
         }
-        spin(word);
+        task.waiter.spin(task);
         if word.compare_exchange(IDLE, SLEEPING, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            // EINTR, EAGAIN and ETIMEDOUT all mean: look again.
-            let _ = host::futex_wait(word, SLEEPING, deadline);
+            task.waiter.sleep(deadline);
         }
-    }
-}
-
-fn spin(word: &AtomicU32) {
-    if !task::may_spin() {
-        return;
-    }
-    for _ in 0..SPIN_NS / 40 {
-        if word.load(Ordering::Relaxed) != IDLE {
-            return;
-        }
-        core::hint::spin_loop();
     }
 }
 

@@ -34,7 +34,7 @@ pub fn start(base: u64) -> ! {
     let state = Box::leak(Box::new(ThreadState::default()));
     // SAFETY: slot 0 is unused, and the launcher's stack is left for good.
     unsafe {
-        if stack::prepare(0, state).is_err() || stack::adopt(0).is_err() {
+        if stack::prepare(0, false, state).is_err() || stack::adopt(0).is_err() {
             log::fatal("the kernel stack could not be mapped");
         }
         stack::switch_to(0, on_kernel_stack, 0)

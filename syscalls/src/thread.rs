@@ -103,7 +103,7 @@ impl Memory {
             None => return Err(Errno::EAGAIN),
         };
         // SAFETY: the slot is free, and `choosing` keeps others from taking it.
-        unsafe { stack::prepare(slot, &task.state) }?;
+        unsafe { stack::prepare(slot, slot < used, &task.state) }?;
         if slot == used {
             self.stacks.store(used + 1, Ordering::Relaxed);
         }

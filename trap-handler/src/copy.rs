@@ -13,7 +13,32 @@ global_asm!(
     ".globl copy_bytes",
     "copy_bytes:",
     "mov rcx, rdx",
+    // The string instruction takes longer to start than a few words take to copy.
+    "cmp rcx, 64",
+    "ja 4f",
+    "2:",
+    "cmp rcx, 8",
+    "jb copy_bytes_one_by_one",
+    "copy_words_start:",
+    "mov rax, [rsi]",
+    "mov [rdi], rax",
+    "copy_words_end:",
+    "add rsi, 8",
+    "add rdi, 8",
+    "sub rcx, 8",
+    "jmp 2b",
+    // Also after a fault on a word: to the very byte.
+    "copy_bytes_one_by_one:",
+    "test ecx, ecx",
+    "jz copy_bytes_fixup",
     "copy_bytes_start:",
+    "mov al, [rsi]",
+    "mov [rdi], al",
+    "inc rsi",
+    "inc rdi",
+    "dec ecx",
+    "jmp copy_bytes_one_by_one",
+    "4:",
     "rep movsb",
     "copy_bytes_fixup:",
     "mov rax, rcx",
@@ -83,6 +108,7 @@ global_asm!(
     ".pushsection .data.rel.ro.copy_fixups, \"aw\"",
     ".balign 8",
     "copy_fixups:",
+    ".quad copy_words_start, copy_words_end, copy_bytes_one_by_one",
     ".quad copy_bytes_start, copy_bytes_fixup, copy_bytes_fixup",
     ".quad zero_bytes_start, zero_bytes_fixup, zero_bytes_fixup",
     ".quad word_start, word_end, word_fixup",
@@ -90,7 +116,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    static copy_fixups: [[u64; 3]; 3];
+    static copy_fixups: [[u64; 3]; 4];
     fn copy_bytes(to: u64, from: u64, length: u64) -> u64;
     fn zero_bytes(to: u64, length: u64) -> u64;
     fn xsave_area(area: u64, components: u64) -> u64;

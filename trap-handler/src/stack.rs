@@ -64,18 +64,20 @@ pub fn occupied_word(slot: u64) -> u64 {
     unsafe { &raw const (*block_of(slot)).occupied as u64 }
 }
 
-/// Makes slot memory usable and writes a fresh block there.
+/// Makes slot memory usable, unless it is `mapped` already, and writes a fresh block there.
 ///
 /// # Safety
 /// No thread uses the slot.
-pub unsafe fn prepare(slot: u64, state: *const ThreadState) -> Result<(), Errno> {
+pub unsafe fn prepare(slot: u64, mapped: bool, state: *const ThreadState) -> Result<(), Errno> {
     let start = slot_start(slot);
-    host::map_anonymous_fixed(
-        start + PAGE_SIZE,
-        STACK_SLOT_SIZE - PAGE_SIZE,
-        host::PROT_READ | host::PROT_WRITE,
-    )?;
-    // SAFETY: just mapped, and the caller vouches that nobody uses it.
+    if !mapped {
+        host::map_anonymous_fixed(
+            start + PAGE_SIZE,
+            STACK_SLOT_SIZE - PAGE_SIZE,
+            host::PROT_READ | host::PROT_WRITE,
+        )?;
+    }
+    // SAFETY: it is mapped, and the caller vouches that nobody uses it.
     unsafe { ThreadBlock::init(block_of(slot), state) };
     Ok(())
 }

@@ -8,10 +8,10 @@ use crate::sync::{BootCell, Mutex};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 
-/// Traps at a site before it is rewritten: rewriting costs as much as a few traps, and a site that is rewritten costs every
-/// later process that maps it the copy of a page.
+/// Traps at a site, in whatever processes, before later mappings start rewritten: each then copies the page.
 const THRESHOLD: u64 = 8;
 /// Files and sites of one file at most; programs can make as many as they like, so all is forgotten when there are more.
 const FILES: usize = 1024;
@@ -29,7 +29,7 @@ pub type FileId = (u64, u64);
 
 #[derive(Debug, Clone, Copy)]
 enum Verdict {
-    /// Nothing was tried yet.
+    /// It has not trapped often enough.
     Open,
     /// It can be rewritten, where the code looks like this and calls this number.
     Rewritable(Code, u64),
@@ -73,10 +73,26 @@ pub struct Unpatched {
     pub reason: &'static str,
 }
 
-/// Innermost lock but for the heap.
-type Files = Mutex<HashMap<FileId, File>>;
+#[derive(Default)]
+struct Learned {
+    /// Innermost lock but for the heap.
+    files: Mutex<HashMap<FileId, File>>,
+    /// Sites found that can be rewritten.
+    found: AtomicU64,
+}
 
-static LEARNED: BootCell<Box<Files>> = BootCell::new();
+static LEARNED: BootCell<Box<Learned>> = BootCell::new();
+
+/// What is to be done about a trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing.
+    Leave,
+    /// Look whether the site can be rewritten, and say so ([`found`], [`refused`]).
+    Look,
+    /// The site can be rewritten.
+    Rewrite,
+}
 
 /// Sets up. Called once, at boot, unless code is to be left as it is.
 pub fn init() {
@@ -88,10 +104,10 @@ pub fn enabled() -> bool {
     LEARNED.get().is_some()
 }
 
-/// Notes a trap; whether the site is to be rewritten now. `path` names the file when it is new.
-pub fn trapped(id: FileId, offset: u64, path: &[u8]) -> bool {
-    let Some(files) = LEARNED.get() else { return false };
-    let mut files = files.lock();
+/// Notes a trap. `path` names the file when it is new.
+pub fn trapped(id: FileId, offset: u64, path: &[u8]) -> Advice {
+    let Some(learned) = LEARNED.get() else { return Advice::Leave };
+    let mut files = learned.files.lock();
     if files.len() >= FILES && !files.contains_key(&id) {
         files.clear();
     }
@@ -102,25 +118,33 @@ pub fn trapped(id: FileId, offset: u64, path: &[u8]) -> bool {
     let site = file.sites.entry(offset).or_insert(Site { traps: 0, verdict: Verdict::Open });
     site.traps = site.traps.saturating_add(1);
     match site.verdict {
-        Verdict::Open => site.traps.is_multiple_of(THRESHOLD),
+        Verdict::Open if site.traps.is_multiple_of(THRESHOLD) => Advice::Look,
         // The mapping is older than the verdict.
-        Verdict::Rewritable(..) => true,
-        Verdict::Refused(_) => false,
+        Verdict::Rewritable(..) => Advice::Rewrite,
+        Verdict::Open | Verdict::Refused(_) => Advice::Leave,
     }
 }
 
 fn decide(id: FileId, offset: u64, verdict: Verdict) {
-    if let Some(files) = LEARNED.get()
-        && let Some(site) = files.lock().get_mut(&id).and_then(|file| file.sites.get_mut(&offset))
+    if let Some(learned) = LEARNED.get()
+        && let Some(site) = learned.files.lock().get_mut(&id).and_then(|file| file.sites.get_mut(&offset))
         && matches!(site.verdict, Verdict::Open)
     {
         site.verdict = verdict;
     }
 }
 
-/// The site was rewritten where its code looked like this.
-pub fn rewritten(id: FileId, site: Known) {
+/// The site can be rewritten where its code looks like this.
+pub fn found(id: FileId, site: Known) {
     decide(id, site.offset, Verdict::Rewritable(site.code, site.number));
+    if let Some(learned) = LEARNED.get() {
+        learned.found.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A number that changes when there is more to be known.
+pub fn generation() -> u64 {
+    LEARNED.get().map_or(0, |learned| learned.found.load(Ordering::Relaxed))
 }
 
 /// The site cannot be rewritten anywhere.
@@ -130,8 +154,8 @@ pub fn refused(id: FileId, offset: u64, reason: &'static str) {
 
 /// The sites in `[start, end)` of a file that are to be rewritten.
 pub fn known(id: FileId, start: u64, end: u64) -> Vec<Known> {
-    let Some(files) = LEARNED.get() else { return Vec::new() };
-    let files = files.lock();
+    let Some(learned) = LEARNED.get() else { return Vec::new() };
+    let files = learned.files.lock();
     let Some(file) = files.get(&id) else { return Vec::new() };
     let site = |(&offset, site): (&u64, &Site)| match site.verdict {
         Verdict::Rewritable(code, number) => Some(Known { offset, code, number }),
@@ -142,9 +166,9 @@ pub fn known(id: FileId, start: u64, end: u64) -> Vec<Known> {
 
 /// The sites that stay traps, those that trapped most first.
 pub fn unpatched() -> Vec<Unpatched> {
-    let Some(files) = LEARNED.get() else { return Vec::new() };
+    let Some(learned) = LEARNED.get() else { return Vec::new() };
     let mut all = Vec::new();
-    for file in files.lock().values() {
+    for file in learned.files.lock().values() {
         for (&offset, site) in &file.sites {
             if let Verdict::Refused(reason) = site.verdict {
                 all.push(Unpatched { path: file.path.clone(), offset, traps: site.traps, reason });

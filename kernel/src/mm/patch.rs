@@ -5,7 +5,7 @@
 //! memory changes protection or moves: a program that changes its own code sees its own code.
 
 use super::area::{AreaFlags, Content, Prot};
-use super::learned::{self, AFTER, BEFORE, Code, FileId, Known};
+use super::learned::{self, AFTER, Advice, BEFORE, Code, FileId, Known};
 use super::space::{AddressSpace, Inner, lowest};
 use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
@@ -21,9 +21,20 @@ struct Patch {
     original: [u8; JUMP as usize],
 }
 
+/// Traps of a process at one site before the site is rewritten in a mapping that was there before: that costs as much as
+/// some ten traps.
+const THRESHOLD: u8 = 8;
+/// Sites whose traps are counted at most.
+const COUNTED: usize = 1024;
+
+/// How often calls trapped in a process, by the address of their `syscall`. A forked child starts anew.
+pub(super) type Trapped = BTreeMap<u64, u8>;
+
 #[derive(Debug, Clone)]
 struct Arena {
     start: u64,
+    /// It was just made: it can be written, and not yet executed.
+    fresh: bool,
     /// A bit a slot; slot 0 holds the address to jump to.
     used: [u64; (ARENA / SLOT / 64) as usize],
 }
@@ -36,6 +47,8 @@ pub(super) struct Patches {
     arenas: Vec<Arena>,
     /// Nothing more is rewritten.
     stopped: bool,
+    /// What was known ([`learned::generation`]) when all mappings were last rewritten.
+    generation: u64,
 }
 
 /// A site and all that is to be written for it.
@@ -100,26 +113,51 @@ impl AddressSpace {
         if !learned::enabled() {
             return;
         }
-        let (id, offset) = {
+        {
             let inner = self.inner.read();
             if inner.patches.stopped || inner.patches.has_site(site) {
                 return;
             }
             let Some((id, offset, path)) = inner.file_at(site) else { return };
-            if !learned::trapped(id, offset, &path) {
-                return;
+            match learned::trapped(id, offset, &path) {
+                Advice::Leave => return,
+                Advice::Look => inner.look(id, offset, site, number),
+                Advice::Rewrite => {}
             }
-            (id, offset)
+        }
+        if self.count_trap(site)
+            && let Err(Refusal::Always(reason) | Refusal::Here(reason)) =
+                self.inner.write().rewrite(site, number, alone)
+        {
+            crate::debug!("the call at {site:#x} (number {number}) is not rewritten: {reason}");
+        }
+    }
+
+    /// Notes a trap at a site that can be rewritten; whether it is time to.
+    fn count_trap(&self, site: u64) -> bool {
+        let mut trapped = self.trapped.lock();
+        if trapped.len() >= COUNTED && !trapped.contains_key(&site) {
+            trapped.clear();
+        }
+        let count = trapped.entry(site).or_insert(0);
+        *count = count.wrapping_add(1);
+        *count % THRESHOLD == 0
+    }
+
+    /// A process that forks again and again has all that is known rewritten, for its children. `alone`: as above.
+    pub fn rewrite_for_children(&self, alone: bool) {
+        let generation = learned::generation();
+        if !alone || self.inner.read().patches.generation == generation {
+            return;
+        }
+        let mut inner = self.inner.write();
+        inner.patches.generation = generation;
+        let text = |(start, area): (u64, &super::area::Area)| {
+            area.prot.contains(Prot::EXEC).then_some((start, area.end))
         };
-        match self.inner.write().rewrite(site, number, alone) {
-            Ok(code) => learned::rewritten(id, Known { offset, code, number }),
-            Err(Refusal::Always(reason)) => {
-                crate::debug!("the call at {site:#x} (number {number}) stays a trap: {reason}");
-                learned::refused(id, offset, reason);
-            }
-            Err(Refusal::Here(reason)) => {
-                crate::debug!("the call at {site:#x} (number {number}) is not rewritten: {reason}");
-            }
+        let areas: Vec<(u64, u64)> = inner.map.iter().filter_map(text).collect();
+        for (start, end) in areas {
+            inner.rewrite_known(start, end);
         }
     }
 
@@ -152,7 +190,23 @@ impl Inner {
         })
     }
 
-    fn rewrite(&mut self, site: u64, number: u64, alone: bool) -> Result<Code, Refusal> {
+    /// Finds out whether the `syscall` at `site` can be rewritten.
+    fn look(&self, id: FileId, offset: u64, site: u64, number: u64) {
+        let code = self.map.find(site).and_then(|(start, _)| code_around(site, start));
+        let Some((code, length)) = code else { return };
+        match self.judge(site, code.get(..length).unwrap_or_default(), number) {
+            Ok(_) => learned::found(id, Known { offset, code, number }),
+            Err(Refusal::Always(reason)) => {
+                crate::debug!("the call at {site:#x} (number {number}) stays a trap: {reason}");
+                learned::refused(id, offset, reason);
+            }
+            Err(Refusal::Here(reason)) => {
+                crate::debug!("the call at {site:#x} (number {number}) is not rewritten: {reason}");
+            }
+        }
+    }
+
+    fn rewrite(&mut self, site: u64, number: u64, alone: bool) -> Result<(), Refusal> {
         if self.patches.has_site(site) {
             return Err(Refusal::Here("it was rewritten a moment ago"));
         }
@@ -168,11 +222,11 @@ impl Inner {
             ThreadBlock::current().resume_at(plan.site + 2, plan.slot + patch::MOVED_AT);
         }
         self.patches.sites.insert(plan.head, Patch { original: plan.original });
-        Ok(code)
+        Ok(())
     }
 
-    /// What is to be written to rewrite a site, with a slot taken for its trampoline.
-    fn plan(&mut self, site: u64, code: &[u8], number: u64) -> Result<Plan, Refusal> {
+    /// The shape of a site with this code around it, if it can be rewritten here.
+    fn judge(&self, site: u64, code: &[u8], number: u64) -> Result<Shape, Refusal> {
         let split = code.split_at_checked(BEFORE as usize);
         let Some((before, [0x0f, 0x05, after @ ..])) = split else {
             return Err(Refusal::Here("there is no syscall instruction"));
@@ -190,10 +244,19 @@ impl Inner {
         if self.patches.sites.range(head.saturating_sub(JUMP - 1)..end).next().is_some() {
             return Err(Refusal::Here("it overlaps another site"));
         }
+        Ok(shape)
+    }
+
+    /// What is to be written to rewrite a site, with a slot taken for its trampoline.
+    fn plan(&mut self, site: u64, code: &[u8], number: u64) -> Result<Plan, Refusal> {
+        let shape = self.judge(site, code, number)?;
+        let head = shape.head(site);
+        let (before, behind) = code.split_at_checked(BEFORE as usize).unwrap_or_default();
         let original = match shape {
             Shape::Number(_) => before.last_chunk().copied(),
-            Shape::Next(_) => code.get(BEFORE as usize..).and_then(|code| code.first_chunk().copied()),
+            Shape::Next(_) => behind.first_chunk().copied(),
         };
+        let after = behind.get(2..).unwrap_or_default();
         let original = original.ok_or(Refusal::Here("its code cannot be read"))?;
         let slot = self.slot_for(shape, head).map_err(Refusal::Here)?;
         let out_of_reach = || Refusal::Here("it is out of reach");
@@ -203,7 +266,7 @@ impl Inner {
         Ok(Plan { site, shape, head, jump, original, slot, trampoline })
     }
 
-    /// Rewrites what is known of a file that has just been mapped to `[start, end)`: nobody runs it yet.
+    /// Rewrites what is known of the file that is mapped at `[start, end)`. No other thread may run it now.
     pub fn rewrite_known(&mut self, start: u64, end: u64) {
         if !learned::enabled() || self.patches.stopped {
             return;
@@ -230,7 +293,7 @@ impl Inner {
         let (first, last) = (first.head, last.head + JUMP);
         let written = self.write_trampolines(&plans).and_then(|()| {
             while_writable(first, last, || {
-                plans.iter().try_for_each(|plan| Ok(copy::to_user(plan.head, &plan.jump)?))
+                plans.iter().try_for_each(|plan| copy::to_user(plan.head, &plan.jump))
             })
         });
         if written.is_err() {
@@ -240,14 +303,20 @@ impl Inner {
     }
 
     /// Writes the trampolines of sites, arena by arena.
-    fn write_trampolines(&self, plans: &[Plan]) -> Result<()> {
+    fn write_trampolines(&mut self, plans: &[Plan]) -> Result<()> {
         let arena_of = |slot: u64| slot & !(ARENA - 1);
-        for arena in &self.patches.arenas {
+        for arena in &mut self.patches.arenas {
             let mut here = plans.iter().filter(|plan| arena_of(plan.slot) == arena.start).peekable();
-            if here.peek().is_some() {
-                while_writable(arena.start, arena.start + ARENA, || {
-                    here.try_for_each(|plan| Ok(copy::to_user(plan.slot, &plan.trampoline)?))
-                })?;
+            if here.peek().is_none() {
+                continue;
+            }
+            let mut write = || here.try_for_each(|plan| copy::to_user(plan.slot, &plan.trampoline));
+            if arena.fresh {
+                write()?;
+                close_code(arena.start, ARENA)?;
+                arena.fresh = false;
+            } else {
+                while_writable(arena.start, arena.start + ARENA, write)?;
             }
         }
         Ok(())
@@ -301,7 +370,7 @@ impl Inner {
         self.map.reserve(start, start + ARENA);
         let mut used = [0; (ARENA / SLOT / 64) as usize];
         used[0] = 1;
-        Ok(Arena { start, used })
+        Ok(Arena { start, fresh: true, used })
     }
 
     /// Puts the original code of rewritten sites into what was read at `start`.
@@ -351,9 +420,7 @@ fn make_arena(start: u64) -> Result<()> {
     super::host_map::check(start, ARENA)?;
     let flags = raw::MAP_PRIVATE | raw::MAP_ANONYMOUS | raw::MAP_NORESERVE;
     host::map_fixed(start, ARENA, raw::PROT_READ | raw::PROT_WRITE, flags, -1, 0)?;
-    let made = copy::store_u64_user(start, patch::entry_point())
-        .and_then(|()| host::mprotect(start, ARENA, raw::PROT_READ | raw::PROT_EXEC));
-    if made.is_err() || !patch::add_arena(start) {
+    if copy::store_u64_user(start, patch::entry_point()).is_err() || !patch::add_arena(start) {
         let _ = host::munmap(start, ARENA);
         return Err(Errno::ENOMEM);
     }
@@ -367,8 +434,14 @@ fn while_writable(start: u64, end: u64, write: impl FnOnce() -> Result<()>) -> R
     let length = end.next_multiple_of(PAGE_SIZE) - first;
     host::mprotect(first, length, raw::PROT_READ | raw::PROT_WRITE | raw::PROT_EXEC)?;
     let written = write();
-    host::mprotect(first, length, raw::PROT_READ | raw::PROT_EXEC)?;
+    close_code(first, length)?;
     written
+}
+
+/// What was written can be executed from now on, and not be written any more.
+fn close_code(start: u64, length: u64) -> Result<()> {
+    use linux_raw_sys::general as raw;
+    host::mprotect(start, length, raw::PROT_READ | raw::PROT_EXEC)
 }
 
 /// Exchanges the five bytes at `head`. Other threads may be running them: a breakpoint comes first and the first byte last, and

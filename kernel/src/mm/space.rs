@@ -2,11 +2,11 @@
 
 use super::area::{Area, AreaFlags, Content, Prot};
 use super::area_map::{AreaMap, STACK_GUARD, Totals};
-use super::patch::Patches;
+use super::patch::{Patches, Trapped};
 use super::range_set::RangeSet;
 use super::{Mappable, host_map};
 use crate::cred::cap;
-use crate::sync::{BootCell, RwLock};
+use crate::sync::{BootCell, Mutex, RwLock};
 use crate::{Errno, Result, boot, task};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -117,6 +117,8 @@ pub(super) struct Inner {
 pub struct AddressSpace {
     pub(super) inner: RwLock<Inner>,
     resident: AtomicU64,
+    /// Innermost lock.
+    pub(super) trapped: Mutex<Trapped>,
 }
 
 impl Default for AddressSpace {
@@ -147,7 +149,7 @@ impl AddressSpace {
             program: ProgramRanges::default(),
             patches: Patches::default(),
         };
-        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0) }
+        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0), trapped: Mutex::default() }
     }
 
     /// The record of a forked child, whose host process has a copy of this memory (fork(2), madvise(2)): without
@@ -216,6 +218,7 @@ impl AddressSpace {
         patch::forget_arenas();
         ThreadBlock::current().forget_site();
         drop(inner);
+        self.trapped.lock().clear();
         // Files that nobody else holds end here, without the lock.
         drop(old);
         Ok(())

@@ -6,7 +6,7 @@ use crate::file::{FileRef, OpenFile};
 use alloc::sync::{Arc, Weak};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
-use kernel::wait::Wake;
+use kernel::wait::{Told, Wake};
 
 /// A descriptor number and the address of the open file behind it. An item holds its file weakly, which keeps the address
 /// from being used again.
@@ -72,12 +72,8 @@ impl Item {
 }
 
 impl Wake for Item {
-    fn wake(&self, events: PollEvents) {
-        self.news(events);
-    }
-
     /// With `EPOLLEXCLUSIVE`: an epoll that nobody waits on leaves the news to others, too.
-    fn wake_exclusive(&self, events: PollEvents) -> bool {
-        self.news(events)
+    fn tell(&self, events: PollEvents) -> Told {
+        Told { taken: self.news(events), sleeps: false }
     }
 }

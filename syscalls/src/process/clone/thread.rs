@@ -88,7 +88,8 @@ unsafe extern "C" fn first(slot: u64) -> ! {
         kernel::log::fatal("a new thread could not take its kernel stack");
     }
     let thread = thread::current();
-    thread.task.set_host_ids(host::getpid(), host::gettid());
+    let (process, _) = thread.task.host_ids();
+    thread.task.set_host_ids(process, host::gettid());
     let _ = stack::set_fs_base(thread.initial_fs_base.load(Ordering::Relaxed));
     entry::leave()
 }
