@@ -196,6 +196,13 @@ fn counter() -> (u64, u32) {
 }
 
 impl Waiter {
+    /// Wakes the task, for those who keep lists of sleepers by themselves.
+    pub fn wake(&self) {
+        if self.tell(PollEvents::empty()).sleeps {
+            self.rouse();
+        }
+    }
+
     /// Spins until the task is woken, another processor being about to bring what it waits for. A task that spins in vain
     /// does so for half as long the next time, down to not at all: an idle sandbox uses no processor time.
     fn spin(&self, task: &task::Task) {

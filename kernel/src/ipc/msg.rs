@@ -7,7 +7,7 @@ use super::abi::IPC_NOWAIT;
 use super::{Charge, Ids, Object, Perm, seconds};
 use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
-use crate::wait::{self, Ended, WaitQueue, Waiter, Wake};
+use crate::wait::{self, Ended, WaitQueue, Waiter};
 use crate::{Errno, Result, task};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -112,7 +112,7 @@ struct Receiver {
 impl Receiver {
     fn decide(&self, outcome: Result<Message>) {
         *self.outcome.lock() = Some(outcome);
-        self.waiter.wake(PollEvents::IN);
+        self.waiter.wake();
     }
 }
 
@@ -336,7 +336,7 @@ pub fn receive(id: i32, room: usize, kind: i64, flags: u32) -> Result<Message> {
                 taken => {
                     drop(state);
                     if taken.is_ok() && flags & flag::COPY == 0 {
-                        queue.senders.wake(PollEvents::OUT);
+                        queue.senders.wake();
                     }
                     return taken;
                 }

@@ -7,9 +7,8 @@
 use super::abi::IPC_NOWAIT;
 use super::sem_undo::{self, UndoList};
 use super::{Charge, Ids, Object, Perm, seconds};
-use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
-use crate::wait::{self, Ended, Waiter, Wake};
+use crate::wait::{self, Ended, Waiter};
 use crate::{Errno, Result, task};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -71,7 +70,7 @@ impl Sleeper {
     fn decide(&self, outcome: Result<()>) {
         let code = outcome.err().map_or(0, |errno| errno.0);
         self.outcome.store(code, Ordering::SeqCst);
-        self.waiter.wake(PollEvents::IN);
+        self.waiter.wake();
     }
 
     fn decided(&self) -> Option<Result<()>> {
