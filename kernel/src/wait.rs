@@ -197,8 +197,8 @@ fn counter() -> (u64, u32) {
 
 impl Waiter {
     /// Wakes the task, for those who keep lists of sleepers by themselves.
-    pub fn wake(&self) {
-        if self.tell(PollEvents::empty()).sleeps {
+    pub fn wake(&self, events: PollEvents) {
+        if self.tell(events).sleeps {
             self.rouse();
         }
     }

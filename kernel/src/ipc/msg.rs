@@ -112,7 +112,7 @@ struct Receiver {
 impl Receiver {
     fn decide(&self, outcome: Result<Message>) {
         *self.outcome.lock() = Some(outcome);
-        self.waiter.wake();
+        self.waiter.wake(PollEvents::IN);
     }
 }
 
@@ -336,7 +336,7 @@ pub fn receive(id: i32, room: usize, kind: i64, flags: u32) -> Result<Message> {
                 taken => {
                     drop(state);
                     if taken.is_ok() && flags & flag::COPY == 0 {
-                        queue.senders.wake();
+                        queue.senders.wake(PollEvents::OUT);
                     }
                     return taken;
                 }

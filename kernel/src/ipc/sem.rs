@@ -7,6 +7,7 @@
 use super::abi::IPC_NOWAIT;
 use super::sem_undo::{self, UndoList};
 use super::{Charge, Ids, Object, Perm, seconds};
+use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
 use crate::wait::{self, Ended, Waiter};
 use crate::{Errno, Result, task};
@@ -70,7 +71,7 @@ impl Sleeper {
     fn decide(&self, outcome: Result<()>) {
         let code = outcome.err().map_or(0, |errno| errno.0);
         self.outcome.store(code, Ordering::SeqCst);
-        self.waiter.wake();
+        self.waiter.wake(PollEvents::IN);
     }
 
     fn decided(&self) -> Option<Result<()>> {
