@@ -4,7 +4,6 @@ use super::*;
 use crate::poll::PollEvents;
 use crate::task::trace::traced;
 use crate::task::{GroupSignals, Task, TaskSignals, ThreadGroup, work};
-use crate::wait::Wake;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;

@@ -7,7 +7,7 @@ use super::{Task, ThreadGroup, work};
 use crate::poll::PollEvents;
 use crate::signal;
 use crate::sync::BootCell;
-use crate::wait::{self, Waiter, Wake};
+use crate::wait::{self, Waiter};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -9,7 +9,6 @@ use super::{Family, Task, ThreadGroup};
 use crate::poll::PollEvents;
 use crate::signal::SigInfo;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wait::Wake;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -10,7 +10,6 @@ use kernel::poll::PollEvents;
 use kernel::signal::{self, SIGKILL, SIGSTOP, SigInfo, bit, si};
 use kernel::task::trace::Link;
 use kernel::task::{Table, Task, ThreadGroup, lock_table, work};
-use kernel::wait::Wake;
 
 /// Whose ids an access check looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

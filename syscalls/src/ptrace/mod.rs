@@ -20,7 +20,6 @@ use alloc::sync::Arc;
 use kernel::signal::{self, COUNT, SIGKILL, SIGTRAP, SigInfo, si};
 use kernel::task::trace::traced;
 use kernel::task::{Task, lock_table, work};
-use kernel::wait::Wake;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
 
