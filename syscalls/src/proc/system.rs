@@ -186,7 +186,6 @@ fn network() -> Vec<Entry> {
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
     const TCP: &str =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-    const UNIX: &str = "Num       RefCount Protocol Flags    Type St Inode Path\n";
     alloc::vec![
         text_entry("dev", || Ok(DEV.into())),
         text_entry("if_inet6", || Ok(Vec::new())),
@@ -195,6 +194,6 @@ fn network() -> Vec<Entry> {
         text_entry("tcp6", || Ok(TCP.into())),
         text_entry("udp", || Ok(TCP.into())),
         text_entry("udp6", || Ok(TCP.into())),
-        text_entry("unix", || Ok(UNIX.into())),
+        text_entry("unix", || Ok(netstack::unix::proc_table().into_bytes())),
     ]
 }

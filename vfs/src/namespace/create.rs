@@ -12,13 +12,13 @@ use linux_raw_sys::general as raw;
 
 /// What is to be made at a name that must not exist (Linux's filename_create): finds the name, holds its directory, and
 /// lets `make` put it there.
-fn create_at(
+fn create_at<T>(
     lookup: &Lookup<'_>,
     base: i32,
     path: &[u8],
     directory_wanted: bool,
-    make: impl FnOnce(&Path, &[u8]) -> Result<()>,
-) -> Result<()> {
+    make: impl FnOnce(&Path, &[u8]) -> Result<T>,
+) -> Result<T> {
     let parent = Parent::find(lookup, base, path)?;
     let name = parent.name().ok_or(Errno::EEXIST)?;
     let directory = &parent.directory;
@@ -40,15 +40,15 @@ fn create_at(
     result
 }
 
-fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, mode: u32) -> Result<()> {
+fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, mode: u32) -> Result<Path> {
     may_create(lookup.cred, directory)?;
     let (gid, mode) = for_new(lookup.cred, &directory.inode().owner()?, mode);
     let node = NewNode { what, mode: mode & 0o7777, uid: lookup.cred.fsuid, gid };
     let made = directory.inode().create(name, &node);
     match made {
         Ok(inode) => {
-            directory.dentry.attach(name, inode);
-            Ok(())
+            let dentry = directory.dentry.attach(name, inode);
+            Ok(Path { mount: directory.mount.clone(), dentry })
         }
         Err(error) => {
             if error == Errno::EEXIST {
@@ -64,11 +64,11 @@ pub fn make_directory(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32) ->
     // S_ISVTX is all that Linux takes beside the permission bits.
     let mode = raw::S_IFDIR | (mode & 0o1777 & !lookup.fs.umask());
     create_at(lookup, base, path, true, |directory, name| {
-        make(lookup, directory, name, NewKind::Directory, mode)
+        make(lookup, directory, name, NewKind::Directory, mode).map(drop)
     })
 }
 
-/// mknodat(2), and what bind(2) does for a path: `mode` with its `S_IFMT` bits (none: a regular file), `dev` as `st_dev` has
+/// mknodat(2): `mode` with its `S_IFMT` bits (none: a regular file), `dev` as `st_dev` has
 /// it.
 pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u64) -> Result<()> {
     let kind = match mode & raw::S_IFMT {
@@ -90,7 +90,15 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
         if privileged && !lookup.cred.has(cap::MKNOD) {
             return Err(Errno::EPERM);
         }
-        make(lookup, directory, name, what, mode)
+        make(lookup, directory, name, what, mode).map(drop)
+    })
+}
+
+/// What bind(2) does for a path: a socket's node, and its place. `mode` are permission bits before the umask.
+pub fn make_socket(lookup: &Lookup<'_>, path: &[u8], mode: u32) -> Result<Path> {
+    let mode = raw::S_IFSOCK | (mode & 0o7777 & !lookup.fs.umask());
+    create_at(lookup, raw::AT_FDCWD, path, false, |directory, name| {
+        make(lookup, directory, name, NewKind::Socket, mode)
     })
 }
 
@@ -100,7 +108,7 @@ pub fn symlink(lookup: &Lookup<'_>, text: &[u8], base: i32, path: &[u8]) -> Resu
         return Err(Errno::ENOENT);
     }
     create_at(lookup, base, path, false, |directory, name| {
-        make(lookup, directory, name, NewKind::Symlink(text), raw::S_IFLNK | 0o777)
+        make(lookup, directory, name, NewKind::Symlink(text), raw::S_IFLNK | 0o777).map(drop)
     })
 }
 
