@@ -175,6 +175,16 @@ impl Common {
         if all { wanted } else { (self.low_water.load(Ordering::Relaxed) as usize).min(wanted).max(1) }
     }
 
+    /// `SO_PEEK_OFF`: peeking moves the offset on, reading moves it back.
+    pub(crate) fn move_peek_offset(&self, forward: bool, count: usize) {
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        let _ = self.peek_offset.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |offset| {
+            (offset >= 0).then(|| {
+                if forward { offset.saturating_add(count) } else { offset.saturating_sub(count).max(0) }
+            })
+        });
+    }
+
     /// How a sending call waits.
     pub fn sending(&self, nonblocking: bool) -> Waiting {
         Waiting::new(nonblocking, self.send_timeout.load(Ordering::Relaxed))

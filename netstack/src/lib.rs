@@ -13,7 +13,10 @@ extern crate alloc;
 
 pub mod address;
 pub mod common;
+pub mod inet;
+mod interfaces;
 pub mod message;
+pub mod netlink;
 pub mod options;
 pub mod socket;
 pub mod unix;
@@ -23,4 +26,5 @@ pub use kernel::{Errno, Result};
 /// Sets up what all sockets share. Called once, at boot.
 pub fn init() {
     unix::init();
+    inet::init();
 }

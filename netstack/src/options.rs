@@ -167,7 +167,7 @@ pub fn set(socket: &dyn Socket, name: u32, value: &[u8]) -> Result<()> {
         net::SO_SNDTIMEO | net::SO_SNDTIMEO_NEW => {
             common.send_timeout.store(checked_timeout(value)?, Ordering::Relaxed);
         }
-        net::SO_PEEK_OFF if common.family != net::AF_UNIX && common.kind != net::SOCK_DGRAM => {
+        net::SO_PEEK_OFF if common.family == net::AF_NETLINK => {
             return Err(Errno::EOPNOTSUPP);
         }
         net::SO_PEEK_OFF => common.peek_offset.store(first as i32, Ordering::Relaxed),

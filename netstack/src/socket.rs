@@ -4,7 +4,7 @@ use crate::address::Address;
 use crate::common::Common;
 use crate::message::{Attached, Incoming, Outgoing};
 use crate::options::OptionValue;
-use crate::{Errno, Result, unix};
+use crate::{Errno, Result, inet, interfaces, netlink, unix};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -133,6 +133,8 @@ pub fn create(family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>> 
     }
     match family {
         net::AF_UNIX => Ok(unix::create(kind, protocol)?),
+        net::AF_INET | net::AF_INET6 => inet::create(family, kind, protocol),
+        net::AF_NETLINK => Ok(netlink::create(kind, protocol)?),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -180,7 +182,10 @@ impl FileOps for SocketFile {
     }
 
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> Result<u64> {
-        self.0.ioctl(command, argument)
+        match interfaces::ioctl(command, argument) {
+            Some(outcome) => outcome,
+            None => self.0.ioctl(command, argument),
+        }
     }
 
     fn attributes(&self) -> Result<Attributes> {

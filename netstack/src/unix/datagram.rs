@@ -276,8 +276,8 @@ impl Unix {
         };
         let sender: Address = from.sender_address();
         message.from = Some(sender);
-        if offset >= 0 && count > 0 {
-            self.move_peek_offset(peeking, if peeking { count } else { length });
+        if count > 0 {
+            self.common.move_peek_offset(peeking, if peeking { count } else { length });
         }
         if let Some(mut datagram) = taken {
             self.hand_over(message, datagram.rights.take());

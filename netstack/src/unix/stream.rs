@@ -172,8 +172,8 @@ impl Unix {
                 Err(errno) => break Err(errno),
             }
         };
-        if start >= 0 && total > 0 {
-            self.move_peek_offset(peeking, total);
+        if total > 0 {
+            self.common.move_peek_offset(peeking, total);
         }
         if message.from.is_none() && total > 0 {
             message.from = self.peer().and_then(|peer| peer.current_name()).map(|name| name.address());
@@ -214,15 +214,5 @@ impl Unix {
             self.hand_over(message, met.rights);
             Some((met.count, met.stop))
         }))
-    }
-
-    /// `SO_PEEK_OFF`: peeking moves the offset on, reading moves it back.
-    pub(super) fn move_peek_offset(&self, forward: bool, count: usize) {
-        let count = i32::try_from(count).unwrap_or(i32::MAX);
-        let _ = self.common.peek_offset.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |offset| {
-            (offset >= 0).then(|| {
-                if forward { offset.saturating_add(count) } else { offset.saturating_sub(count).max(0) }
-            })
-        });
     }
 }
