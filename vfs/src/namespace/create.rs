@@ -40,15 +40,15 @@ fn create_at<T>(
     result
 }
 
-fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, mode: u32) -> Result<Path> {
+fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, mode: u32) -> Result<()> {
     may_create(lookup.cred, directory)?;
     let (gid, mode) = for_new(lookup.cred, &directory.inode().owner()?, mode);
     let node = NewNode { what, mode: mode & 0o7777, uid: lookup.cred.fsuid, gid };
     let made = directory.inode().create(name, &node);
     match made {
         Ok(inode) => {
-            let dentry = directory.dentry.attach(name, inode);
-            Ok(Path { mount: directory.mount.clone(), dentry })
+            directory.dentry.attach(name, inode);
+            Ok(())
         }
         Err(error) => {
             if error == Errno::EEXIST {
@@ -64,7 +64,7 @@ pub fn make_directory(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32) ->
     // S_ISVTX is all that Linux takes beside the permission bits.
     let mode = raw::S_IFDIR | (mode & 0o1777 & !lookup.fs.umask());
     create_at(lookup, base, path, true, |directory, name| {
-        make(lookup, directory, name, NewKind::Directory, mode).map(drop)
+        make(lookup, directory, name, NewKind::Directory, mode)
     })
 }
 
@@ -90,7 +90,7 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
         if privileged && !lookup.cred.has(cap::MKNOD) {
             return Err(Errno::EPERM);
         }
-        make(lookup, directory, name, what, mode).map(drop)
+        make(lookup, directory, name, what, mode)
     })
 }
 
@@ -98,7 +98,8 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
 pub fn make_socket(lookup: &Lookup<'_>, path: &[u8], mode: u32) -> Result<Path> {
     let mode = raw::S_IFSOCK | (mode & 0o7777 & !lookup.fs.umask());
     create_at(lookup, raw::AT_FDCWD, path, false, |directory, name| {
-        make(lookup, directory, name, NewKind::Socket, mode)
+        make(lookup, directory, name, NewKind::Socket, mode)?;
+        Ok(Path { mount: directory.mount.clone(), dentry: directory.dentry.lookup_locked(name)? })
     })
 }
 
@@ -108,7 +109,7 @@ pub fn symlink(lookup: &Lookup<'_>, text: &[u8], base: i32, path: &[u8]) -> Resu
         return Err(Errno::ENOENT);
     }
     create_at(lookup, base, path, false, |directory, name| {
-        make(lookup, directory, name, NewKind::Symlink(text), raw::S_IFLNK | 0o777).map(drop)
+        make(lookup, directory, name, NewKind::Symlink(text), raw::S_IFLNK | 0o777)
     })
 }
 
