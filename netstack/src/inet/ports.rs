@@ -69,8 +69,7 @@ impl<S: Bound> Table<S> {
                 return false;
             }
             let both = |switch| shares(switch) && other.common().is_on(switch);
-            let by_address =
-                both(Switches::REUSE_ADDRESS) && !(socket.is_stream() && other.is_listening());
+            let by_address = both(Switches::REUSE_ADDRESS) && !(socket.is_stream() && other.is_listening());
             let by_port = both(Switches::REUSE_PORT) && entry.uid == uid;
             !by_address && !by_port
         })
@@ -142,7 +141,8 @@ impl<S: Bound> Ports<S> {
                 continue;
             }
             let Some(fits) = score(&socket) else { continue };
-            let exact = if entry.ip == to.ip() { 2 } else { u32::from(entry.ip.is_ipv4() == to.ip().is_ipv4()) };
+            let exact =
+                if entry.ip == to.ip() { 2 } else { u32::from(entry.ip.is_ipv4() == to.ip().is_ipv4()) };
             let total = fits * 4 + exact + 1;
             if total > most {
                 (most, best) = (total, Vec::new());

@@ -72,7 +72,9 @@ fn one(question: &Question<'_>, port: u32, answers: &mut Vec<Vec<u8>>) {
     let outcome = match question.kind {
         _ if question.kind > LAST => Err(Errno::EOPNOTSUPP),
         _ if !get => Err(Errno::EPERM),
-        GET_LINK if dump || is_loopback(question.body) => Ok(vec![message(question, NEW_LINK, multi, port, &link())]),
+        GET_LINK if dump || is_loopback(question.body) => {
+            Ok(vec![message(question, NEW_LINK, multi, port, &link())])
+        }
         GET_LINK => Err(Errno::ENODEV),
         GET_ADDRESS if dump => {
             let family = u32::from(question.body.first().copied().unwrap_or(0));

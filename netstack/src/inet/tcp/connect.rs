@@ -111,7 +111,8 @@ impl Tcp {
             if !link.bound.0 {
                 (link.local, link.has_port) = (None, false);
             } else if !link.bound.1 {
-                link.local = place.map(|place| SocketAddr::new(endpoint::any(self.common.family), place.port()));
+                link.local =
+                    place.map(|place| SocketAddr::new(endpoint::any(self.common.family), place.port()));
             }
             (place, link.bound.0)
         };
@@ -319,7 +320,9 @@ impl Tcp {
                 let link = client.link.lock();
                 (link.local, link.peer_place, link.state)
             };
-            let ((Some(from), Some(to), State::Connecting), Ok(this)) = (places, self.this()) else { continue };
+            let ((Some(from), Some(to), State::Connecting), Ok(this)) = (places, self.this()) else {
+                continue;
+            };
             match client.ask(&this, from, to) {
                 Asked::Connected => {}
                 Asked::Waits => return,

@@ -167,7 +167,11 @@ impl Tcp {
         // Whoever looks under the lock has seen the inbox as it is from now on.
         drop(self.inbox.lock());
         self.common.queue.wake_all(
-            PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::RDHUP | PollEvents::HUP | PollEvents::ERR,
+            PollEvents::READABLE
+                | PollEvents::WRITABLE
+                | PollEvents::RDHUP
+                | PollEvents::HUP
+                | PollEvents::ERR,
         );
     }
 

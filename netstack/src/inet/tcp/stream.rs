@@ -113,7 +113,12 @@ impl Tcp {
     }
 
     /// One try: 0 at the end of the stream; `None` if there is nothing yet.
-    fn try_read(&self, message: &mut Incoming<'_, '_>, peek: Option<usize>, total: usize) -> Option<Result<usize>> {
+    fn try_read(
+        &self,
+        message: &mut Incoming<'_, '_>,
+        peek: Option<usize>,
+        total: usize,
+    ) -> Option<Result<usize>> {
         let (outcome, became_roomy) = {
             let mut inbox = self.inbox.lock();
             let available = inbox.ring.len();
