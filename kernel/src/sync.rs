@@ -14,7 +14,8 @@
 //! 5. mount table
 //! 6. dentry / directory inode, list of pseudo-terminals; two directories in address order
 //! 7. inode (data, attributes); two inodes in address order
-//! 8. open file (offset, flags), pipe, pseudo-terminal, eventfd, epoll interest list
+//! 8. open file (offset, flags), pipe, pseudo-terminal, eventfd, epoll interest list;
+//!    sockets: ports, descriptors in flight, names, a socket's link, its inbox
 //! 9. signal state of a group, then of a task, then what it shares with its tracer; calls on a process
 //! 10. wait queue; epoll ready list; timer heap
 //! 11. page frames

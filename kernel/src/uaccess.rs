@@ -56,6 +56,9 @@ plain!(
     raw::siginfo_t,
     raw::__user_cap_header_struct,
     raw::__user_cap_data_struct,
+    linux_raw_sys::net::msghdr,
+    linux_raw_sys::net::mmsghdr,
+    linux_raw_sys::net::cmsghdr,
 );
 // SAFETY: an array of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}

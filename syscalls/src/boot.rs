@@ -70,6 +70,7 @@ fn set_up() -> Result<(), String> {
     vfs::shm::init();
     kernel::ipc::init();
     vfs::tty::init();
+    netstack::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
     let rlimits = core::array::from_fn(|index| {
         config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))

@@ -24,6 +24,7 @@ pub mod process;
 pub mod ptrace;
 pub mod restart;
 pub mod signal;
+pub mod socket;
 pub mod stats;
 pub mod strace;
 pub mod system;

@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::thread::Thread;
-use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, system, time};
+use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, socket, system, time};
 use trap_handler::regs::Regs;
 
 /// What a call's function gets beside its arguments.
@@ -116,6 +116,7 @@ const FAMILIES: &[&[&[Row]]] = &[
     process::ROWS,
     ptrace::ROWS,
     signal::ROWS,
+    socket::ROWS,
     system::ROWS,
 ];
 

@@ -18,6 +18,7 @@ mod write;
 mod xattr;
 
 pub use poll::restart_poll;
+pub use read::one_span;
 pub use stat::of_file as attributes_of;
 
 use crate::Result;

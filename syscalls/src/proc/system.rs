@@ -184,17 +184,14 @@ fn network() -> Vec<Entry> {
                        0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
     const ROUTE: &str =
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-    const TCP: &str =
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-    const UNIX: &str = "Num       RefCount Protocol Flags    Type St Inode Path\n";
     alloc::vec![
         text_entry("dev", || Ok(DEV.into())),
         text_entry("if_inet6", || Ok(Vec::new())),
         text_entry("route", || Ok(ROUTE.into())),
-        text_entry("tcp", || Ok(TCP.into())),
-        text_entry("tcp6", || Ok(TCP.into())),
-        text_entry("udp", || Ok(TCP.into())),
-        text_entry("udp6", || Ok(TCP.into())),
-        text_entry("unix", || Ok(UNIX.into())),
+        text_entry("tcp", || Ok(netstack::inet::tcp_table(linux_raw_sys::net::AF_INET).into_bytes())),
+        text_entry("tcp6", || Ok(netstack::inet::tcp_table(linux_raw_sys::net::AF_INET6).into_bytes())),
+        text_entry("udp", || Ok(netstack::inet::udp_table(linux_raw_sys::net::AF_INET).into_bytes())),
+        text_entry("udp6", || Ok(netstack::inet::udp_table(linux_raw_sys::net::AF_INET6).into_bytes())),
+        text_entry("unix", || Ok(netstack::unix::proc_table().into_bytes())),
     ]
 }

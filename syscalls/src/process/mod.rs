@@ -5,7 +5,7 @@ mod exec;
 mod exec_image;
 mod exit;
 mod ids;
-mod pidfd;
+pub mod pidfd;
 mod sessions;
 mod stop;
 mod wait;

@@ -126,6 +126,12 @@ pub fn install(context: &Context<'_>, target: Target, flags: u32) -> Result<i32>
     context.thread.files().insert(file, true, descriptor_limit(context))
 }
 
+/// Makes a pidfd for the process `pid`: `ESRCH`.
+pub fn install_for(context: &Context<'_>, pid: i32) -> Result<i32> {
+    let group = lock_table()?.group(pid).ok_or(Errno::ESRCH)?;
+    install(context, Target::Group(group), 0)
+}
+
 /// What a descriptor stands for; `EBADF` if it is no pidfd.
 pub fn target_of(context: &Context<'_>, fd: i32) -> Result<(Target, FileRef)> {
     let file = context.thread.files().get(fd)?;

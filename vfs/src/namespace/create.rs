@@ -12,13 +12,13 @@ use linux_raw_sys::general as raw;
 
 /// What is to be made at a name that must not exist (Linux's filename_create): finds the name, holds its directory, and
 /// lets `make` put it there.
-fn create_at(
+fn create_at<T>(
     lookup: &Lookup<'_>,
     base: i32,
     path: &[u8],
     directory_wanted: bool,
-    make: impl FnOnce(&Path, &[u8]) -> Result<()>,
-) -> Result<()> {
+    make: impl FnOnce(&Path, &[u8]) -> Result<T>,
+) -> Result<T> {
     let parent = Parent::find(lookup, base, path)?;
     let name = parent.name().ok_or(Errno::EEXIST)?;
     let directory = &parent.directory;
@@ -68,7 +68,7 @@ pub fn make_directory(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32) ->
     })
 }
 
-/// mknodat(2), and what bind(2) does for a path: `mode` with its `S_IFMT` bits (none: a regular file), `dev` as `st_dev` has
+/// mknodat(2): `mode` with its `S_IFMT` bits (none: a regular file), `dev` as `st_dev` has
 /// it.
 pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u64) -> Result<()> {
     let kind = match mode & raw::S_IFMT {
@@ -91,6 +91,15 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
             return Err(Errno::EPERM);
         }
         make(lookup, directory, name, what, mode)
+    })
+}
+
+/// What bind(2) does for a path: a socket's node, and its place. `mode` are permission bits before the umask.
+pub fn make_socket(lookup: &Lookup<'_>, path: &[u8], mode: u32) -> Result<Path> {
+    let mode = raw::S_IFSOCK | (mode & 0o7777 & !lookup.fs.umask());
+    create_at(lookup, raw::AT_FDCWD, path, false, |directory, name| {
+        make(lookup, directory, name, NewKind::Socket, mode)?;
+        Ok(Path { mount: directory.mount.clone(), dentry: directory.dentry.lookup_locked(name)? })
     })
 }
 

@@ -23,7 +23,7 @@ pub use change::{
     Times, access, change_mode, change_owner, find_or_base, set_times, statfs, status, truncate,
     truncate_open,
 };
-pub use create::{link, make_directory, make_node, symlink};
+pub use create::{link, make_directory, make_node, make_socket, symlink};
 pub use dentry::Dentry;
 pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
 pub use open::{open, place_only};

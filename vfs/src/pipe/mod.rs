@@ -14,6 +14,7 @@ mod splice;
 
 pub use end::PipeEnd;
 pub use fifo::{FifoState, open_fifo};
+pub use ring::Ring;
 pub use splice::transfer;
 
 use crate::anonymous::Birth;
@@ -24,7 +25,6 @@ use kernel::poll::PollEvents;
 use kernel::sync::Mutex;
 use kernel::wait::WaitQueue;
 use linux_raw_sys::general as raw;
-use ring::Ring;
 
 /// Writes up to this many bytes are not split.
 pub const PIPE_BUF: usize = 4096;

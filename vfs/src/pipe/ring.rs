@@ -35,6 +35,34 @@ impl Ring {
         self.length
     }
 
+    /// Whether no byte is in it.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Copies bytes from behind the first `skip` without taking them, `most` at most.
+    pub fn peek(&self, skip: usize, most: usize, sink: &mut Sink<'_>) -> Result<usize> {
+        let (first, second) = self.slices(skip.saturating_add(most));
+        let parts = [
+            first.get(skip.min(first.len())..),
+            second.get(skip.saturating_sub(first.len()).min(second.len())..),
+        ];
+        let mut total = 0;
+        for part in parts.into_iter().flatten().filter(|part| !part.is_empty()) {
+            match sink.put(part) {
+                Ok(put) => {
+                    total += put;
+                    if put < part.len() {
+                        break;
+                    }
+                }
+                Err(errno) if total == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(total)
+    }
+
     /// How many bytes a pipe of `capacity` takes. Each packet counts for a page at least, as on Linux.
     pub fn room(&self, capacity: usize) -> usize {
         if self.records.len() >= capacity / PIPE_BUF { 0 } else { capacity.saturating_sub(self.length) }

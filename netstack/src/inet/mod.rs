@@ -1,0 +1,39 @@
+//! Internet sockets on the loopback interface, in memory: no packets, no timers, nothing lost. Of the addresses there are, 127.0.0.0/8
+//! and ::1 are here; everything else is unreachable at once.
+
+pub mod endpoint;
+mod options;
+mod ports;
+mod report;
+pub mod tcp;
+pub mod udp;
+
+pub use report::{tcp_table, udp_table};
+
+use crate::socket::Socket;
+use crate::{Errno, Result};
+use alloc::sync::Arc;
+use linux_raw_sys::net;
+
+/// Protocol numbers.
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+
+/// Sets up what internet sockets share. Called once, at boot.
+pub fn init() {
+    tcp::init();
+    udp::init();
+}
+
+/// socket(2) for `AF_INET` and `AF_INET6`: `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `EPERM` for raw sockets, which nobody may have
+/// here.
+pub fn create(family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>> {
+    match (kind, protocol) {
+        (net::SOCK_STREAM, 0 | TCP) => Ok(tcp::Tcp::new(family)),
+        (net::SOCK_DGRAM, 0 | UDP) => Ok(udp::Udp::new(family)),
+        (net::SOCK_RAW, 1..=255) => Err(Errno::EPERM),
+        (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) if protocol > 255 => Err(Errno::EINVAL),
+        (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}

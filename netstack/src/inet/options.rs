@@ -1,0 +1,141 @@
+//! Options of the levels `IPPROTO_IP`, `IPPROTO_IPV6`, `IPPROTO_TCP` and `IPPROTO_UDP`. What would shape packets is kept and told
+//! again, as there are none.
+
+use crate::options::{OptionValue, number};
+use crate::{Errno, Result};
+use alloc::vec::Vec;
+use kernel::sync::Mutex;
+use linux_raw_sys::net;
+
+/// Level numbers that have no other name.
+pub const IP: u32 = 0;
+
+/// An option that is a number: level, name, default, least, most.
+type Known = (u32, u32, i32, i32, i32);
+
+const ON_OFF: (i32, i32) = (0, 1);
+
+const fn flag(level: u32, name: u32) -> Known {
+    (level, name, 0, ON_OFF.0, ON_OFF.1)
+}
+
+const KNOWN: &[Known] = &[
+    (IP, net::IP_TOS, 0, i32::MIN, i32::MAX),
+    (IP, net::IP_TTL, 64, -1, 255),
+    flag(IP, net::IP_PKTINFO),
+    flag(IP, net::IP_RECVERR),
+    flag(IP, net::IP_RECVTTL),
+    flag(IP, net::IP_RECVTOS),
+    flag(IP, net::IP_RECVOPTS),
+    flag(IP, net::IP_FREEBIND),
+    flag(IP, net::IP_BIND_ADDRESS_NO_PORT),
+    flag(IP, net::IP_RECVORIGDSTADDR),
+    (IP, net::IP_MTU_DISCOVER, 1, 0, 5),
+    (IP, net::IP_MULTICAST_TTL, 1, -1, 255),
+    (IP, net::IP_MULTICAST_LOOP, 1, 0, 1),
+    (IP, net::IP_MULTICAST_ALL, 1, 0, 1),
+    (IP, net::IP_MINTTL, 0, 0, 255),
+    flag(net::SOL_IPV6, net::IPV6_V6ONLY),
+    flag(net::SOL_IPV6, net::IPV6_RECVPKTINFO),
+    flag(net::SOL_IPV6, net::IPV6_RECVERR),
+    flag(net::SOL_IPV6, net::IPV6_RECVTCLASS),
+    flag(net::SOL_IPV6, net::IPV6_RECVHOPLIMIT),
+    flag(net::SOL_IPV6, net::IPV6_FREEBIND),
+    flag(net::SOL_IPV6, net::IPV6_AUTOFLOWLABEL),
+    (net::SOL_IPV6, net::IPV6_TCLASS, 0, -1, 255),
+    (net::SOL_IPV6, net::IPV6_UNICAST_HOPS, 64, -1, 255),
+    (net::SOL_IPV6, net::IPV6_MULTICAST_HOPS, 1, -1, 255),
+    (net::SOL_IPV6, net::IPV6_MULTICAST_LOOP, 1, 0, 1),
+    (net::SOL_IPV6, net::IPV6_MTU_DISCOVER, 1, 0, 5),
+    (net::SOL_IPV6, net::IPV6_DONTFRAG, 0, 0, 1),
+    flag(net::SOL_TCP, net::TCP_NODELAY),
+    flag(net::SOL_TCP, net::TCP_CORK),
+    (net::SOL_TCP, net::TCP_MAXSEG, 536, 88, 32767),
+    (net::SOL_TCP, net::TCP_KEEPIDLE, 7200, 1, 32767),
+    (net::SOL_TCP, net::TCP_KEEPINTVL, 75, 1, 32767),
+    (net::SOL_TCP, net::TCP_KEEPCNT, 9, 1, 127),
+    (net::SOL_TCP, net::TCP_SYNCNT, 6, 1, 127),
+    (net::SOL_TCP, net::TCP_LINGER2, 60, i32::MIN, i32::MAX),
+    (net::SOL_TCP, net::TCP_DEFER_ACCEPT, 0, i32::MIN, i32::MAX),
+    (net::SOL_TCP, net::TCP_WINDOW_CLAMP, 0, 0, i32::MAX),
+    (net::SOL_TCP, net::TCP_QUICKACK, 1, i32::MIN, i32::MAX),
+    (net::SOL_TCP, net::TCP_USER_TIMEOUT, 0, 0, i32::MAX),
+    (net::SOL_TCP, net::TCP_FASTOPEN, 0, 0, i32::MAX),
+    (net::SOL_TCP, net::TCP_NOTSENT_LOWAT, 0, i32::MIN, i32::MAX),
+    flag(net::SOL_TCP, net::TCP_FASTOPEN_CONNECT),
+    flag(net::SOL_TCP, net::TCP_INQ),
+    flag(net::SOL_UDP, 1),
+];
+
+/// Multicast groups: there is no interface for them.
+const MEMBERSHIPS: &[(u32, u32)] = &[
+    (IP, net::IP_ADD_MEMBERSHIP),
+    (IP, net::IP_DROP_MEMBERSHIP),
+    (IP, net::IP_ADD_SOURCE_MEMBERSHIP),
+    (net::SOL_IPV6, net::IPV6_ADD_MEMBERSHIP),
+    (net::SOL_IPV6, net::IPV6_DROP_MEMBERSHIP),
+];
+
+/// What a program has set.
+#[derive(Default)]
+pub struct Numbers(Mutex<Vec<(u32, u32, i32)>>);
+
+fn known(level: u32, name: u32) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| (known.0, known.1) == (level, name))
+}
+
+impl Numbers {
+    /// The value of an option that is a number, of a socket of `family`: `EOPNOTSUPP` for a level that it does not have,
+    /// `ENOPROTOOPT`.
+    pub fn get(&self, family: u32, level: u32, name: u32) -> Result<OptionValue> {
+        let has_level = match level {
+            net::SOL_IPV6 => family == net::AF_INET6,
+            level => KNOWN.iter().any(|known| known.0 == level),
+        };
+        if !has_level {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(OptionValue::Number(self.value(level, name)? as u32))
+    }
+
+    fn value(&self, level: u32, name: u32) -> Result<i32> {
+        let default = known(level, name).ok_or(Errno::ENOPROTOOPT)?.2;
+        let set = self.0.lock().iter().find(|set| (set.0, set.1) == (level, name)).map(|set| set.2);
+        Ok(set.unwrap_or(default))
+    }
+
+    /// Whether an option is on.
+    pub fn is_on(&self, level: u32, name: u32) -> bool {
+        self.value(level, name).is_ok_and(|value| value != 0)
+    }
+
+    /// Sets one: `EINVAL` outside its range, `ENOPROTOOPT`; `ENODEV` for multicast groups.
+    pub fn set(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
+        if MEMBERSHIPS.contains(&(level, name)) {
+            return Err(Errno::ENODEV);
+        }
+        let Some(&(_, _, default, least, most)) = known(level, name) else { return Err(Errno::ENOPROTOOPT) };
+        // Options of the level IP may be single bytes.
+        let value = match value {
+            [byte] if level == IP => i32::from(*byte),
+            _ => number(value)? as i32,
+        };
+        let value = if (least, most) == ON_OFF { i32::from(value != 0) } else { value };
+        if !(least..=most).contains(&value) {
+            return Err(Errno::EINVAL);
+        }
+        let value = if value == -1 && least == -1 { default } else { value };
+        let mut numbers = self.0.lock();
+        match numbers.iter_mut().find(|set| (set.0, set.1) == (level, name)) {
+            Some(set) => set.2 = value,
+            None => numbers.push((level, name, value)),
+        }
+        Ok(())
+    }
+
+    /// Takes over what a listening socket has.
+    pub fn inherit(&self, from: &Numbers) {
+        let copied = from.0.lock().clone();
+        *self.0.lock() = copied;
+    }
+}

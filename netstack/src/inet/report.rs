@@ -1,0 +1,71 @@
+//! `/proc/net/tcp`, `/proc/net/udp` and their IPv6 relatives.
+
+use super::{tcp, udp};
+use alloc::string::String;
+use core::fmt::Write;
+use core::net::{IpAddr, SocketAddr};
+use linux_raw_sys::net;
+
+/// One line's facts.
+pub struct Line {
+    /// Family of the socket.
+    pub family: u32,
+    /// Its own place, and its peer's.
+    pub local: SocketAddr,
+    /// The peer's place, if it has one.
+    pub peer: Option<SocketAddr>,
+    /// State number of the host kernel (`TCP_*`).
+    pub state: u32,
+    /// Bytes that wait in it.
+    pub waiting: usize,
+    /// Owner and inode number.
+    pub owner: (u32, u64),
+}
+
+const HEAD: &str =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+const HEAD_V6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr \
+                       tm->when retrnsmt   uid  timeout inode\n";
+
+/// The TCP sockets of one family.
+pub fn tcp_table(family: u32) -> String {
+    table(family, tcp::lines())
+}
+
+/// The UDP sockets of one family.
+pub fn udp_table(family: u32) -> String {
+    table(family, udp::lines())
+}
+
+fn table(family: u32, lines: alloc::vec::Vec<Line>) -> String {
+    let mut text = String::from(if family == net::AF_INET { HEAD } else { HEAD_V6 });
+    for (index, line) in lines.iter().filter(|line| line.family == family).enumerate() {
+        let _ = write!(text, "{index:4}: ");
+        place(&mut text, family, line.local);
+        text.push(' ');
+        place(&mut text, family, line.peer.unwrap_or(SocketAddr::new(super::endpoint::any(family), 0)));
+        let (uid, ino) = line.owner;
+        let _ = writeln!(
+            text,
+            " {:02X} 00000000:{:08X} 00:00000000 00000000 {uid:5}        0 {ino} 1 0000000000000000 100 0 0 10 0",
+            line.state, line.waiting
+        );
+    }
+    text
+}
+
+/// The words of an address as they lie in memory, in hexadecimal.
+fn place(text: &mut String, family: u32, at: SocketAddr) {
+    let mut words = |bytes: &[u8]| {
+        for word in bytes.chunks_exact(4) {
+            let word = word.try_into().map_or(0, u32::from_ne_bytes);
+            let _ = write!(text, "{word:08X}");
+        }
+    };
+    match at.ip() {
+        IpAddr::V4(ip) if family == net::AF_INET => words(&ip.octets()),
+        IpAddr::V4(ip) => words(&ip.to_ipv6_mapped().octets()),
+        IpAddr::V6(ip) => words(&ip.octets()),
+    }
+    let _ = write!(text, ":{:04X}", at.port());
+}

@@ -1,0 +1,345 @@
+//! Connecting, listening, accepting.
+
+use super::{State, Tcp, ports};
+use crate::address;
+use crate::inet::endpoint;
+use crate::socket::Shutdown;
+use crate::{Errno, Result};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
+use kernel::poll::PollEvents;
+
+/// What became of an attempt to get into a listening socket's queue.
+enum Asked {
+    Connected,
+    /// No place: it waits.
+    Waits,
+    Refused,
+}
+
+impl Tcp {
+    /// connect(2). One that does not wait says `EINPROGRESS` even if the connection is there at once, as on Linux.
+    pub(super) fn connect_to(&self, address: &[u8], nonblocking: bool) -> Result<()> {
+        if address::is_unspecified(address) {
+            return self.disconnect();
+        }
+        let to = endpoint::read(self.common.family, address)?;
+        {
+            let mut link = self.link.lock();
+            let unreported = core::mem::take(&mut link.unreported);
+            match link.state {
+                State::Connected if unreported => return Ok(()),
+                State::Fresh if unreported => {
+                    return Err(self.common.take_error().unwrap_or(Errno::ECONNABORTED));
+                }
+                State::Connecting if nonblocking => {
+                    link.unreported = true;
+                    return Err(Errno::EALREADY);
+                }
+                State::Connecting => {
+                    drop(link);
+                    return self.wait_for_place();
+                }
+                State::Fresh => {}
+                _ => return Err(Errno::EISCONN),
+            }
+        }
+        let to = SocketAddr::new(endpoint::reach(to.ip(), self.only_v6())?, to.port());
+        let from = self.place_for(to)?;
+        // A reset of an earlier connection is no news for this one.
+        self.shut.store(0, Ordering::SeqCst);
+        let listener = ports()?.find(to, |socket: &Tcp| socket.inbox.lock().backlog.map(|_| 0));
+        let asked = match &listener {
+            Some(listener) => self.ask(listener, from, to),
+            None => Asked::Refused,
+        };
+        match asked {
+            Asked::Connected | Asked::Waits if nonblocking => {
+                self.link.lock().unreported = true;
+                Err(Errno::EINPROGRESS)
+            }
+            Asked::Connected => Ok(()),
+            Asked::Waits => self.wait_for_place(),
+            Asked::Refused => {
+                self.forget_place();
+                if !nonblocking {
+                    return Err(Errno::ECONNREFUSED);
+                }
+                self.refused();
+                self.link.lock().unreported = true;
+                Err(Errno::EINPROGRESS)
+            }
+        }
+    }
+
+    /// Tells of a refusal that nobody waits for: as after a reset, nothing is received or sent any more.
+    fn refused(&self) {
+        self.common.set_error(Errno::ECONNREFUSED);
+        self.shut.store(Shutdown::all().bits(), Ordering::SeqCst);
+        let events = PollEvents::ERR | PollEvents::HUP | PollEvents::READABLE | PollEvents::WRITABLE;
+        self.common.queue.wake_all(events);
+    }
+
+    /// The place that it connects from: `EADDRNOTAVAIL` if there is no port left.
+    fn place_for(&self, to: SocketAddr) -> Result<SocketAddr> {
+        let source = endpoint::source_for(to.ip());
+        let bound = self.link.lock().local;
+        let place = match bound {
+            Some(local) if local.ip().is_unspecified() => {
+                let place = SocketAddr::new(source, local.port());
+                ports()?.moved(self, place);
+                place
+            }
+            Some(local) => local,
+            None => {
+                let any = SocketAddr::new(source, 0);
+                ports()?.bind(&self.this()?, any, self.only_v6()).map_err(|_| Errno::EADDRNOTAVAIL)?
+            }
+        };
+        let mut link = self.link.lock();
+        (link.local, link.has_port) = (Some(place), true);
+        Ok(place)
+    }
+
+    /// The connection came to nothing: what bind(2) did not give is given back.
+    fn forget_place(&self) {
+        let (place, port_bound) = {
+            let mut link = self.link.lock();
+            let place = link.local;
+            if !link.bound.0 {
+                (link.local, link.has_port) = (None, false);
+            } else if !link.bound.1 {
+                link.local =
+                    place.map(|place| SocketAddr::new(endpoint::any(self.common.family), place.port()));
+            }
+            (place, link.bound.0)
+        };
+        if let (Some(place), Ok(ports), false) = (place, ports(), port_bound) {
+            ports.release(self, place.port());
+        }
+    }
+
+    /// One attempt to get into the queue of `listener`.
+    fn ask(&self, listener: &Arc<Tcp>, from: SocketAddr, to: SocketAddr) -> Asked {
+        let child = Tcp::new(listener.common.family);
+        child.common.inherit(&listener.common);
+        child.numbers.inherit(&listener.numbers);
+        let grown = |socket: &Tcp| {
+            let _ = socket.common.send_buffer.compare_exchange(
+                super::SEND_DEFAULT,
+                super::SEND_CONNECTED,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        };
+        let asked = {
+            let mut link = self.link.lock();
+            if link.closed {
+                return Asked::Refused;
+            }
+            let mut inbox = listener.inbox.lock();
+            if inbox.backlog.is_none() {
+                link.state = State::Fresh;
+                Asked::Refused
+            } else if !inbox.has_place() {
+                link.state = State::Connecting;
+                link.peer_place = Some(to);
+                link.peer = Some(listener.clone());
+                if let Some(this) = self.this.upgrade() {
+                    inbox.asking.push_back(this);
+                }
+                Asked::Waits
+            } else {
+                {
+                    let mut theirs = child.link.lock();
+                    theirs.state = State::Connected;
+                    theirs.local = Some(to);
+                    theirs.peer_place = Some(from);
+                    theirs.peer = self.this.upgrade();
+                }
+                link.state = State::Connected;
+                link.peer_place = Some(to);
+                link.peer = Some(child.clone());
+                grown(self);
+                grown(&child);
+                inbox.ready.push_back(child);
+                Asked::Connected
+            }
+        };
+        if matches!(asked, Asked::Connected) {
+            listener.common.queue.wake(PollEvents::READABLE);
+            self.common.queue.wake_all(PollEvents::WRITABLE);
+        }
+        asked
+    }
+
+    /// Waits in a queue that has no place: `EINPROGRESS` when `SO_SNDTIMEO` has passed; a signal leaves the attempt going on.
+    fn wait_for_place(&self) -> Result<()> {
+        let outcome = self.common.sending(false).until(&[&self.common.queue], || {
+            let state = self.state();
+            (state != State::Connecting).then_some(Ok(state))
+        });
+        match outcome {
+            Ok(State::Connected) => Ok(()),
+            Ok(_) => Err(self.common.take_error().unwrap_or(Errno::ECONNREFUSED)),
+            Err(Errno::EAGAIN) => {
+                self.link.lock().unreported = true;
+                Err(Errno::EINPROGRESS)
+            }
+            Err(errno) => {
+                self.link.lock().unreported = true;
+                Err(errno)
+            }
+        }
+    }
+
+    /// Gives up waiting for a place.
+    pub(super) fn leave_queue(&self) {
+        let listener = {
+            let mut link = self.link.lock();
+            link.state = State::Fresh;
+            link.peer_place = None;
+            link.peer.take()
+        };
+        if let Some(listener) = listener {
+            let mut inbox = listener.inbox.lock();
+            let asking = core::mem::take(&mut inbox.asking);
+            let (gone, left): (VecDeque<_>, VecDeque<_>) =
+                asking.into_iter().partition(|socket| core::ptr::eq(&**socket, self));
+            inbox.asking = left;
+            drop(inbox);
+            drop(gone);
+        }
+        self.forget_place();
+    }
+
+    /// connect(2) with `AF_UNSPEC`: resets the connection; the socket can be used again.
+    fn disconnect(&self) -> Result<()> {
+        match self.state() {
+            State::Listening => self.stop_listening(),
+            State::Connecting => self.leave_queue(),
+            _ => {}
+        }
+        let (peer, was_connected) = {
+            let mut link = self.link.lock();
+            let was_connected = link.state == State::Connected;
+            link.state = State::Fresh;
+            link.unreported = false;
+            link.peer_place = None;
+            (link.peer.take(), was_connected)
+        };
+        if let Some(peer) = peer {
+            peer.reset();
+        }
+        let old = core::mem::take(&mut *self.inbox.lock());
+        drop(old);
+        self.common.take_error();
+        if was_connected {
+            self.common.set_error(Errno::ECONNRESET);
+        }
+        self.shut.store(0, Ordering::SeqCst);
+        self.forget_place();
+        Ok(())
+    }
+
+    pub(super) fn start_listening(&self, backlog: usize) -> Result<()> {
+        let (state, local) = {
+            let link = self.link.lock();
+            (link.state, link.local)
+        };
+        if !matches!(state, State::Fresh | State::Listening) {
+            return Err(Errno::EINVAL);
+        }
+        let only_v6 = self.only_v6();
+        match local {
+            Some(local) if state == State::Fresh => {
+                // Known as one that listens first, so that of two with one port only one does.
+                self.inbox.lock().backlog = Some(backlog);
+                if let Err(errno) = ports()?.check_listen(self, local, only_v6) {
+                    self.inbox.lock().backlog = None;
+                    return Err(errno);
+                }
+            }
+            Some(_) => {}
+            None => {
+                let any = SocketAddr::new(endpoint::any(self.common.family), 0);
+                let place = ports()?.bind(&self.this()?, any, only_v6)?;
+                let mut link = self.link.lock();
+                (link.local, link.has_port) = (Some(place), true);
+            }
+        }
+        self.link.lock().state = State::Listening;
+        self.shut.store(0, Ordering::SeqCst);
+        self.inbox.lock().backlog = Some(backlog);
+        self.admit();
+        Ok(())
+    }
+
+    /// Closes the queue: connections in it are reset, who waits for a place is refused.
+    pub(super) fn stop_listening(&self) {
+        let (ready, asking) = {
+            let mut inbox = self.inbox.lock();
+            inbox.backlog = None;
+            (core::mem::take(&mut inbox.ready), core::mem::take(&mut inbox.asking))
+        };
+        self.link.lock().state = State::Fresh;
+        self.common.queue.wake_all(PollEvents::READABLE | PollEvents::HUP);
+        for child in ready {
+            let peer = child.link.lock().peer.take();
+            if let Some(peer) = peer {
+                peer.reset();
+            }
+            child.inbox.lock().closed = true;
+        }
+        for client in asking {
+            client.turned_away();
+        }
+    }
+
+    fn turned_away(&self) {
+        {
+            let mut link = self.link.lock();
+            link.state = State::Fresh;
+            link.peer = None;
+            link.peer_place = None;
+        }
+        self.refused();
+    }
+
+    /// Lets those who wait for a place in, as many as there are places.
+    fn admit(&self) {
+        loop {
+            let next = {
+                let mut inbox = self.inbox.lock();
+                if inbox.has_place() { inbox.asking.pop_front() } else { None }
+            };
+            let Some(client) = next else { return };
+            let places = {
+                let link = client.link.lock();
+                (link.local, link.peer_place, link.state)
+            };
+            let ((Some(from), Some(to), State::Connecting), Ok(this)) = (places, self.this()) else {
+                continue;
+            };
+            match client.ask(&this, from, to) {
+                Asked::Connected => {}
+                Asked::Waits => return,
+                Asked::Refused => client.turned_away(),
+            }
+        }
+    }
+
+    pub(super) fn accept_next(&self, nonblocking: bool) -> Result<Arc<Tcp>> {
+        let accepted = self.common.receiving(nonblocking).until(&[&self.common.queue], || {
+            let mut inbox = self.inbox.lock();
+            if inbox.backlog.is_none() {
+                return Some(Err(Errno::EINVAL));
+            }
+            inbox.ready.pop_front().map(Ok)
+        })?;
+        self.admit();
+        Ok(accepted)
+    }
+}

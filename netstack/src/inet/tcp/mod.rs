@@ -1,0 +1,443 @@
+//! TCP (tcp(7)) between sockets of the sandbox: what one writes lies in the other's inbox at once. What a program can tell of the
+//! protocol is kept: half-closed connections, resets, connections that wait to be accepted or even to be asked for.
+//!
+//! Locks, in order: the ports, a socket's link, an inbox. No two links and no two inboxes at once, but for a socket that nobody
+//! knows yet.
+
+mod connect;
+mod stream;
+
+use super::options::Numbers;
+use super::ports::{Bound, Ports};
+use super::report::Line;
+use super::{TCP, endpoint};
+use crate::address::Address;
+use crate::common::Common;
+use crate::message::{Incoming, Outgoing};
+use crate::options::OptionValue;
+use crate::socket::{Shutdown, Socket};
+use crate::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::poll::{PollEvents, PollTable};
+use kernel::sync::{BootCell, Mutex};
+use kernel::uaccess;
+use linux_raw_sys::{ioctl, net};
+use vfs::namespace::Lookup;
+use vfs::pipe::Ring;
+
+/// `SO_RCVBUF` and `SO_SNDBUF` of a new socket (`net.ipv4.tcp_{r,w}mem`).
+const RECEIVE_DEFAULT: u32 = 131_072;
+const SEND_DEFAULT: u32 = 16_384;
+/// What the host kernel lets the send buffer grow to on a fresh loopback connection.
+const SEND_CONNECTED: u32 = 2_626_560;
+/// Bytes on their way at most, as long as the program did not set sizes of its own: what a cache holds.
+const ON_THE_WAY_DEFAULT: usize = 512 << 10;
+
+static PORTS: BootCell<Box<Ports<Tcp>>> = BootCell::new();
+
+/// Sets up. Called once, at boot.
+pub fn init() {
+    PORTS.set(Box::default());
+}
+
+fn ports() -> Result<&'static Ports<Tcp>> {
+    PORTS.get().map(|ports| &**ports).ok_or(Errno::ENETDOWN)
+}
+
+/// Where a socket is in its life. The host kernel's states beyond that follow from [`Shutdown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Fresh,
+    Listening,
+    /// In the queue of a listening socket that has no place.
+    Connecting,
+    Connected,
+    /// Reset, or closed by both sides.
+    Ended,
+}
+
+#[derive(Default)]
+struct Link {
+    state: State,
+    local: Option<SocketAddr>,
+    /// It has a port in the table, not one that it shares with a listening socket.
+    has_port: bool,
+    /// bind(2) gave the port, and the address.
+    bound: (bool, bool),
+    peer_place: Option<SocketAddr>,
+    peer: Option<Arc<Tcp>>,
+    /// A connect(2) that did not wait, and of which nothing was told yet.
+    unreported: bool,
+    /// The peer was reset or closed while this side had already been told of its end.
+    closed: bool,
+}
+
+/// What waits in a socket.
+#[derive(Default)]
+struct Inbox {
+    ring: Ring,
+    /// How many bytes may be there, as the writer saw it last.
+    capacity: usize,
+    closed: bool,
+    /// Of a listening socket: how many may wait, who does, and who waits to wait.
+    backlog: Option<usize>,
+    ready: VecDeque<Arc<Tcp>>,
+    asking: VecDeque<Arc<Tcp>>,
+}
+
+impl Inbox {
+    fn has_place(&self) -> bool {
+        self.backlog.is_some_and(|backlog| self.ready.len() <= backlog)
+    }
+}
+
+/// A TCP socket.
+pub struct Tcp {
+    common: Common,
+    this: Weak<Tcp>,
+    link: Mutex<Link>,
+    inbox: Mutex<Inbox>,
+    /// [`Shutdown`] bits. The peer's end of stream is `RECEIVE`.
+    shut: AtomicU32,
+    numbers: Numbers,
+}
+
+impl Bound for Tcp {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn is_listening(&self) -> bool {
+        self.inbox.lock().backlog.is_some()
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+}
+
+impl Tcp {
+    /// socket(2).
+    pub fn new(family: u32) -> Arc<Tcp> {
+        let socket = Arc::new_cyclic(|this| Tcp {
+            common: Common::new(family, net::SOCK_STREAM, TCP),
+            this: this.clone(),
+            link: Mutex::default(),
+            inbox: Mutex::default(),
+            shut: AtomicU32::new(0),
+            numbers: Numbers::default(),
+        });
+        socket.common.send_buffer.store(SEND_DEFAULT, Ordering::Relaxed);
+        socket.common.receive_buffer.store(RECEIVE_DEFAULT, Ordering::Relaxed);
+        socket
+    }
+
+    fn this(&self) -> Result<Arc<Tcp>> {
+        self.this.upgrade().ok_or(Errno::EBADF)
+    }
+
+    fn only_v6(&self) -> bool {
+        self.numbers.is_on(net::SOL_IPV6, net::IPV6_V6ONLY)
+    }
+
+    fn state(&self) -> State {
+        self.link.lock().state
+    }
+
+    fn is_shut(&self, how: Shutdown) -> bool {
+        self.shut.load(Ordering::SeqCst) & how.bits() != 0
+    }
+
+    fn shut(&self, how: Shutdown) {
+        let before = self.shut.fetch_or(how.bits(), Ordering::SeqCst);
+        if before | how.bits() == Shutdown::all().bits() {
+            let mut link = self.link.lock();
+            if link.state == State::Connected {
+                link.state = State::Ended;
+            }
+        }
+        // Whoever looks under the lock has seen the inbox as it is from now on.
+        drop(self.inbox.lock());
+        self.common.queue.wake_all(
+            PollEvents::READABLE
+                | PollEvents::WRITABLE
+                | PollEvents::RDHUP
+                | PollEvents::HUP
+                | PollEvents::ERR,
+        );
+    }
+
+    /// The other side has reset the connection.
+    fn reset(&self) {
+        let told = self.is_shut(Shutdown::RECEIVE);
+        if self.state() == State::Ended {
+            return;
+        }
+        self.common.set_error(if told { Errno::EPIPE } else { Errno::ECONNRESET });
+        self.link.lock().state = State::Ended;
+        self.shut(Shutdown::all());
+    }
+
+    /// Bytes that this socket may have on their way to `peer`.
+    fn window(&self, peer: &Tcp) -> usize {
+        let (send, receive) = (self.common.send_room(), peer.common.receive_room());
+        match (send as u32, receive as u32) {
+            (SEND_DEFAULT | SEND_CONNECTED, RECEIVE_DEFAULT) => ON_THE_WAY_DEFAULT,
+            (SEND_DEFAULT | SEND_CONNECTED, _) => receive + ON_THE_WAY_DEFAULT / 2,
+            _ => send + receive,
+        }
+    }
+
+    /// State number of the host kernel (`TCP_*` of `tcp_states.h`).
+    fn state_number(&self) -> u32 {
+        let shut = Shutdown::from_bits_truncate(self.shut.load(Ordering::SeqCst));
+        match self.state() {
+            State::Fresh | State::Ended => 7,
+            State::Listening => 10,
+            State::Connecting => 2,
+            State::Connected if shut.contains(Shutdown::SEND) => 5,
+            State::Connected if shut.contains(Shutdown::RECEIVE) => 8,
+            State::Connected => 1,
+        }
+    }
+
+    /// `TCP_INFO`: the state; nothing is measured.
+    fn info(&self) -> Vec<u8> {
+        let mut info = vec![0; size_of::<net::tcp_info>()];
+        if let Some(first) = info.first_mut() {
+            *first = self.state_number() as u8;
+        }
+        info
+    }
+}
+
+impl Socket for Tcp {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn bind(&self, address: &[u8], _lookup: &Lookup<'_>) -> Result<()> {
+        let at = endpoint::read(self.common.family, address)?;
+        if !(at.ip().is_loopback() || at.ip().is_unspecified()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        {
+            let link = self.link.lock();
+            if link.state != State::Fresh || link.local.is_some() || self.only_v6() && at.is_ipv4() {
+                return Err(Errno::EINVAL);
+            }
+        }
+        let place = ports()?.bind(&self.this()?, at, self.only_v6())?;
+        let mut link = self.link.lock();
+        if link.local.is_some() {
+            drop(link);
+            ports()?.release(self, place.port());
+            return Err(Errno::EINVAL);
+        }
+        (link.local, link.has_port) = (Some(place), true);
+        link.bound = (at.port() != 0, !at.ip().is_unspecified());
+        Ok(())
+    }
+
+    fn connect(&self, address: &[u8], _lookup: &Lookup<'_>, nonblocking: bool) -> Result<()> {
+        self.connect_to(address, nonblocking)
+    }
+
+    fn listen(&self, backlog: usize) -> Result<()> {
+        self.start_listening(backlog)
+    }
+
+    fn accept(&self, nonblocking: bool) -> Result<Arc<dyn Socket>> {
+        Ok(self.accept_next(nonblocking)?)
+    }
+
+    fn name(&self) -> Result<Address> {
+        let family = self.common.family;
+        let local = self.link.lock().local.unwrap_or(SocketAddr::new(endpoint::any(family), 0));
+        Ok(endpoint::shown(family, local))
+    }
+
+    fn peer_name(&self) -> Result<Address> {
+        let link = self.link.lock();
+        let peer = link.peer_place.filter(|_| link.state == State::Connected).ok_or(Errno::ENOTCONN)?;
+        Ok(endpoint::shown(self.common.family, peer))
+    }
+
+    fn send(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
+        self.send_bytes(message)
+    }
+
+    fn receive(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
+        self.receive_bytes(message)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let (state, peer) = {
+            let link = self.link.lock();
+            (link.state, link.peer.clone())
+        };
+        match state {
+            State::Fresh | State::Ended => {
+                self.shut(how);
+                Err(Errno::ENOTCONN)
+            }
+            State::Listening if how.contains(Shutdown::RECEIVE) => {
+                self.stop_listening();
+                Ok(())
+            }
+            State::Listening => Ok(()),
+            State::Connecting => {
+                self.leave_queue();
+                Ok(())
+            }
+            State::Connected => {
+                let ends = how.contains(Shutdown::SEND) && !self.is_shut(Shutdown::SEND);
+                self.shut(how);
+                if let Some(peer) = peer.filter(|_| ends) {
+                    peer.shut(Shutdown::RECEIVE);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn poll(&self, _table: &mut PollTable) -> PollEvents {
+        let (state, peer) = {
+            let link = self.link.lock();
+            (link.state, link.peer.clone())
+        };
+        let mut events = PollEvents::empty();
+        if state == State::Listening {
+            events.set(PollEvents::READABLE, !self.inbox.lock().ready.is_empty());
+            return events;
+        }
+        let shut = Shutdown::from_bits_truncate(self.shut.load(Ordering::SeqCst));
+        events.set(PollEvents::ERR, self.common.has_error());
+        events.set(PollEvents::HUP, shut.is_all() || matches!(state, State::Fresh | State::Ended));
+        events.set(PollEvents::RDHUP, shut.contains(Shutdown::RECEIVE));
+        if state == State::Connecting {
+            return events;
+        }
+        let low = self.common.low_water.load(Ordering::Relaxed) as usize;
+        let enough = self.inbox.lock().ring.len() >= low.max(1);
+        events.set(PollEvents::READABLE, enough || shut.contains(Shutdown::RECEIVE));
+        let room = shut.contains(Shutdown::SEND) || peer.is_none_or(|peer| self.has_room(&peer));
+        events.set(PollEvents::WRITABLE, room);
+        events
+    }
+
+    fn option(&self, level: u32, name: u32) -> Result<OptionValue> {
+        match (level, name) {
+            (net::SOL_SOCKET, net::SO_ACCEPTCONN) => {
+                Ok(OptionValue::Number(u32::from(self.state() == State::Listening)))
+            }
+            (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
+            (net::SOL_TCP, net::TCP_INFO) => Ok(OptionValue::Bytes(self.info())),
+            (net::SOL_TCP, net::TCP_CONGESTION) => {
+                let mut name = b"cubic".to_vec();
+                name.resize(16, 0);
+                Ok(OptionValue::Bytes(name))
+            }
+            (net::SOL_UDP, _) => Err(Errno::EOPNOTSUPP),
+            _ => self.numbers.get(self.common.family, level, name),
+        }
+    }
+
+    fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
+        match (level, name) {
+            (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
+            (net::SOL_IPV6, net::IPV6_V6ONLY) if self.link.lock().local.is_some() => Err(Errno::EINVAL),
+            (net::SOL_TCP, net::TCP_CONGESTION) => {
+                let name = value.split(|byte| *byte == 0).next().unwrap_or(value);
+                if matches!(name, b"cubic" | b"reno") { Ok(()) } else { Err(Errno::ENOENT) }
+            }
+            _ => self.numbers.set(level, name, value),
+        }
+    }
+
+    fn ioctl(&self, command: u32, argument: u64) -> Result<u64> {
+        let bytes = match command {
+            ioctl::FIONREAD | ioctl::TIOCOUTQ if self.state() == State::Listening => {
+                return Err(Errno::EINVAL);
+            }
+            ioctl::FIONREAD => self.inbox.lock().ring.len(),
+            // All that was sent has arrived; and nothing is urgent.
+            ioctl::TIOCOUTQ | ioctl::SIOCATMARK => 0,
+            _ => return Err(Errno::ENOTTY),
+        };
+        uaccess::write(argument, &i32::try_from(bytes).unwrap_or(i32::MAX))?;
+        Ok(0)
+    }
+
+    fn close(&self) {
+        match self.state() {
+            State::Listening => self.stop_listening(),
+            State::Connecting => self.leave_queue(),
+            _ => {}
+        }
+        let (peer, port) = {
+            let mut link = self.link.lock();
+            link.state = State::Ended;
+            link.closed = true;
+            let port = link.local.filter(|_| link.has_port).map(|local| local.port());
+            link.has_port = false;
+            (link.peer.take(), port)
+        };
+        if let (Some(port), Ok(ports)) = (port, ports()) {
+            ports.release(self, port);
+        }
+        let (unread, ring) = {
+            let mut inbox = self.inbox.lock();
+            inbox.closed = true;
+            (!inbox.ring.is_empty(), core::mem::take(&mut inbox.ring))
+        };
+        drop(ring);
+        let at_once = self.common.linger.load(Ordering::Relaxed) == 0;
+        self.shut(Shutdown::all());
+        match peer {
+            Some(peer) if unread || at_once => peer.reset(),
+            Some(peer) => peer.shut(Shutdown::RECEIVE),
+            None => {}
+        }
+    }
+}
+
+/// The lines of `/proc/net/tcp`.
+pub fn lines() -> Vec<Line> {
+    let Ok(ports) = ports() else { return Vec::new() };
+    let mut sockets = ports.all();
+    // Accepted sockets share the port of the listening one: they are found as peers.
+    let peers: Vec<_> = sockets.iter().filter_map(|socket| socket.link.lock().peer.clone()).collect();
+    for peer in peers {
+        if !sockets.iter().any(|socket| Arc::ptr_eq(socket, &peer)) && !peer.link.lock().closed {
+            sockets.push(peer);
+        }
+    }
+    let line = |socket: Arc<Tcp>| {
+        let (local, peer) = {
+            let link = socket.link.lock();
+            (link.local?, link.peer_place)
+        };
+        Some(Line {
+            family: socket.common.family,
+            local,
+            peer,
+            state: socket.state_number(),
+            waiting: socket.inbox.lock().ring.len(),
+            owner: (socket.common.birth.uid, socket.common.birth.ino),
+        })
+    };
+    sockets.into_iter().filter_map(line).collect()
+}

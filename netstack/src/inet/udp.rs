@@ -1,0 +1,457 @@
+//! UDP (udp(7)).
+
+use super::options::{IP, Numbers};
+use super::ports::{Bound, Ports};
+use super::report::Line;
+use super::{UDP, endpoint};
+use crate::address::{self, Address};
+use crate::common::{Common, Switches};
+use crate::message::{Incoming, Outgoing};
+use crate::options::OptionValue;
+use crate::socket::{Shutdown, Socket};
+use crate::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::poll::{PollEvents, PollTable};
+use kernel::sync::{BootCell, Mutex};
+use kernel::uaccess;
+use linux_raw_sys::{ioctl, net};
+use vfs::namespace::Lookup;
+
+/// Longest datagram: what the length field of IPv4 leaves, and of IPv6.
+const LENGTH_MAX_V4: usize = 65_507;
+const LENGTH_MAX_V6: usize = 65_527;
+/// What a datagram counts for beyond its bytes (the host kernel's `truesize`).
+const COST: usize = 768;
+/// States of the host kernel that `/proc/net/udp` shows.
+const ESTABLISHED: u32 = 1;
+const CLOSE: u32 = 7;
+
+static PORTS: BootCell<Box<Ports<Udp>>> = BootCell::new();
+
+/// Sets up. Called once, at boot.
+pub fn init() {
+    PORTS.set(Box::default());
+}
+
+fn ports() -> Result<&'static Ports<Udp>> {
+    PORTS.get().map(|ports| &**ports).ok_or(Errno::ENETDOWN)
+}
+
+#[derive(Default)]
+struct Link {
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    /// bind(2) gave the address: it outlives an association.
+    address_bound: bool,
+    port_bound: bool,
+    closed: bool,
+}
+
+struct Datagram {
+    bytes: Vec<u8>,
+    from: SocketAddr,
+    to: IpAddr,
+}
+
+#[derive(Default)]
+struct Inbox {
+    queue: VecDeque<Datagram>,
+    used: usize,
+}
+
+/// A UDP socket.
+pub struct Udp {
+    common: Common,
+    this: Weak<Udp>,
+    link: Mutex<Link>,
+    inbox: Mutex<Inbox>,
+    shut: AtomicU32,
+    numbers: Numbers,
+}
+
+impl Bound for Udp {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+}
+
+impl Udp {
+    /// socket(2).
+    pub fn new(family: u32) -> Arc<Udp> {
+        Arc::new_cyclic(|this| Udp {
+            common: Common::new(family, net::SOCK_DGRAM, UDP),
+            this: this.clone(),
+            link: Mutex::default(),
+            inbox: Mutex::default(),
+            shut: AtomicU32::new(0),
+            numbers: Numbers::default(),
+        })
+    }
+
+    fn this(&self) -> Result<Arc<Udp>> {
+        self.this.upgrade().ok_or(Errno::EBADF)
+    }
+
+    fn only_v6(&self) -> bool {
+        self.numbers.is_on(net::SOL_IPV6, net::IPV6_V6ONLY)
+    }
+
+    fn is_shut(&self, how: Shutdown) -> bool {
+        self.shut.load(Ordering::SeqCst) & how.bits() != 0
+    }
+
+    /// Its place, with a port of the kernel's choice if it has none: `EAGAIN` if there is none left.
+    fn place(&self) -> Result<SocketAddr> {
+        if let Some(local) = self.link.lock().local {
+            return Ok(local);
+        }
+        let any = SocketAddr::new(endpoint::any(self.common.family), 0);
+        let place = ports()?.bind(&self.this()?, any, self.only_v6()).map_err(|_| Errno::EAGAIN)?;
+        Ok(self.set_place(place, false))
+    }
+
+    /// Notes a place; if another thread was faster, that is given back.
+    fn set_place(&self, place: SocketAddr, bound: bool) -> SocketAddr {
+        let mut link = self.link.lock();
+        if let Some(local) = link.local {
+            drop(link);
+            if let Ok(ports) = ports() {
+                ports.release(self, place.port());
+            }
+            return local;
+        }
+        link.local = Some(place);
+        link.address_bound = bound && !place.ip().is_unspecified();
+        link.port_bound = bound;
+        place
+    }
+
+    fn dissolve(&self) -> Result<()> {
+        let released = {
+            let mut link = self.link.lock();
+            link.peer = None;
+            match link.local {
+                Some(local) if !link.port_bound => {
+                    link.local = None;
+                    Some((local, true))
+                }
+                Some(local) if !link.address_bound => {
+                    let any = SocketAddr::new(endpoint::any(self.common.family), local.port());
+                    link.local = Some(any);
+                    Some((any, false))
+                }
+                _ => None,
+            }
+        };
+        match released {
+            Some((local, true)) => ports()?.release(self, local.port()),
+            Some((local, false)) => ports()?.moved(self, local),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// How well it fits a datagram from `from`; `None` if it is connected to somebody else.
+    fn score(&self, from: SocketAddr) -> Option<u32> {
+        match self.link.lock().peer {
+            Some(peer) => (peer == from).then_some(1),
+            None => Some(0),
+        }
+    }
+
+    fn try_receive(&self, message: &mut Incoming<'_, '_>) -> Option<Result<usize>> {
+        let peeking = message.has(net::MSG_PEEK);
+        let (datagram, outcome) = {
+            let mut inbox = self.inbox.lock();
+            if let Some(error) = self.common.take_error() {
+                return Some(Err(error));
+            }
+            let Some(datagram) = inbox.queue.front() else {
+                return (self.is_shut(Shutdown::RECEIVE) && !message.nonblocking).then_some(Ok(0));
+            };
+            let outcome = self.copy(datagram, message);
+            if peeking {
+                (None, outcome)
+            } else {
+                let datagram = inbox.queue.pop_front();
+                inbox.used -= datagram.as_ref().map_or(0, |datagram| datagram.bytes.len() + COST);
+                (datagram, outcome)
+            }
+        };
+        drop(datagram);
+        Some(outcome)
+    }
+
+    fn copy(&self, datagram: &Datagram, message: &mut Incoming<'_, '_>) -> Result<usize> {
+        let length = datagram.bytes.len();
+        let part = datagram.bytes.get(..message.sink.left()).unwrap_or(&datagram.bytes);
+        if message.sink.put(part)? < part.len() {
+            return Err(Errno::EFAULT);
+        }
+        if part.len() < length {
+            message.report |= net::MSG_TRUNC;
+        }
+        message.from = Some(endpoint::shown(self.common.family, datagram.from));
+        self.tell_destination(datagram.to, message);
+        Ok(if message.has(net::MSG_TRUNC) { length } else { part.len() })
+    }
+
+    /// `IP_PKTINFO`, `IPV6_RECVPKTINFO`: by which interface and to which address it came.
+    fn tell_destination(&self, to: IpAddr, message: &mut Incoming<'_, '_>) {
+        const LOOPBACK: u32 = 1;
+        if let IpAddr::V4(ip) = to
+            && self.numbers.is_on(IP, net::IP_PKTINFO)
+        {
+            let mut data = LOOPBACK.to_ne_bytes().to_vec();
+            data.extend_from_slice(&ip.octets());
+            data.extend_from_slice(&ip.octets());
+            message.ancillary.push((IP, net::IP_PKTINFO, data));
+        }
+        if self.numbers.is_on(net::SOL_IPV6, net::IPV6_RECVPKTINFO) {
+            let ip = match to {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            let mut data = ip.octets().to_vec();
+            data.extend_from_slice(&LOOPBACK.to_ne_bytes());
+            message.ancillary.push((net::SOL_IPV6, net::IPV6_PKTINFO, data));
+        }
+    }
+
+    /// Puts a datagram into the inbox; one that finds no room is lost.
+    fn deliver(&self, datagram: Datagram) {
+        let delivered = {
+            let mut inbox = self.inbox.lock();
+            let used = inbox.used + datagram.bytes.len() + COST;
+            let room = inbox.used < self.common.receive_room() && inbox.queue.try_reserve(1).is_ok();
+            if room && !self.is_shut(Shutdown::RECEIVE) {
+                inbox.used = used;
+                inbox.queue.push_back(datagram);
+            }
+            room
+        };
+        if delivered {
+            self.common.queue.wake(PollEvents::READABLE);
+        }
+    }
+}
+
+/// Where a message goes: `EDESTADDRREQ`, `EINVAL`, `EAFNOSUPPORT`, `ENETUNREACH`.
+fn destination(socket: &Udp, message: &Outgoing<'_, '_>) -> Result<SocketAddr> {
+    let family = socket.common.family;
+    let to = match message.to {
+        Some(to) if family == net::AF_INET6 && address::family(to.address)? == net::AF_INET => {
+            endpoint::read(net::AF_INET, to.address)?
+        }
+        Some(to) if address::is_unspecified(to.address) && family == net::AF_INET6 => {
+            socket.link.lock().peer.ok_or(Errno::EDESTADDRREQ)?
+        }
+        Some(to) => endpoint::read(family, to.address)?,
+        None => return socket.link.lock().peer.ok_or(Errno::EDESTADDRREQ),
+    };
+    if to.port() == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if let IpAddr::V4(ip) = to.ip()
+        && ip.is_broadcast()
+        && !socket.common.is_on(Switches::BROADCAST)
+    {
+        return Err(Errno::EACCES);
+    }
+    Ok(SocketAddr::new(endpoint::reach(to.ip(), socket.only_v6())?, to.port()))
+}
+
+impl Socket for Udp {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn bind(&self, address: &[u8], _lookup: &Lookup<'_>) -> Result<()> {
+        let at = endpoint::read(self.common.family, address)?;
+        let ip = at.ip();
+        if !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if self.link.lock().local.is_some() || self.only_v6() && ip.is_ipv4() {
+            return Err(Errno::EINVAL);
+        }
+        let place = ports()?.bind(&self.this()?, at, self.only_v6())?;
+        if self.set_place(place, true) == place { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn connect(&self, address: &[u8], _lookup: &Lookup<'_>, _nonblocking: bool) -> Result<()> {
+        if address::is_unspecified(address) {
+            return self.dissolve();
+        }
+        let to = endpoint::read(self.common.family, address)?;
+        let to = SocketAddr::new(endpoint::reach(to.ip(), self.only_v6())?, to.port());
+        self.place()?;
+        let moved = {
+            let mut link = self.link.lock();
+            link.peer = Some(to);
+            let local = link.local.filter(|local| local.ip().is_unspecified());
+            local.map(|local| {
+                let place = SocketAddr::new(endpoint::source_for(to.ip()), local.port());
+                link.local = Some(place);
+                place
+            })
+        };
+        if let Some(place) = moved {
+            ports()?.moved(self, place);
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> Result<Address> {
+        let family = self.common.family;
+        let local = self.link.lock().local.unwrap_or(SocketAddr::new(endpoint::any(family), 0));
+        Ok(endpoint::shown(family, local))
+    }
+
+    fn peer_name(&self) -> Result<Address> {
+        let peer = self.link.lock().peer.ok_or(Errno::ENOTCONN)?;
+        Ok(endpoint::shown(self.common.family, peer))
+    }
+
+    fn send(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
+        if message.has(net::MSG_OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let length = message.source.left();
+        let to = destination(self, message)?;
+        let most = if to.is_ipv4() { LENGTH_MAX_V4 } else { LENGTH_MAX_V6 };
+        if length > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        if let Some(error) = self.common.take_error() {
+            return Err(error);
+        }
+        if self.is_shut(Shutdown::SEND) {
+            return Err(message.broken_pipe());
+        }
+        let place = self.place()?;
+        let ip = if place.ip().is_unspecified() { endpoint::source_for(to.ip()) } else { place.ip() };
+        let from = SocketAddr::new(ip, place.port());
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
+        bytes.resize(length, 0);
+        if message.source.take(&mut bytes)? != length {
+            return Err(Errno::EFAULT);
+        }
+        match ports()?.find(to, |socket: &Udp| socket.score(from)) {
+            Some(target) => target.deliver(Datagram { bytes, from, to: to.ip() }),
+            // What ICMP would tell: only those who are connected, or ask for it, hear of it.
+            None => {
+                let asks = self.numbers.is_on(IP, net::IP_RECVERR);
+                if asks || self.link.lock().peer == Some(to) {
+                    self.common.set_error(Errno::ECONNREFUSED);
+                    self.common.queue.wake_all(PollEvents::ERR);
+                }
+            }
+        }
+        Ok(length)
+    }
+
+    fn receive(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
+        let mut waiting = self.common.receiving(message.nonblocking);
+        waiting.until(&[&self.common.queue], || self.try_receive(message))
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        self.shut.fetch_or(how.bits(), Ordering::SeqCst);
+        drop(self.inbox.lock());
+        self.common.queue.wake_all(PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::HUP);
+        self.link.lock().peer.map(drop).ok_or(Errno::ENOTCONN)
+    }
+
+    fn poll(&self, _table: &mut PollTable) -> PollEvents {
+        let mut events = PollEvents::WRITABLE | PollEvents::WRBAND;
+        let shut = Shutdown::from_bits_truncate(self.shut.load(Ordering::SeqCst));
+        let readable = !self.inbox.lock().queue.is_empty();
+        events.set(PollEvents::READABLE, readable || shut.contains(Shutdown::RECEIVE));
+        events.set(PollEvents::RDHUP, shut.contains(Shutdown::RECEIVE));
+        events.set(PollEvents::HUP, shut.is_all());
+        events.set(PollEvents::ERR, self.common.has_error());
+        events
+    }
+
+    fn option(&self, level: u32, name: u32) -> Result<OptionValue> {
+        match (level, name) {
+            (net::SOL_SOCKET, net::SO_ACCEPTCONN) => Ok(OptionValue::Number(0)),
+            (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
+            (net::SOL_TCP, _) => Err(Errno::EOPNOTSUPP),
+            _ => self.numbers.get(self.common.family, level, name),
+        }
+    }
+
+    fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
+        match (level, name) {
+            (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
+            (net::SOL_TCP, _) => Err(Errno::ENOPROTOOPT),
+            (net::SOL_IPV6, net::IPV6_V6ONLY) if self.link.lock().local.is_some() => Err(Errno::EINVAL),
+            _ => self.numbers.set(level, name, value),
+        }
+    }
+
+    fn ioctl(&self, command: u32, argument: u64) -> Result<u64> {
+        let bytes = match command {
+            ioctl::FIONREAD => self.inbox.lock().queue.front().map_or(0, |datagram| datagram.bytes.len()),
+            ioctl::TIOCOUTQ => 0,
+            _ => return Err(Errno::ENOTTY),
+        };
+        uaccess::write(argument, &(bytes as i32))?;
+        Ok(0)
+    }
+
+    fn close(&self) {
+        let local = {
+            let mut link = self.link.lock();
+            link.closed = true;
+            link.peer = None;
+            link.local.take()
+        };
+        if let (Some(local), Ok(ports)) = (local, ports()) {
+            ports.release(self, local.port());
+        }
+        let emptied = core::mem::take(&mut *self.inbox.lock());
+        drop(emptied);
+    }
+}
+
+/// The lines of `/proc/net/udp`.
+pub fn lines() -> Vec<Line> {
+    let Ok(ports) = ports() else { return Vec::new() };
+    let line = |socket: Arc<Udp>| {
+        let (local, peer) = {
+            let link = socket.link.lock();
+            (link.local?, link.peer)
+        };
+        Some(Line {
+            family: socket.common.family,
+            local,
+            peer,
+            state: if peer.is_some() { ESTABLISHED } else { CLOSE },
+            waiting: socket.inbox.lock().used,
+            owner: (socket.common.birth.uid, socket.common.birth.ino),
+        })
+    };
+    ports.all().into_iter().filter_map(line).collect()
+}

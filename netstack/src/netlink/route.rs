@@ -1,0 +1,181 @@
+//! rtnetlink(7): what there is to tell of interfaces, addresses and routes.
+
+use crate::Errno;
+use crate::interfaces::{FLAGS, HARDWARE, INDEX, MTU, NAME};
+use alloc::vec;
+use alloc::vec::Vec;
+use linux_raw_sys::{net, netlink};
+
+/// Size of a `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// Types of messages (rtnetlink(7)).
+const DONE: u16 = 3;
+const ERROR: u16 = 2;
+const FIRST_OWN: u16 = 16;
+const NEW_LINK: u16 = 16;
+const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const GET_ADDRESS: u16 = 22;
+const LAST: u16 = 130;
+/// Flags of a question and of an answer.
+const REQUEST: u16 = 1;
+const MULTI: u16 = 2;
+const ACK: u16 = 4;
+const DUMP: u16 = 0x300;
+/// `IFF_LOWER_UP`, beside what ioctl(2) tells.
+const LOWER_UP: u32 = 0x10000;
+/// `RT_SCOPE_HOST`, `IFA_F_PERMANENT`.
+const SCOPE_HOST: u8 = 254;
+const PERMANENT: u8 = 0x80;
+
+/// A question's header.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    whole: &'a [u8],
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// The answers to a datagram of questions, each a datagram, for the socket with number `port`.
+pub fn answer(questions: &[u8], port: u32) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    let mut rest = questions;
+    while let Some(length) = word(rest, 0).map(|length| length as usize)
+        && let Some(whole) = rest.get(..length)
+        && let (Some(body), Some(kind), Some(flags), Some(sequence)) =
+            (whole.get(HEADER..), half(whole, 4), half(whole, 6), word(whole, 8))
+    {
+        let question = Question { whole, kind, flags, sequence, body };
+        if flags & REQUEST != 0 && kind >= FIRST_OWN {
+            one(&question, port, &mut answers);
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    answers
+}
+
+fn one(question: &Question<'_>, port: u32, answers: &mut Vec<Vec<u8>>) {
+    let dump = question.flags & DUMP == DUMP;
+    let multi = if dump { MULTI } else { 0 };
+    // Get requests are the third of each four types.
+    let get = question.kind % 4 == 2;
+    let outcome = match question.kind {
+        _ if question.kind > LAST => Err(Errno::EOPNOTSUPP),
+        _ if !get => Err(Errno::EPERM),
+        GET_LINK if dump || is_loopback(question.body) => {
+            Ok(vec![message(question, NEW_LINK, multi, port, &link())])
+        }
+        GET_LINK => Err(Errno::ENODEV),
+        GET_ADDRESS if dump => {
+            let family = u32::from(question.body.first().copied().unwrap_or(0));
+            let wanted = addresses().into_iter().filter(|(own, _)| family == 0 || family == *own);
+            Ok(wanted.map(|(_, body)| message(question, NEW_ADDRESS, multi, port, &body)).collect())
+        }
+        // Routes, neighbours, rules: none.
+        _ if dump => Ok(Vec::new()),
+        _ => Err(Errno::ENETUNREACH),
+    };
+    match outcome {
+        Ok(messages) => {
+            if !messages.is_empty() {
+                answers.push(messages.concat());
+            }
+            if dump {
+                answers.push(message(question, DONE, MULTI, port, &[0; 4]));
+            } else if question.flags & ACK != 0 {
+                answers.push(error(question, port, 0));
+            }
+        }
+        Err(errno) => answers.push(error(question, port, -errno.0)),
+    }
+}
+
+fn error(question: &Question<'_>, port: u32, code: i32) -> Vec<u8> {
+    let mut body = code.to_ne_bytes().to_vec();
+    let copied = if code == 0 { question.whole.get(..HEADER).unwrap_or(&[]) } else { question.whole };
+    body.extend_from_slice(copied);
+    message(question, ERROR, 0, port, &body)
+}
+
+fn message(question: &Question<'_>, kind: u16, flags: u16, port: u32, body: &[u8]) -> Vec<u8> {
+    let length = HEADER + body.len();
+    let mut bytes = (length as u32).to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&flags.to_ne_bytes());
+    bytes.extend_from_slice(&question.sequence.to_ne_bytes());
+    bytes.extend_from_slice(&port.to_ne_bytes());
+    bytes.extend_from_slice(body);
+    bytes.resize(length.next_multiple_of(4), 0);
+    bytes
+}
+
+/// Whether a `struct ifinfomsg` and its attributes ask for the loopback interface.
+fn is_loopback(body: &[u8]) -> bool {
+    const ATTRIBUTES: usize = 16;
+    if word(body, 4) == Some(INDEX) {
+        return true;
+    }
+    let mut rest = body.get(ATTRIBUTES..).unwrap_or(&[]);
+    while let (Some(length), Some(kind)) = (half(rest, 0).map(usize::from), half(rest, 2)) {
+        let Some(value) = rest.get(4..length) else { return false };
+        if u32::from(kind) == netlink::IFLA_IFNAME as u32 {
+            return value.split(|byte| *byte == 0).next() == Some(NAME);
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    false
+}
+
+fn attribute(to: &mut Vec<u8>, kind: u32, value: &[u8]) {
+    let length = 4 + value.len();
+    to.extend_from_slice(&(length as u16).to_ne_bytes());
+    to.extend_from_slice(&(kind as u16).to_ne_bytes());
+    to.extend_from_slice(value);
+    to.resize(to.len().next_multiple_of(4), 0);
+}
+
+/// `struct ifinfomsg` of the loopback interface, and its attributes.
+fn link() -> Vec<u8> {
+    let mut body = vec![0, 0];
+    body.extend_from_slice(&HARDWARE.to_ne_bytes());
+    body.extend_from_slice(&INDEX.to_ne_bytes());
+    body.extend_from_slice(&(FLAGS | LOWER_UP).to_ne_bytes());
+    body.extend_from_slice(&[0; 4]);
+    attribute(&mut body, netlink::IFLA_IFNAME as u32, b"lo\0");
+    attribute(&mut body, netlink::IFLA_TXQLEN as u32, &1000u32.to_ne_bytes());
+    attribute(&mut body, netlink::IFLA_OPERSTATE as u32, &[0]);
+    attribute(&mut body, netlink::IFLA_LINKMODE as u32, &[0]);
+    attribute(&mut body, netlink::IFLA_MTU as u32, &MTU.to_ne_bytes());
+    attribute(&mut body, netlink::IFLA_QDISC as u32, b"noqueue\0");
+    attribute(&mut body, netlink::IFLA_ADDRESS as u32, &[0; 6]);
+    attribute(&mut body, netlink::IFLA_BROADCAST as u32, &[0; 6]);
+    body
+}
+
+/// Family and `struct ifaddrmsg` with attributes of each address.
+fn addresses() -> [(u32, Vec<u8>); 2] {
+    let head = |family: u32, prefix: u8| {
+        let mut body = vec![family as u8, prefix, PERMANENT, SCOPE_HOST];
+        body.extend_from_slice(&INDEX.to_ne_bytes());
+        body
+    };
+    let mut v4 = head(net::AF_INET, 8);
+    attribute(&mut v4, netlink::IFA_ADDRESS as u32, &[127, 0, 0, 1]);
+    attribute(&mut v4, netlink::IFA_LOCAL as u32, &[127, 0, 0, 1]);
+    attribute(&mut v4, netlink::IFA_LABEL as u32, b"lo\0");
+    attribute(&mut v4, netlink::IFA_FLAGS as u32, &u32::from(PERMANENT).to_ne_bytes());
+    let mut v6 = head(net::AF_INET6, 128);
+    attribute(&mut v6, netlink::IFA_ADDRESS as u32, &core::net::Ipv6Addr::LOCALHOST.octets());
+    attribute(&mut v6, netlink::IFA_FLAGS as u32, &u32::from(PERMANENT).to_ne_bytes());
+    [(net::AF_INET, v4), (net::AF_INET6, v6)]
+}
