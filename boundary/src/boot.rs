@@ -132,6 +132,9 @@ pub struct BootFds {
     pub log: i32,
     /// Where `--strace` lines go; -1 for none.
     pub strace: i32,
+    /// A stream socket, which does not block, to the caller's terminal (`--tty`); -1 for none. With it, `stdio` has none: the
+    /// first process has a terminal of the sandbox's own.
+    pub terminal: i32,
     /// Where the table of `--stats` goes at the end; -1 for none.
     pub stats: i32,
     /// The heap and frames `memfd`s (needed to map frames into programs).
@@ -153,6 +156,8 @@ pub struct BootOptions {
     pub rlimits: Vec<(u64, u64)>,
     /// Rewrite call sites, so that calls need not trap.
     pub patch_calls: bool,
+    /// Size of the caller's terminal: rows, columns, and both in pixels.
+    pub terminal_size: [u16; 4],
 }
 
 /// What only the launcher could read: the host's `/proc` is not visible inside.

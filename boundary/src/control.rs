@@ -34,11 +34,21 @@ pub enum FromSandbox {
 /// From the supervisor to the warden.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToSandbox {
-    /// Send this signal to the first process (or the foreground group when a terminal is attached).
+    /// Send this signal to the first process.
     Signal {
         /// Signal number.
         number: i32,
     },
-    /// The host terminal's size changed (`SIGWINCH`).
-    WindowChanged,
+    /// Send this signal to the first process's group, as the keyboard of a terminal does.
+    Key {
+        /// Signal number.
+        number: i32,
+    },
+    /// The window that the host terminal is has another size now: rows, columns, and both in pixels.
+    WindowChanged {
+        /// As `struct winsize` has them.
+        size: [u16; 4],
+    },
+    /// The host terminal has gone: the sandbox's own is hung up.
+    TerminalGone,
 }

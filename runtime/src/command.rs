@@ -4,12 +4,13 @@ use crate::filter::{self, Configuration};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
 use crate::supervisor::{self, End};
+use crate::terminal::{self, Terminal};
 use crate::view::{Grant, MemoryDirectory, OF_THE_KERNEL, Request, View};
 use anyhow::Context;
 use boundary::boot::BootOptions;
 use clap::Parser;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -64,6 +65,11 @@ pub struct Options {
     /// Which network the program gets; only `none` for now (loopback alone).
     #[arg(long, value_name = "KIND", default_value = "none", value_parser = ["none"])]
     network: String,
+
+    /// Give the sandbox a terminal of its own, which yours is passed on to: for shells and other interactive programs. Without it
+    /// Ctrl-C ends the sandbox.
+    #[arg(short = 't', long)]
+    tty: bool,
 
     /// Print the program's system calls as strace(1) does, to standard error or to FILE.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
@@ -271,7 +277,7 @@ fn run(options: Options) -> anyhow::Result<u8> {
     let mut request = Request { grants, memory, workdir: workdir.clone(), program: None, home };
     if options.show_filter {
         let view = View::new(&request);
-        show_filter(&view, options.json)?;
+        show_filter(&view, options.json, options.tty)?;
         return Ok(0);
     }
     let name = options.program.first().context("name a program to run; see --help")?;
@@ -312,13 +318,14 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn show_filter(view: &View, json: bool) -> anyhow::Result<()> {
+fn show_filter(view: &View, json: bool, own_terminal: bool) -> anyhow::Result<()> {
     let configuration = Configuration {
         writable_bind: view.has_writable_host_path(),
-        terminal: (0..3).any(|fd| {
-            // SAFETY: standard descriptors; a closed one is no terminal.
-            unsafe { libc::isatty(fd) == 1 }
-        }),
+        terminal: !own_terminal
+            && (0..3).any(|fd| {
+                // SAFETY: standard descriptors; a closed one is no terminal.
+                unsafe { libc::isatty(fd) == 1 }
+            }),
         control_fd: 0,
     };
     if json {
@@ -341,11 +348,22 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
                     )
                 })?
                 .into()),
+            // A terminal only to be written to, if it can be had so.
+            None if std::io::stderr().is_terminal()
+                && let Ok(file) = std::fs::File::options().append(true).open("/proc/self/fd/2") =>
+            {
+                Ok(file.into())
+            }
             None => Ok(nix::unistd::dup(std::io::stderr()).context("standard error")?),
         }
     };
     let strace = options.strace.as_ref().map(&open_log).transpose()?;
     let stats = options.stats.as_ref().map(&open_log).transpose()?;
+    let (outside, inside) = match options.tty {
+        true => terminal::socket().map(|(outside, inside)| (Some(outside), Some(inside))),
+        false => Ok((None, None)),
+    }
+    .context("a socket for the terminal")?;
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: options.allow_missing.clone(),
@@ -365,15 +383,24 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             pids_limit: options.pids,
             rlimits: resource_limits(),
             patch_calls: !options.no_patch,
+            terminal_size: terminal::size(),
         },
         log: Some(open_log(&options.log_file)?),
         strace,
         stats,
+        terminal: inside,
     };
-    let signals = supervisor::block_signals().context("blocking signals")?;
+    let signals = supervisor::block_signals(options.tty).context("blocking signals")?;
     let modes = terminal_modes();
     let launched = launch::launch(request)?;
-    let end = supervisor::watch(launched, &signals);
+    let terminal = match outside.map(Terminal::take).transpose() {
+        Ok(terminal) => terminal,
+        Err(error) => {
+            supervisor::end(&launched);
+            return Err(error);
+        }
+    };
+    let end = supervisor::watch(launched, &signals, terminal);
     if let Some(modes) = modes {
         let _ = nix::sys::termios::tcsetattr(std::io::stdin(), nix::sys::termios::SetArg::TCSANOW, &modes);
     }

@@ -8,4 +8,5 @@ pub mod launch;
 pub mod program;
 pub mod standard;
 pub mod supervisor;
+pub mod terminal;
 pub mod view;

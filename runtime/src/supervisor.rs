@@ -5,6 +5,7 @@
 //! it: a sandbox that does not take its messages, or closes the socket and goes on, is killed.
 
 use crate::launch::Launched;
+use crate::terminal::{self, Terminal};
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +14,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,14 @@ const FORWARDED: &[Signal] =
 /// together two requests to end it are an order.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the program has after Ctrl-C.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
 /// Blocks the signals that [`watch`] takes, so that none is lost between the launch and it. A signal that the caller ignores
 /// (nohup(1), background jobs) stays ignored: a blocked one would be queued all the same.
-pub fn block_signals() -> nix::Result<SigSet> {
+///
+/// With a terminal to give back (`terminal`) also the one that stops us.
+pub fn block_signals(terminal: bool) -> nix::Result<SigSet> {
     // An ignored SIGCHLD would not tell of the warden's end (wait(2)).
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: no handler is installed.
@@ -53,6 +58,9 @@ pub fn block_signals() -> nix::Result<SigSet> {
     }
     set.add(Signal::SIGCHLD);
     set.add(Signal::SIGWINCH);
+    if terminal {
+        set.add(Signal::SIGTSTP);
+    }
     set.thread_block()?;
     Ok(set)
 }
@@ -67,21 +75,35 @@ fn is_ignored(signal: Signal) -> bool {
 }
 
 /// Watches until the sandbox has ended and nothing of it is left.
-pub fn watch(launched: Launched, signals: &SigSet) -> anyhow::Result<End> {
+///
+/// With a `terminal` it also passes on what is typed and shown; the terminal has its modes back afterwards.
+pub fn watch(launched: Launched, signals: &SigSet, mut terminal: Option<Terminal>) -> anyhow::Result<End> {
     let pid = Pid::from_raw(launched.pid);
     let watched = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(anyhow::Error::from)
-        .and_then(|signal_fd| Watch::new(&launched).run(&signal_fd));
+        .and_then(|signal_fd| Watch::new(&launched, terminal.as_mut()).run(&signal_fd));
     if watched.is_err() {
         // Without a supervisor there is no sandbox.
         let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
     }
     let killed_by = reap(pid);
+    if let Some(terminal) = terminal {
+        terminal.finish();
+    }
     Ok(watched?.unwrap_or_else(|| unexplained(killed_by)))
+}
+
+/// Ends a sandbox that cannot be watched.
+pub fn end(launched: &Launched) {
+    let pid = Pid::from_raw(launched.pid);
+    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    let _ = reap(pid);
 }
 
 struct Watch<'a> {
     launched: &'a Launched,
+    /// The caller's terminal, if it is passed on.
+    terminal: Option<&'a mut Terminal>,
     pid: Pid,
     /// The socket is open; a closed one is readable for ever.
     open: bool,
@@ -91,17 +113,21 @@ struct Watch<'a> {
     deadline: Option<(Instant, End)>,
     /// The last request to end.
     asked: Option<(Signal, Instant)>,
+    /// When it ends, whatever it says: Ctrl-C was typed.
+    ends_at: Option<(Instant, End)>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(launched: &'a Launched) -> Watch<'a> {
+    fn new(launched: &'a Launched, terminal: Option<&'a mut Terminal>) -> Watch<'a> {
         Watch {
             launched,
+            terminal,
             pid: Pid::from_raw(launched.pid),
             open: true,
             end: None,
             deadline: None,
             asked: None,
+            ends_at: None,
         }
     }
 
@@ -112,9 +138,13 @@ impl<'a> Watch<'a> {
             if self.open {
                 self.receive();
             }
+            if self.terminal.as_mut().is_some_and(|terminal| terminal.serve()) {
+                self.tell(&ToSandbox::TerminalGone);
+            }
             while let Ok(Some(info)) = signal_fd.read_signal() {
                 if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
-                    self.signalled(signal);
+                    // Nobody but a terminal sends signals as the kernel.
+                    self.signalled(signal, info.ssi_code == libc::SI_KERNEL);
                 }
             }
             if self.has_ended() {
@@ -127,20 +157,22 @@ impl<'a> Watch<'a> {
 
     fn wait(&self, signal_fd: &SignalFd) -> anyhow::Result<()> {
         let control = if self.open { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut fds = [
-            PollFd::new(signal_fd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.launched.control.as_fd(), control),
-        ];
+        let mut fds = vec![PollFd::new(signal_fd.as_fd(), PollFlags::POLLIN)];
         // A closed socket is always ready (POLLHUP): left out, or this would spin.
-        let fds = if self.open { &mut fds[..] } else { &mut fds[..1] };
-        let timeout = match &self.deadline {
-            Some((at, _)) => {
+        if self.open {
+            fds.push(PollFd::new(self.launched.control.as_fd(), control));
+        }
+        let terminal = self.terminal.as_ref().map(|terminal| terminal.interests()).unwrap_or_default();
+        fds.extend(terminal.into_iter().map(|(fd, events)| PollFd::new(fd, events)));
+        let deadlines = [&self.deadline, &self.ends_at];
+        let timeout = match deadlines.into_iter().flatten().map(|(at, _)| at).min() {
+            Some(at) => {
                 let rest = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
                 PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)
             }
             None => PollTimeout::NONE,
         };
-        match poll(fds, timeout) {
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -187,11 +219,32 @@ impl<'a> Watch<'a> {
         true
     }
 
-    fn signalled(&mut self, signal: Signal) {
+    fn signalled(&mut self, signal: Signal, by_terminal: bool) {
         match signal {
             Signal::SIGCHLD => {}
             Signal::SIGWINCH => {
-                self.tell(&ToSandbox::WindowChanged);
+                self.tell(&ToSandbox::WindowChanged { size: terminal::size() });
+            }
+            Signal::SIGTSTP => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.suspend();
+                    self.tell(&ToSandbox::WindowChanged { size: terminal::size() });
+                }
+            }
+            Signal::SIGHUP if self.terminal.is_some() => {
+                self.tell(&ToSandbox::TerminalGone);
+            }
+            // Ctrl-C, from a terminal that the sandbox has no own one in place of: what runs gets a moment to put its things
+            // in order, and no more.
+            Signal::SIGINT if by_terminal => {
+                let end = End::Signalled(signal as u8);
+                if self.asked.is_some() || !self.tell(&ToSandbox::Key { number: signal as i32 }) {
+                    self.kill(end);
+                } else {
+                    let now = Instant::now();
+                    self.asked = Some((signal, now));
+                    self.ends_at = Some((now + LAST_MOMENT, end));
+                }
             }
             _ => {
                 let end = End::Signalled(signal as u8);
@@ -216,15 +269,19 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Whether this request to end is the second within a moment. Not for SIGINT from a terminal whose messages are taken:
-    /// there two in a row are common, and meant for what runs inside.
+    /// Whether this request to end is the second within a moment.
     fn is_order(&self, signal: Signal) -> bool {
-        let Some((last, at)) = self.asked else { return false };
-        let interactive = signal == Signal::SIGINT && std::io::stdin().is_terminal() && self.all_taken();
-        last == signal && at.elapsed() < PATIENCE && !interactive
+        self.asked.is_some_and(|(last, at)| last == signal && at.elapsed() < PATIENCE)
     }
 
     fn check_patience(&mut self) {
+        if let Some((at, end)) = &self.ends_at
+            && *at <= Instant::now()
+        {
+            let end = end.clone();
+            self.ends_at = None;
+            self.kill(end);
+        }
         let Some((at, end)) = &self.deadline else { return };
         // Only a request that waits for its message to be taken can be met this way.
         if self.open && self.end.is_none() && self.all_taken() {

@@ -69,6 +69,7 @@ fn new_thread(config: &boundary::boot::BootConfig, files: &Files) -> Result<Arc<
         let mut family = group.family.lock();
         (family.pgid, family.sid) = (id, id);
     }
+    vfs::tty::control_by_host(&group);
     let task = Arc::new(Task::new(id, group.clone(), cred, [0; 16]));
     group.signals.lock().tasks.push(task.clone());
     group.alive.store(1, Ordering::SeqCst);

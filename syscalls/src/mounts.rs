@@ -45,7 +45,16 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), S
         context.set_cwd(cwd);
     }
     context.set_umask(0o022);
-    for (fd, file) in host_stream::open_standard(config.fds.stdio, ids).into_iter().enumerate() {
+    let standard = match config.fds.terminal {
+        -1 => host_stream::open_standard(config.fds.stdio, ids),
+        socket => {
+            let size = crate::warden::window_size(config.options.terminal_size);
+            let terminal = tty::attach_host(socket, size, config.identity.uid)
+                .map_err(|errno| format!("the terminal: {errno}"))?;
+            [Some(terminal.clone()), Some(terminal.clone()), Some(terminal)]
+        }
+    };
+    for (fd, file) in standard.into_iter().enumerate() {
         if let Some(file) = file {
             files
                 .replace_at(fd as i32, file, false, 3)

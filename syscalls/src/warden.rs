@@ -9,9 +9,11 @@ use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use kernel::signal::{self, SigInfo, si};
 use kernel::sync::BootCell;
-use kernel::task::lock_table;
+use kernel::task::{lock_table, signal_process_group};
 use kernel::{boot, hostpoll, log, time, timer};
+use linux_raw_sys::general::winsize;
 use trap_handler::host::{self, raw};
+use vfs::tty;
 
 struct State {
     /// Host descriptor that wakes the warden.
@@ -45,6 +47,9 @@ pub fn end_sandbox(status: i32) {
     }
 }
 
+/// How long the caller's terminal may take over what was written last.
+const LAST_WORDS: u64 = 2 * time::SECOND;
+
 /// The warden's loop.
 pub fn run() -> ! {
     let Some(state) = STATE.get() else { log::fatal("the warden was not set up") };
@@ -52,12 +57,14 @@ pub fn run() -> ! {
     let mut fds: Vec<raw::pollfd> = Vec::new();
     loop {
         if state.ended.load(Ordering::SeqCst) {
+            tty::drain_host(time::monotonic().saturating_add(LAST_WORDS));
             crate::stats::report();
             boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
             host::exit_group(0);
         }
         reap();
         process::serve_zygote();
+        tty::serve_host();
         let now = time::monotonic();
         timer::run(now);
         fds.clear();
@@ -137,12 +144,24 @@ fn control_message(control: i32) {
                 let _ = signal::send_to_group(&target, SigInfo::from_process(number, si::USER, 0, 0));
             }
         }
-        Some(ToSandbox::WindowChanged) => {
-            let target = lock_table().ok().and_then(|table| table.group(first_process::ID));
-            if let Some(target) = target {
-                let _ = signal::send_to_group(&target, SigInfo::new(signal::SIGWINCH, si::KERNEL));
+        Some(ToSandbox::Key { number }) => {
+            signal_process_group(first_process::ID, SigInfo::new(number, si::KERNEL));
+        }
+        Some(ToSandbox::WindowChanged { size }) => {
+            let has_own = boot::config().is_some_and(|config| config.fds.terminal >= 0);
+            if has_own {
+                tty::host_resized(window_size(size));
+            } else {
+                signal_process_group(first_process::ID, SigInfo::new(signal::SIGWINCH, si::KERNEL));
             }
         }
+        Some(ToSandbox::TerminalGone) => tty::host_gone(),
         None => kernel::warn!("the supervisor sent a message that cannot be read"),
     }
+}
+
+/// The size of a window, as terminals have it, of what the supervisor says.
+pub fn window_size(size: [u16; 4]) -> winsize {
+    let [ws_row, ws_col, ws_xpixel, ws_ypixel] = size;
+    winsize { ws_row, ws_col, ws_xpixel, ws_ypixel }
 }

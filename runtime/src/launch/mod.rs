@@ -114,6 +114,9 @@ pub struct Request {
     pub log: Option<OwnedFd>,
     /// Where `--strace` lines go.
     pub strace: Option<OwnedFd>,
+    /// The socket that is the master of the sandbox's terminal, if it is to have one instead of the caller's standard
+    /// descriptors.
+    pub terminal: Option<OwnedFd>,
     /// Where the table of `--stats` goes.
     pub stats: Option<OwnedFd>,
 }
@@ -219,6 +222,10 @@ fn prepare(
     failure: &File,
 ) -> Result<Infallible, LaunchError> {
     confine::die_with_parent(control.as_fd())?;
+    let nothing = match &request.terminal {
+        Some(_) => Some(open_null()?),
+        None => None,
+    };
     confine::reset_signals()?;
     confine::limits()?;
     let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
@@ -230,7 +237,10 @@ fn prepare(
     confine::drop_privileges(&request.identity, control.as_fd())?;
     fence::raise(&request.view.host_paths)?;
     let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
-    let stdio = crate::standard::descriptors();
+    let stdio = match nothing {
+        None => crate::standard::descriptors(),
+        Some(nothing) => close_standard(&nothing)?,
+    };
     let fd_of = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
     let fds = BootFds {
         stdio,
@@ -238,6 +248,7 @@ fn prepare(
         control: control.as_raw_fd(),
         log: fd_of(&request.log),
         strace: fd_of(&request.strace),
+        terminal: fd_of(&request.terminal),
         stats: fd_of(&request.stats),
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
@@ -266,6 +277,7 @@ fn prepare(
         fds.control,
         fds.log,
         fds.strace,
+        fds.terminal,
         fds.stats,
         fds.heap,
         fds.frames,
@@ -275,6 +287,22 @@ fn prepare(
     // SAFETY: the descriptor is not used again: a failure from here on has its own exit status.
     unsafe { libc::close(failure.as_raw_fd()) };
     Err(image::enter(&mapped, &config))
+}
+
+fn open_null() -> Result<File, LaunchError> {
+    let options = File::options().read(true).write(true).open("/dev/null");
+    options.map_err(|source| LaunchError::Host { what: "/dev/null", source })
+}
+
+/// Nothing of the caller's is left as a standard descriptor: the sandbox has a terminal of its own.
+fn close_standard(nothing: &File) -> Result<[RawFd; 3], LaunchError> {
+    for fd in 0..3 {
+        // SAFETY: only numbers; what the standard descriptors were is not used any more.
+        if unsafe { libc::dup2(nothing.as_raw_fd(), fd) } < 0 {
+            return Err(LaunchError::last("/dev/null"));
+        }
+    }
+    Ok([-1; 3])
 }
 
 fn borrowed(fd: RawFd) -> std::os::fd::BorrowedFd<'static> {

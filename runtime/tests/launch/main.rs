@@ -22,7 +22,7 @@ const USER: u32 = 54321;
 
 fn main() {
     // Blocked before anything is launched, as the command does.
-    let signals = supervisor::block_signals().expect("signals can be blocked");
+    let signals = supervisor::block_signals(false).expect("signals can be blocked");
     let place = std::env::var_os("LAUNCH_TEST_PLACE").map(PathBuf::from);
     let as_root = nix::unistd::geteuid().is_root();
     let scratch = tempfile::Builder::new().prefix("launch-").tempdir().expect("a directory");
@@ -124,10 +124,12 @@ impl Test {
                 pids_limit: 100,
                 rlimits: Vec::new(),
                 patch_calls: false,
+                terminal_size: [24, 80, 0, 0],
             },
             log: None,
             strace: None,
             stats: None,
+            terminal: None,
         })
     }
 
@@ -139,7 +141,7 @@ impl Test {
         let launched = self.launch(request, commands);
         nix::unistd::dup2_stdout(&stdout).expect("a descriptor");
         drop((writer, stdout));
-        let end = supervisor::watch(launched.expect("the launch succeeds"), &self.signals)
+        let end = supervisor::watch(launched.expect("the launch succeeds"), &self.signals, None)
             .expect("the sandbox is watched");
         let mut text = String::new();
         let mut reader = reader;
@@ -388,7 +390,7 @@ fn ignored(_: &Test) {
             libc::signal(libc::SIGHUP, libc::SIG_IGN);
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         }
-        let taken = supervisor::block_signals().expect("signals can be blocked");
+        let taken = supervisor::block_signals(false).expect("signals can be blocked");
         assert!(!taken.contains(nix::sys::signal::Signal::SIGHUP), "as nohup(1) sets it");
         assert!(taken.contains(nix::sys::signal::Signal::SIGTERM));
         // SAFETY: asks for the disposition by setting one.

@@ -186,12 +186,16 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
         if !matches || (options & WALL == 0 && is_clone != (options & WCLONE != 0)) {
             continue;
         }
+        // One that has ended can be waited for as such only (waitid(2) without `WEXITED`).
+        if family.zombie.is_some() && options & WEXITED == 0 {
+            continue;
+        }
         candidates = true;
         let uid = super::ids::real_uid(&child);
         let tracer = family.tracer;
         if let Some(status) = family.zombie {
             drop(family);
-            if options & WEXITED == 0 || (tracer != 0 && tracer != group.tgid) {
+            if tracer != 0 && tracer != group.tgid {
                 continue;
             }
             let mut times = *child.ended_times.lock();

@@ -13,7 +13,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use kernel::sync::Mutex;
-use kernel::{task, time};
+use kernel::time;
 use linux_raw_sys::general as raw;
 
 /// `DEVPTS_SUPER_MAGIC`.
@@ -46,10 +46,10 @@ impl Node {
         Arc::new(Node { terminal, attributes: Mutex::new(attributes) })
     }
 
-    /// The name of a pair's slave, which the running task makes.
-    pub(super) fn of_slave(index: u32, pair: Weak<Pair>) -> Arc<Node> {
+    /// The name of a pair's slave, which belongs to a user.
+    pub(super) fn of_slave(index: u32, pair: Weak<Pair>, owner: u32) -> Arc<Node> {
         let ino = u64::from(index) + 3;
-        let owner = (task::current().cred().fsuid, TTY_GROUP);
+        let owner = (owner, TTY_GROUP);
         Node::new(Terminal::Slave(index, pair), ino, device(SLAVE_MAJOR, index), 0o620, owner)
     }
 }

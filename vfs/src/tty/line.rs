@@ -150,6 +150,11 @@ impl Line {
         self.head - self.tail
     }
 
+    /// Whether the last line that was typed has no end yet.
+    pub fn has_unfinished_line(&self) -> bool {
+        self.head != self.canonical
+    }
+
     /// Whether no whole line is there.
     pub(super) fn no_line(&self) -> bool {
         self.canonical == self.tail

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::uaccess::{Sink, Source};
-use kernel::wait;
+use kernel::{task, wait};
 use linux_raw_sys::general as raw;
 
 /// The open description of a master.
@@ -22,7 +22,7 @@ pub struct Master {
 
 /// Makes a new pair (`/dev/ptmx`): `ENOSPC`.
 pub fn open_master(_flags: u32) -> Result<Arc<dyn FileOps>> {
-    Ok(Arc::new(Master { pair: make_pair()? }))
+    Ok(Arc::new(Master { pair: make_pair(task::current().cred().fsuid)? }))
 }
 
 /// `TIOCGPTPEER`: opens the slave of a master. `EIO` for a terminal that is none, `ENOTTY` for another file.

@@ -8,6 +8,7 @@
 
 mod chars;
 mod devpts;
+mod host;
 mod input;
 mod ioctl;
 mod job;
@@ -18,6 +19,7 @@ mod settings;
 mod slave;
 
 pub use devpts::root as devpts_root;
+pub use host::{attach_host, control_by_host, drain_host, host_gone, host_resized, serve_host};
 pub use job::process_ended;
 pub use master::{open_master, open_peer};
 pub use slave::{open_current, open_slave};
@@ -98,11 +100,11 @@ pub struct Pair {
 }
 
 impl Pair {
-    fn new(index: u32) -> Arc<Pair> {
+    fn new(index: u32, owner: u32) -> Arc<Pair> {
         let size = raw::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
         Arc::new_cyclic(|this: &Weak<Pair>| Pair {
             index,
-            node: Node::of_slave(index, this.clone()),
+            node: Node::of_slave(index, this.clone(), owner),
             state: Mutex::new(State {
                 line: Line::new(),
                 typed: VecDeque::new(),
@@ -195,14 +197,14 @@ pub fn init() {
     PAIRS.set(Box::default());
 }
 
-/// A new pair with the lowest free number: `ENOSPC` beyond [`LIMIT`].
-fn make_pair() -> Result<Arc<Pair>> {
+/// A new pair with the lowest free number, for a user: `ENOSPC` beyond [`LIMIT`].
+fn make_pair(owner: u32) -> Result<Arc<Pair>> {
     let mut pairs = PAIRS.get().ok_or(Errno::ENXIO)?.lock();
     let index = pairs.iter().position(Option::is_none).unwrap_or(pairs.len());
     if index >= LIMIT {
         return Err(Errno::ENOSPC);
     }
-    let pair = Pair::new(index as u32);
+    let pair = Pair::new(index as u32, owner);
     match pairs.get_mut(index) {
         Some(slot) => *slot = Some(pair.clone()),
         None => pairs.push(Some(pair.clone())),

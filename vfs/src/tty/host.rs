@@ -1,0 +1,192 @@
+//! The host's terminal (`sandbox-exec --tty`): a pseudo-terminal whose master is the host's.
+//!
+//! The supervisor has the host's terminal and passes bytes on through a socket; the warden is the master of the sandbox's own
+//! terminal, which is that of the first process. So the sandbox holds no terminal of the host, and line discipline, sessions
+//! and signals are those of every other pseudo-terminal.
+
+use super::line::News;
+use super::slave::Slave;
+use super::{Pair, make_pair};
+use crate::Result;
+use crate::file::{FileRef, OpenFile};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::hostpoll::{self, Watch};
+use kernel::poll::PollEvents;
+use kernel::sync::BootCell;
+use kernel::task::{ControllingTerminal, ThreadGroup};
+use kernel::wait::Wake;
+use linux_raw_sys::general as raw;
+use trap_handler::host;
+
+/// Bytes that pass at once.
+const PIECE: usize = 4096;
+
+/// The master of the host's terminal.
+struct HostTerminal {
+    pair: Arc<Pair>,
+    /// The socket, which does not block.
+    fd: i32,
+    watch: Arc<Watch>,
+    /// Nothing comes from the host any more.
+    ended: AtomicBool,
+}
+
+static HOST: BootCell<Box<HostTerminal>> = BootCell::new();
+
+/// The warden has to look when there is something to pass on.
+struct WakeWarden;
+
+impl Wake for WakeWarden {
+    fn wake(&self, _events: PollEvents) {
+        hostpoll::wake_warden();
+    }
+}
+
+/// Makes the terminal for a socket, with `owner` as the owner of its name; its slave, for the standard descriptors. Called
+/// once, at boot.
+pub fn attach_host(fd: i32, size: raw::winsize, owner: u32) -> Result<FileRef> {
+    let pair = make_pair(owner)?;
+    pair.with(|state| {
+        state.locked = false;
+        state.size = size;
+    });
+    for queue in [&pair.queues.master_read, &pair.queues.master_write] {
+        queue.add(Arc::new(WakeWarden), false);
+    }
+    let slave = Slave::open(pair.clone(), raw::O_RDWR)?;
+    HOST.set(Box::new(HostTerminal { pair, fd, watch: Watch::new(fd), ended: AtomicBool::new(false) }));
+    Ok(OpenFile::new(Arc::new(slave), None, raw::O_RDWR))
+}
+
+/// Makes the host's terminal, if there is one, control the session that `leader` leads. Called once, at boot.
+pub fn control_by_host(leader: &ThreadGroup) {
+    let Some(host) = HOST.get() else { return };
+    let mut family = leader.family.lock();
+    let mut state = host.pair.state.lock();
+    (state.session, state.foreground) = (family.sid, family.pgid);
+    family.terminal = Some(host.pair.clone() as Arc<dyn ControllingTerminal>);
+}
+
+/// The window of the host's terminal has changed.
+pub fn host_resized(size: raw::winsize) {
+    if let Some(host) = HOST.get() {
+        super::ioctl::resize(&host.pair, size);
+    }
+}
+
+/// The host's terminal has gone.
+pub fn host_gone() {
+    if let Some(host) = HOST.get() {
+        host.go();
+    }
+}
+
+/// Passes on what there is, in both directions, without waiting. Called by the warden whenever it was woken.
+pub fn serve_host() {
+    if let Some(host) = HOST.get() {
+        host.give();
+        host.take();
+    }
+}
+
+/// Passes on the last output, for as long as the host takes it and until `deadline` (`CLOCK_MONOTONIC`, ns): the sandbox is
+/// about to end.
+pub fn drain_host(deadline: u64) {
+    let Some(host) = HOST.get() else { return };
+    while host.give() && !host.ended.load(Ordering::SeqCst) {
+        let left = deadline.saturating_sub(kernel::time::monotonic());
+        let mut fds = [raw::pollfd { fd: host.fd, events: raw::POLLOUT as i16, revents: 0 }];
+        if left == 0 {
+            return;
+        }
+        // EINTR: a child has ended.
+        let _ = host::ppoll_interruptible(&mut fds, Some(left));
+    }
+}
+
+impl HostTerminal {
+    fn go(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let open = self.pair.with(|state| {
+            state.line.output.clear();
+            core::mem::replace(&mut state.master_open, false)
+        });
+        if open {
+            self.pair.hang_up();
+        }
+    }
+
+    /// Passes output on; whether some is left.
+    fn give(&self) -> bool {
+        let mut piece = [0u8; PIECE];
+        loop {
+            let length = self.pair.with(|state| {
+                let bytes = state.line.output.iter().zip(piece.iter_mut());
+                bytes.map(|(byte, slot)| *slot = *byte).count()
+            });
+            if length == 0 {
+                return false;
+            }
+            match host::write(self.fd, piece.get(..length).unwrap_or(&[]).into()) {
+                Ok(count) => self.pair.with(|state| {
+                    // Flushed meanwhile (TCOFLUSH): what was passed on is not there any more.
+                    let count = count.min(state.line.output.len());
+                    state.line.output.drain(..count);
+                    state.line.output_taken();
+                }),
+                Err(crate::Errno::EAGAIN) => {
+                    self.watch.arm(PollEvents::OUT);
+                    return true;
+                }
+                Err(crate::Errno::EINTR) => {}
+                Err(_) => {
+                    self.go();
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Takes what was typed on the host.
+    fn take(&self) {
+        let mut piece = [0u8; PIECE];
+        while !self.ended.load(Ordering::SeqCst) {
+            let room = self.pair.with(|state| state.room_for_typed()).min(PIECE);
+            if room == 0 {
+                // Told when the program has read.
+                return;
+            }
+            match host::read(self.fd, piece.get_mut(..room).unwrap_or(&mut []).into()) {
+                Ok(0) => self.input_ended(),
+                Ok(count) => self.pair.with(|state| {
+                    state.typed.extend(piece.iter().take(count));
+                    state.deliver();
+                }),
+                Err(crate::Errno::EAGAIN) => {
+                    self.watch.arm(PollEvents::IN);
+                    return;
+                }
+                Err(crate::Errno::EINTR) => {}
+                Err(_) => self.go(),
+            }
+        }
+    }
+
+    /// The host's input was a file or a pipe, and is at its end: as a terminal says that.
+    fn input_ended(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.pair.with(|state| {
+            let settings = &state.line.settings;
+            if settings.local(raw::ICANON) {
+                let end = settings.character(raw::VEOF);
+                // The first one only ends a line that was begun.
+                let times = if state.line.has_unfinished_line() { 2 } else { 1 };
+                state.typed.extend(core::iter::repeat_n(end, times));
+                state.deliver();
+            }
+            state.line.news |= News::SLAVE_READ;
+        });
+    }
+}
