@@ -68,6 +68,8 @@ fn set_up() -> Result<(), String> {
     vfs::anonymous::init();
     vfs::epoll::init();
     vfs::shm::init();
+    vfs::mqueue::init();
+    vfs::notify::init();
     kernel::ipc::init();
     vfs::tty::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);

@@ -7,6 +7,7 @@ use crate::{Errno, Result};
 use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
+use vfs::notify;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -33,6 +34,14 @@ pub fn one_span(address: u64, length: u64) -> Result<Span> {
 fn readable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     let file = file(context, fd)?;
     if file.readable() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// What was read is told to those who watch the file.
+fn told(file: &FileRef, count: usize) -> u64 {
+    if count > 0 {
+        notify::read(file);
+    }
+    count as u64
 }
 
 /// Reads at the file's own position (or from a stream).
@@ -64,7 +73,7 @@ pub fn read_there(file: &FileRef, offset: i64, sink: &mut Sink<'_>) -> Result<us
 fn sys_read(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = readable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    read_here(&file, &mut Sink::user(&spans)).map(|count| count as u64)
+    read_here(&file, &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -73,13 +82,13 @@ fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = readable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| count as u64)
+    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_readv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    read_here(&file, &mut Sink::user(&spans)).map(|count| count as u64)
+    read_here(&file, &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -88,7 +97,7 @@ fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| count as u64)
+    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -106,5 +115,5 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     } else {
         read_there(&file, args.i64(3), &mut sink)
     };
-    count.map(|count| count as u64)
+    count.map(|count| told(&file, count))
 }

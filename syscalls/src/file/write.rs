@@ -10,6 +10,7 @@ use kernel::uaccess::{self, Source};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::host_stream::HostStream;
+use vfs::notify;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -28,6 +29,14 @@ pub const ROWS: &[Row] = &[
 fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     let file = file(context, fd)?;
     if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// What was written is told to those who watch the file.
+fn told(file: &FileRef, count: usize) -> u64 {
+    if count > 0 {
+        notify::written(file);
+    }
+    count as u64
 }
 
 /// Checks `RLIMIT_FSIZE` (setrlimit(2)): SIGXFSZ and `EFBIG` at the limit.
@@ -89,7 +98,7 @@ pub fn write_there(
 fn sys_write(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = writable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    write_here(context, &file, &mut Source::user(&spans)).map(|count| count as u64)
+    write_here(context, &file, &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -98,13 +107,13 @@ fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = writable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| count as u64)
+    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_writev(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    write_here(context, &file, &mut Source::user(&spans)).map(|count| count as u64)
+    write_here(context, &file, &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -113,7 +122,7 @@ fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| count as u64)
+    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -132,5 +141,5 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     } else {
         write_there(context, &file, args.i64(3), &mut source)
     };
-    count.map(|count| count as u64)
+    count.map(|count| told(&file, count))
 }
