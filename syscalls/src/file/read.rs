@@ -8,6 +8,7 @@ use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::notify;
+use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -22,6 +23,9 @@ pub const ROWS: &[Row] = &[
         &[Show::Fd, Show::Address, Show::Unsigned, Show::Int, Show::Int, Show::Address],
     ),
 ];
+
+/// Writes at the offset that is given, `O_APPEND` or not (`linux/fs.h`, since Linux 6.9).
+pub const RWF_NOAPPEND: u32 = 0x20;
 
 /// One buffer, checked and cut to what a call transfers at most.
 pub fn one_span(address: u64, length: u64) -> Result<Span> {
@@ -101,8 +105,8 @@ fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    // Hints are taken and not needed; RWF_NOWAIT and RWF_APPEND change what the call means.
-    const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC;
+    // Hints are taken and not needed. Contents in memory are there without waiting.
+    const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC | raw::RWF_APPEND | RWF_NOAPPEND;
     let flags = args.u32(5);
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
@@ -110,7 +114,10 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EOPNOTSUPP);
     }
     let mut sink = Sink::user(&spans);
-    let count = if args.i64(3) == -1 {
+    let pipe = file.ops.as_any().downcast_ref::<PipeEnd>();
+    let count = if let Some(pipe) = pipe.filter(|_| flags & raw::RWF_NOWAIT != 0 && args.i64(3) == -1) {
+        pipe.read(&mut sink, true)
+    } else if args.i64(3) == -1 {
         read_here(&file, &mut sink)
     } else {
         read_there(&file, args.i64(3), &mut sink)

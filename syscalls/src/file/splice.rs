@@ -39,8 +39,7 @@ const FLAGS: Names = &[
     (raw::SPLICE_F_MORE as u64, "SPLICE_F_MORE"),
     (raw::SPLICE_F_GIFT as u64, "SPLICE_F_GIFT"),
 ];
-const KNOWN: u32 =
-    raw::SPLICE_F_MOVE | raw::SPLICE_F_NONBLOCK | raw::SPLICE_F_MORE | raw::SPLICE_F_GIFT;
+const KNOWN: u32 = raw::SPLICE_F_MOVE | raw::SPLICE_F_NONBLOCK | raw::SPLICE_F_MORE | raw::SPLICE_F_GIFT;
 
 /// Bytes that are in the kernel at once.
 const CHUNK: usize = 64 << 10;

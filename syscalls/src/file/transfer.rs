@@ -152,7 +152,8 @@ fn told(from: &FileRef, to: &FileRef, count: u64) {
 
 fn sys_copy_file_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (from, to) = (file(context, args.i32(0))?, file(context, args.i32(2))?);
-    let (mut from_place, mut to_place) = (Place::read(args.u64(1))?, Place::read(args.u64(3))?);
+    let place = |address| uaccess::read_optional(address).map(|offset| Place { address, offset });
+    let (mut from_place, mut to_place) = (place(args.u64(1))?, place(args.u64(3))?);
     if args.u32(5) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -170,15 +171,25 @@ fn sys_copy_file_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if source.dev != target.dev {
         return Err(Errno::EXDEV);
     }
-    let at = |file: &FileRef, place: &Place| place.offset.map_or_else(|| *file.position.lock(), |at| at as u64);
+    let at =
+        |file: &FileRef, place: &Place| place.offset.map_or_else(|| *file.position.lock(), |at| at as u64);
     let (start, to_start) = (at(&from, &from_place), at(&to, &to_place));
     let wanted = args.u64(4);
-    let ends = start.checked_add(wanted).zip(to_start.checked_add(wanted));
-    if ends.is_none_or(|(end, to_end)| end.max(to_end) > i64::MAX as u64) {
+    // Whether an offset is negative is asked last, as on Linux.
+    if start.checked_add(wanted).is_none() || to_start.checked_add(wanted).is_none() {
         return Err(Errno::EOVERFLOW);
     }
+    if start < source.size && to_start.saturating_add(wanted) > i64::MAX as u64 {
+        return Err(Errno::EFBIG);
+    }
+    if start.max(to_start) > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
     let length = wanted.min(source.size.saturating_sub(start));
-    if source.ino == target.ino && to_start.saturating_add(length) > start && to_start < start.saturating_add(length) {
+    if source.ino == target.ino
+        && to_start.saturating_add(length) > start
+        && to_start < start.saturating_add(length)
+    {
         return Err(Errno::EINVAL);
     }
     let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), length)?;

@@ -1,7 +1,7 @@
 //! write(2) and its family.
 
 use super::file;
-use super::read::one_span;
+use super::read::{RWF_NOAPPEND, one_span};
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
@@ -11,6 +11,7 @@ use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::host_stream::HostStream;
 use vfs::notify;
+use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -130,11 +131,26 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let flags = args.u32(5);
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND) != 0 {
+    if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND | RWF_NOAPPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
+    if flags & raw::RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 || args.i64(3) < -1 {
+        return Err(Errno::EINVAL);
+    }
     let mut source = Source::user(&spans);
-    let count = if flags & raw::RWF_APPEND != 0 && file.ops.seekable() {
+    let pipe = file.ops.as_any().downcast_ref::<PipeEnd>();
+    let count = if let Some(pipe) = pipe.filter(|_| flags & raw::RWF_NOWAIT != 0 && args.i64(3) == -1) {
+        pipe.write(&mut source, true, file.flags() & raw::O_DIRECT != 0)
+    } else if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {
+        check_limit(context, &file, args.u64(3), source.left())?;
+        file.ops.write_at(&file, args.u64(3), &mut source)
+    } else if flags & raw::RWF_APPEND != 0 && file.ops.seekable() && args.i64(3) == -1 {
+        let mut position = file.position.lock();
+        file.ops.append(&file, &mut source).map(|(count, end)| {
+            *position = end;
+            count
+        })
+    } else if flags & raw::RWF_APPEND != 0 && file.ops.seekable() {
         file.ops.append(&file, &mut source).map(|(count, _)| count)
     } else if args.i64(3) == -1 {
         write_here(context, &file, &mut source)

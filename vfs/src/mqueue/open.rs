@@ -122,7 +122,9 @@ impl FileOps for OpenDirectory {
         }
         let entries: Vec<_> = {
             let queues = self.0.queues.lock();
-            let entry = |(cookie, name, queue): (u64, &Arc<[u8]>, &Arc<Queue>)| (cookie, name.clone(), queue.birth.ino);
+            let entry = |(cookie, name, queue): (u64, &Arc<[u8]>, &Arc<Queue>)| {
+                (cookie, name.clone(), queue.birth.ino)
+            };
             queues.from(position).map(entry).collect()
         };
         for (cookie, name, ino) in entries {

@@ -16,9 +16,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hashbrown::HashMap;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::{BootCell, Mutex, MutexGuard};
+use kernel::task;
 use kernel::uaccess::{self, Sink};
 use kernel::wait::{self, WaitQueue};
-use kernel::task;
 use linux_raw_sys::general as raw;
 
 /// What `/proc/sys/fs/inotify` states.
@@ -117,7 +117,12 @@ impl State {
             self.events.push_back(event);
         } else if !self.overflowed {
             self.overflowed = true;
-            self.events.push_back(Event { wd: -1, mask: raw::IN_Q_OVERFLOW, cookie: 0, name: Box::default() });
+            self.events.push_back(Event {
+                wd: -1,
+                mask: raw::IN_Q_OVERFLOW,
+                cookie: 0,
+                name: Box::default(),
+            });
         }
     }
 }
