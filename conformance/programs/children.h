@@ -23,7 +23,7 @@ static void printed(pid_t pid)
 }
 
 /* Waits for a child; its status. */
-static int reaped(pid_t pid) { int status = -1; waitpid(pid, &status, 0); printed(pid); return status; }
+static int reaped(pid_t pid) { int status = -1; while (waitpid(pid, &status, 0) < 0 && errno == EINTR) ; printed(pid); return status; }
 
 /* Waits until a process sleeps, and a little longer. */
 static void __attribute__((unused)) sleeps(pid_t pid)

@@ -68,6 +68,8 @@ fn set_up() -> Result<(), String> {
     vfs::anonymous::init();
     vfs::epoll::init();
     vfs::shm::init();
+    vfs::mqueue::init();
+    vfs::notify::init();
     kernel::ipc::init();
     vfs::tty::init();
     netstack::init();

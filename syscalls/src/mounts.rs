@@ -95,7 +95,7 @@ impl Builder<'_> {
                 (root, b"tmpfs", b"tmpfs")
             }
             MountKind::DevPts => (tty::devpts_root(), b"devpts", b"devpts"),
-            MountKind::Mqueue => (tmpfs::mount(1 << 20, 0o1777, (0, 0))?, b"mqueue", b"mqueue"),
+            MountKind::Mqueue => (vfs::mqueue::filesystem()?.clone(), b"mqueue", b"mqueue"),
             MountKind::Symlink { .. } => return Err(Errno::EINVAL),
         };
         let mut flags = MountFlags::empty();

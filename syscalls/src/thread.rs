@@ -180,6 +180,15 @@ impl Thread {
         *self.files.write() = files;
     }
 
+    /// Gives up memory and descriptors, for the end of the thread: others may hold the thread itself a little longer, and its
+    /// process must not be seen to have ended before its files are closed and its memory is gone.
+    pub fn let_go(&self) {
+        let files = core::mem::replace(&mut *self.files.write(), FileTable::new());
+        drop(files);
+        let memory = core::mem::replace(&mut *self.memory.write(), Memory::new(Arc::default(), 0));
+        drop(memory);
+    }
+
     /// Root, working directory, umask.
     pub fn fs(&self) -> Arc<FsContext> {
         self.fs.read().clone()

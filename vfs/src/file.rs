@@ -92,6 +92,11 @@ pub trait FileOps: Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// What fstatfs(2) tells, for files without a place in the tree; `None` where one filesystem stands for all.
+    fn filesystem(&self) -> Option<raw::statfs> {
+        None
+    }
+
     /// What mmap(2) maps: `ENODEV`.
     fn mappable(&self, _file: &OpenFile) -> Result<Arc<dyn Mappable>> {
         Err(Errno::ENODEV)
@@ -149,6 +154,7 @@ pub struct OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        crate::notify::closed(self);
         if let Some(locks) = self.locks.get_mut().take() {
             crate::locks::description_closed(self, &locks);
         }

@@ -189,6 +189,7 @@ fn sys_fallocate(context: &mut Context<'_>, args: Args) -> Result<u64> {
         new_size(context, end)?;
     }
     file.ops.allocate(args.u32(1), offset as u64, length as u64)?;
+    vfs::notify::written(&file);
     Ok(0)
 }
 

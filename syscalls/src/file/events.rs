@@ -3,8 +3,8 @@
 use super::{descriptor_limit, file};
 use crate::args::Args;
 use crate::signal::{check_size, end_temporary_mask, set_temporary_mask};
-use crate::strace::flags::OPEN;
-use crate::table::{Context, Row, Show, full};
+use crate::strace::flags::{Names, OPEN};
+use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result, thread};
 use alloc::sync::Arc;
 use kernel::signal::{SigSet, UNBLOCKABLE};
@@ -58,7 +58,13 @@ pub const ROWS: &[Row] = &[
         sys_epoll_pwait2,
         &[Show::Fd, A, Show::Int, A, A, Show::Unsigned],
     ),
-    full(raw::__NR_memfd_create, "memfd_create", sys_memfd_create, &[Show::Path, Show::Unsigned]),
+    partial(
+        raw::__NR_memfd_create,
+        "memfd_create",
+        sys_memfd_create,
+        &[Show::Path, Show::Flags(MEMFD)],
+        "no huge pages: ENODEV, as for a size that there is not",
+    ),
     full(raw::__NR_timerfd_create, "timerfd_create", sys_timerfd_create, &[Show::Int, Show::Flags(OPEN)]),
     full(raw::__NR_timerfd_settime, "timerfd_settime", sys_timerfd_settime, &[Show::Fd, Show::Int, A, A]),
     full(raw::__NR_timerfd_gettime, "timerfd_gettime", sys_timerfd_gettime, &[Show::Fd, A]),
@@ -74,6 +80,14 @@ pub const ROWS: &[Row] = &[
         |context, args| signalfd(context, args, args.u32(3)),
         &[Show::Fd, A, Show::Unsigned, Show::Flags(OPEN)],
     ),
+];
+
+const MEMFD: Names = &[
+    (raw::MFD_CLOEXEC as u64, "MFD_CLOEXEC"),
+    (raw::MFD_ALLOW_SEALING as u64, "MFD_ALLOW_SEALING"),
+    (raw::MFD_HUGETLB as u64, "MFD_HUGETLB"),
+    (raw::MFD_NOEXEC_SEAL as u64, "MFD_NOEXEC_SEAL"),
+    (raw::MFD_EXEC as u64, "MFD_EXEC"),
 ];
 
 /// Gives an object without a name a descriptor.
@@ -226,15 +240,25 @@ fn sys_memfd_create(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const ALLOW_SEALING: u32 = 2;
     const NOEXEC_SEAL: u32 = 8;
     const EXEC: u32 = 16;
-    let flags = args.u32(1);
+    const HUGE_SIZE: u32 = raw::MFD_HUGE_MASK << raw::MFD_HUGE_SHIFT;
+    let mut flags = args.u32(1);
+    let huge = flags & raw::MFD_HUGETLB != 0;
+    if huge {
+        flags &= !(raw::MFD_HUGETLB | HUGE_SIZE);
+    }
     if flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0
         || flags & (NOEXEC_SEAL | EXEC) == NOEXEC_SEAL | EXEC
     {
         return Err(Errno::EINVAL);
     }
     let name = uaccess::read_string(args.u64(0), 250, Errno::EINVAL)?;
+    if huge {
+        return Err(Errno::ENODEV);
+    }
     let memfd = Memfd::new(&name, flags & (ALLOW_SEALING | NOEXEC_SEAL) != 0, flags & NOEXEC_SEAL == 0);
-    install(context, memfd, if flags & CLOEXEC != 0 { raw::O_CLOEXEC } else { 0 })
+    let opened = OpenFile::new(memfd, None, raw::O_RDWR | raw::O_LARGEFILE);
+    let limit = descriptor_limit(context);
+    context.thread.files().insert(opened, flags & CLOEXEC != 0, limit).map(|fd| fd as u64)
 }
 
 fn sys_timerfd_create(context: &mut Context<'_>, args: Args) -> Result<u64> {

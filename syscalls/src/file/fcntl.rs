@@ -131,6 +131,6 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
 /// What `F_GETFL` shows: with `O_LARGEFILE`, as on every 64-bit open (files that have a name).
 fn shown_flags(file: &FileRef) -> u32 {
     const O_LARGEFILE: u32 = 0o100_000;
-    let flags = file.flags() & !(raw::O_CLOEXEC | O_LARGEFILE);
+    let flags = file.flags() & !raw::O_CLOEXEC;
     if file.path.is_some() && flags & raw::O_PATH == 0 { flags | O_LARGEFILE } else { flags }
 }

@@ -5,12 +5,14 @@ mod descriptors;
 mod directories;
 mod events;
 mod fcntl;
+mod inotify;
 mod locks;
 mod open;
 mod poll;
 mod position;
 mod read;
 mod select;
+mod splice;
 mod stat;
 mod sync;
 mod transfer;
@@ -37,12 +39,14 @@ pub const ROWS: &[&[Row]] = &[
     directories::ROWS,
     events::ROWS,
     fcntl::ROWS,
+    inotify::ROWS,
     locks::ROWS,
     open::ROWS,
     poll::ROWS,
     position::ROWS,
     read::ROWS,
     select::ROWS,
+    splice::ROWS,
     stat::ROWS,
     sync::ROWS,
     transfer::ROWS,

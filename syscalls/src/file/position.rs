@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::file::DirEntry;
+use vfs::notify;
 
 const WHENCE: &[(u64, &str)] =
     &[(0, "SEEK_SET"), (1, "SEEK_CUR"), (2, "SEEK_END"), (3, "SEEK_DATA"), (4, "SEEK_HOLE")];
@@ -78,6 +79,7 @@ fn list(context: &Context<'_>, args: Args, encode: Encode) -> Result<u64> {
         // What was gathered is copied at once; a bound keeps a huge buffer from taking as much kernel memory.
         bytes.len() < 1 << 18
     })?;
+    notify::read(&file);
     if too_small {
         return Err(Errno::EINVAL);
     }

@@ -7,6 +7,8 @@ use crate::{Errno, Result};
 use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
+use vfs::notify;
+use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -22,6 +24,9 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
+/// Writes at the offset that is given, `O_APPEND` or not (`linux/fs.h`, since Linux 6.9).
+pub const RWF_NOAPPEND: u32 = 0x20;
+
 /// One buffer, checked and cut to what a call transfers at most.
 pub fn one_span(address: u64, length: u64) -> Result<Span> {
     if (length as i64) < 0 {
@@ -33,6 +38,14 @@ pub fn one_span(address: u64, length: u64) -> Result<Span> {
 fn readable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     let file = file(context, fd)?;
     if file.readable() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// What was read is told to those who watch the file.
+fn told(file: &FileRef, count: usize) -> u64 {
+    if count > 0 {
+        notify::read(file);
+    }
+    count as u64
 }
 
 /// Reads at the file's own position (or from a stream).
@@ -64,7 +77,7 @@ pub fn read_there(file: &FileRef, offset: i64, sink: &mut Sink<'_>) -> Result<us
 fn sys_read(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = readable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    read_here(&file, &mut Sink::user(&spans)).map(|count| count as u64)
+    read_here(&file, &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -73,13 +86,13 @@ fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = readable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| count as u64)
+    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_readv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    read_here(&file, &mut Sink::user(&spans)).map(|count| count as u64)
+    read_here(&file, &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -88,12 +101,12 @@ fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| count as u64)
+    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    // Hints are taken and not needed; RWF_NOWAIT and RWF_APPEND change what the call means.
-    const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC;
+    // Hints are taken and not needed. Contents in memory are there without waiting.
+    const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC | raw::RWF_APPEND | RWF_NOAPPEND;
     let flags = args.u32(5);
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
@@ -101,10 +114,13 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EOPNOTSUPP);
     }
     let mut sink = Sink::user(&spans);
-    let count = if args.i64(3) == -1 {
+    let pipe = file.ops.as_any().downcast_ref::<PipeEnd>();
+    let count = if let Some(pipe) = pipe.filter(|_| flags & raw::RWF_NOWAIT != 0 && args.i64(3) == -1) {
+        pipe.read(&mut sink, true)
+    } else if args.i64(3) == -1 {
         read_here(&file, &mut sink)
     } else {
         read_there(&file, args.i64(3), &mut sink)
     };
-    count.map(|count| count as u64)
+    count.map(|count| told(&file, count))
 }

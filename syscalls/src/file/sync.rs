@@ -5,6 +5,7 @@ use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use linux_raw_sys::general as raw;
+use vfs::attributes::Kind;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -30,7 +31,8 @@ fn sync(context: &Context<'_>, args: Args, data_only: bool) -> Result<u64> {
 
 fn sys_sync_file_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = file(context, args.i32(0))?;
-    if args.u32(3) & !7 != 0 || args.i64(1) < 0 || args.i64(2) < 0 {
+    let (offset, length) = (args.i64(1), args.i64(2));
+    if args.u32(3) & !7 != 0 || offset < 0 || length < 0 || offset.checked_add(length).is_none() {
         return Err(Errno::EINVAL);
     }
     if !file.ops.seekable() {
@@ -55,8 +57,8 @@ fn sys_readahead(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if !file.readable() {
         return Err(Errno::EBADF);
     }
-    if !file.ops.seekable() {
-        return Err(Errno::EINVAL);
+    match super::attributes_of(&file)?.kind() {
+        Kind::Regular | Kind::BlockDevice => Ok(0),
+        _ => Err(Errno::EINVAL),
     }
-    Ok(0)
 }

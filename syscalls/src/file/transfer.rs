@@ -1,10 +1,11 @@
-//! Copies from one descriptor to another: sendfile(2), copy_file_range(2), splice(2), tee(2), vmsplice(2).
+//! Copies from one descriptor to another: sendfile(2), copy_file_range(2). Pipes are in `splice`.
 
 use super::file;
 use super::read::{read_here, read_there};
+use super::stat::of_file;
 use super::write::{write_here, write_there};
 use crate::args::Args;
-use crate::table::{Context, Row, Show, full, partial};
+use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use kernel::uaccess::{self, MAX_TRANSFER, Sink, Source};
 use linux_raw_sys::general as raw;
 use vfs::attributes::Kind;
 use vfs::file::FileRef;
+use vfs::notify;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -22,26 +24,19 @@ pub const ROWS: &[Row] = &[
         sys_copy_file_range,
         &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned],
     ),
-    partial(
-        raw::__NR_splice,
-        "splice",
-        sys_splice,
-        &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned],
-        "bytes are copied, not moved",
-    ),
 ];
 
 /// Bytes moved through the kernel at once.
 const CHUNK: usize = 64 << 10;
 
 /// A position that the caller may have given by address.
-struct Place {
+pub(super) struct Place {
     address: u64,
-    offset: Option<i64>,
+    pub offset: Option<i64>,
 }
 
 impl Place {
-    fn read(address: u64) -> Result<Place> {
+    pub fn read(address: u64) -> Result<Place> {
         let offset: Option<i64> = uaccess::read_optional(address)?;
         if offset.is_some_and(|offset| offset < 0) {
             return Err(Errno::EINVAL);
@@ -49,11 +44,11 @@ impl Place {
         Ok(Place { address, offset })
     }
 
-    fn advance(&mut self, count: usize) {
+    pub fn advance(&mut self, count: usize) {
         self.offset = self.offset.map(|offset| offset.saturating_add(count as i64));
     }
 
-    fn write_back(&self) -> Result<()> {
+    pub fn write_back(&self) -> Result<()> {
         match self.offset {
             Some(offset) => uaccess::write(self.address, &offset),
             None => Ok(()),
@@ -120,7 +115,7 @@ fn copy(
 }
 
 /// Gives back what was read but could not be written.
-fn unread(file: &FileRef, place: &mut Place, count: usize) {
+pub(super) fn unread(file: &FileRef, place: &mut Place, count: usize) {
     match &mut place.offset {
         Some(offset) => *offset -= count as i64,
         None if file.ops.seekable() => {
@@ -142,49 +137,63 @@ fn sys_sendfile(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let mut from_place = Place::read(args.u64(2))?;
     let mut to_place = Place { address: 0, offset: None };
     let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), args.u64(3))?;
+    told(&from, &to, count);
     from_place.write_back()?;
     Ok(count)
 }
 
+/// What was copied is told to those who watch the files.
+fn told(from: &FileRef, to: &FileRef, count: u64) {
+    if count > 0 {
+        notify::read(from);
+        notify::written(to);
+    }
+}
+
 fn sys_copy_file_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (from, to) = (file(context, args.i32(0))?, file(context, args.i32(2))?);
+    let place = |address| uaccess::read_optional(address).map(|offset| Place { address, offset });
+    let (mut from_place, mut to_place) = (place(args.u64(1))?, place(args.u64(3))?);
     if args.u32(5) != 0 {
         return Err(Errno::EINVAL);
     }
-    for file in [&from, &to] {
-        match file.path.as_ref().map(|path| path.inode().kind()) {
-            Some(Kind::Regular) => {}
-            Some(Kind::Directory) => return Err(Errno::EISDIR),
+    let (source, target) = (of_file(&from)?, of_file(&to)?);
+    for kind in [source.kind(), target.kind()] {
+        match kind {
+            Kind::Regular => {}
+            Kind::Directory => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
     }
     if !from.readable() || !to.writable() || to.flags() & raw::O_APPEND != 0 {
         return Err(Errno::EBADF);
     }
-    let (mut from_place, mut to_place) = (Place::read(args.u64(1))?, Place::read(args.u64(3))?);
-    let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), args.u64(4))?;
-    from_place.write_back()?;
-    to_place.write_back()?;
-    Ok(count)
-}
-
-fn sys_splice(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let (from, to) = (file(context, args.i32(0))?, file(context, args.i32(2))?);
-    if args.u32(5) & !0xf != 0 {
+    if source.dev != target.dev {
+        return Err(Errno::EXDEV);
+    }
+    let at =
+        |file: &FileRef, place: &Place| place.offset.map_or_else(|| *file.position.lock(), |at| at as u64);
+    let (start, to_start) = (at(&from, &from_place), at(&to, &to_place));
+    let wanted = args.u64(4);
+    // Whether an offset is negative is asked last, as on Linux.
+    if start.checked_add(wanted).is_none() || to_start.checked_add(wanted).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
+    if start < source.size && to_start.saturating_add(wanted) > i64::MAX as u64 {
+        return Err(Errno::EFBIG);
+    }
+    if start.max(to_start) > i64::MAX as u64 {
         return Err(Errno::EINVAL);
     }
-    if !from.readable() || !to.writable() {
-        return Err(Errno::EBADF);
-    }
-    let is_pipe = |file: &FileRef| file.ops.as_any().is::<vfs::pipe::PipeEnd>();
-    if !is_pipe(&from) && !is_pipe(&to) {
+    let length = wanted.min(source.size.saturating_sub(start));
+    if source.ino == target.ino
+        && to_start.saturating_add(length) > start
+        && to_start < start.saturating_add(length)
+    {
         return Err(Errno::EINVAL);
     }
-    if is_pipe(&from) && args.u64(1) != 0 || is_pipe(&to) && args.u64(3) != 0 {
-        return Err(Errno::ESPIPE);
-    }
-    let (mut from_place, mut to_place) = (Place::read(args.u64(1))?, Place::read(args.u64(3))?);
-    let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), args.u64(4).min(CHUNK as u64))?;
+    let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), length)?;
+    told(&from, &to, count);
     from_place.write_back()?;
     to_place.write_back()?;
     Ok(count)

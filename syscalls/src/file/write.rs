@@ -1,7 +1,7 @@
 //! write(2) and its family.
 
 use super::file;
-use super::read::one_span;
+use super::read::{RWF_NOAPPEND, one_span};
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
@@ -10,6 +10,8 @@ use kernel::uaccess::{self, Source};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::host_stream::HostStream;
+use vfs::notify;
+use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -28,6 +30,14 @@ pub const ROWS: &[Row] = &[
 fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     let file = file(context, fd)?;
     if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// What was written is told to those who watch the file.
+fn told(file: &FileRef, count: usize) -> u64 {
+    if count > 0 {
+        notify::written(file);
+    }
+    count as u64
 }
 
 /// Checks `RLIMIT_FSIZE` (setrlimit(2)): SIGXFSZ and `EFBIG` at the limit.
@@ -89,7 +99,7 @@ pub fn write_there(
 fn sys_write(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = writable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    write_here(context, &file, &mut Source::user(&spans)).map(|count| count as u64)
+    write_here(context, &file, &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -98,13 +108,13 @@ fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = writable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| count as u64)
+    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_writev(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    write_here(context, &file, &mut Source::user(&spans)).map(|count| count as u64)
+    write_here(context, &file, &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -113,7 +123,7 @@ fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| count as u64)
+    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| told(&file, count))
 }
 
 fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -121,16 +131,31 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let flags = args.u32(5);
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND) != 0 {
+    if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND | RWF_NOAPPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
+    if flags & raw::RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 || args.i64(3) < -1 {
+        return Err(Errno::EINVAL);
+    }
     let mut source = Source::user(&spans);
-    let count = if flags & raw::RWF_APPEND != 0 && file.ops.seekable() {
+    let pipe = file.ops.as_any().downcast_ref::<PipeEnd>();
+    let count = if let Some(pipe) = pipe.filter(|_| flags & raw::RWF_NOWAIT != 0 && args.i64(3) == -1) {
+        pipe.write(&mut source, true, file.flags() & raw::O_DIRECT != 0)
+    } else if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {
+        check_limit(context, &file, args.u64(3), source.left())?;
+        file.ops.write_at(&file, args.u64(3), &mut source)
+    } else if flags & raw::RWF_APPEND != 0 && file.ops.seekable() && args.i64(3) == -1 {
+        let mut position = file.position.lock();
+        file.ops.append(&file, &mut source).map(|(count, end)| {
+            *position = end;
+            count
+        })
+    } else if flags & raw::RWF_APPEND != 0 && file.ops.seekable() {
         file.ops.append(&file, &mut source).map(|(count, _)| count)
     } else if args.i64(3) == -1 {
         write_here(context, &file, &mut source)
     } else {
         write_there(context, &file, args.i64(3), &mut source)
     };
-    count.map(|count| count as u64)
+    count.map(|count| told(&file, count))
 }

@@ -1,6 +1,7 @@
-//! System V IPC: shmget(2), semget(2), msgget(2) and their relatives, after decoding and before encoding. What the objects do
-//! is `vfs::shm`'s, `kernel::ipc::sem`'s and `kernel::ipc::msg`'s.
+//! System V IPC and POSIX message queues: shmget(2), semget(2), msgget(2), mq_open(2) and their relatives, after decoding and before encoding. What the objects do
+//! is `vfs::shm`'s, `kernel::ipc::sem`'s, `kernel::ipc::msg`'s and `vfs::mqueue`'s.
 
+mod mq;
 mod msg;
 pub mod report;
 mod sem;
@@ -11,7 +12,7 @@ use crate::strace::flags::Names;
 use crate::table::Row;
 
 /// The rows of this family, a slice a file.
-pub const ROWS: &[&[Row]] = &[msg::ROWS, sem::ROWS, shm::ROWS];
+pub const ROWS: &[&[Row]] = &[mq::ROWS, msg::ROWS, sem::ROWS, shm::ROWS];
 
 /// Commands of the `*ctl` calls (`linux/ipc.h`, `linux/shm.h`, `linux/sem.h`, `linux/msg.h`).
 #[allow(missing_docs, reason = "the names are those of shmctl(2), semctl(2) and msgctl(2)")]

@@ -147,6 +147,22 @@ fn fs_entries() -> Vec<Entry> {
         constant!("protected_hardlinks", "1"),
         constant!("protected_symlinks", "1"),
         Entry {
+            name: "mqueue",
+            kind: Kind::Directory,
+            make: Box::new(|| {
+                directory(
+                    &[b"sys", b"fs", b"mqueue"],
+                    vec![
+                        constant!("msg_default", "10"),
+                        constant!("msg_max", "10"),
+                        constant!("msgsize_default", "8192"),
+                        constant!("msgsize_max", "8192"),
+                        constant!("queues_max", "256"),
+                    ],
+                )
+            }),
+        },
+        Entry {
             name: "inotify",
             kind: Kind::Directory,
             make: Box::new(|| {

@@ -71,7 +71,7 @@ pub fn exit_thread(thread: &Thread) -> ! {
     group.exit_queue.wake_all(PollEvents::IN);
     tell_tracer(&task, status);
     let users = thread.memory().users();
-    // Descriptors, memory record and the thread itself go now: nothing of them is needed any more.
+    thread.let_go();
     drop(Thread::release());
     task.host_tid.store(0, Ordering::SeqCst);
     if last {

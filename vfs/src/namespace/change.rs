@@ -4,7 +4,7 @@ use super::permission::{Access, check, check_path, is_owner, want_write, without
 use super::walk::find_base;
 use super::{Lookup, MountFlags, Target, WalkFlags, find};
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
 use kernel::cred::{ALL_CAPABILITIES, Cred, cap};
 use kernel::time;
 use linux_raw_sys::general as raw;
@@ -45,7 +45,11 @@ fn writable_mount(target: &Target) -> Result<()> {
 
 fn change(target: &Target, change: &AttributeChange) -> Result<()> {
     match target {
-        Target::Place(path) => path.inode().set_attributes(change),
+        Target::Place(path) => {
+            path.inode().set_attributes(change)?;
+            notify::happened(&path.dentry, notify::mask_of_change(change));
+            Ok(())
+        }
         Target::File(file) => file.ops.set_attributes(change),
     }
 }
@@ -207,6 +211,10 @@ pub fn truncate_open(lookup: &Lookup<'_>, file: &crate::file::FileRef, size: u64
     // Through the file itself: its permission was checked when it was opened.
     match file.ops.set_attributes(&change) {
         Err(Errno::EINVAL) if file.path.is_some() => self::change(&target, &change),
+        Ok(()) => {
+            notify::written(file);
+            Ok(())
+        }
         other => other,
     }
 }
@@ -231,7 +239,10 @@ pub fn statfs(target: &Target) -> Result<raw::statfs> {
             told.f_flags = i64::from(flags | ST_VALID);
             Ok(told)
         }
-        Target::File(_) => {
+        Target::File(file) => {
+            if let Some(told) = file.ops.filesystem() {
+                return Ok(raw::statfs { f_flags: i64::from(ST_VALID), ..told });
+            }
             let none = raw::__kernel_fsid_t { val: [0, 0] };
             Ok(raw::statfs {
                 f_type: PIPEFS_MAGIC,

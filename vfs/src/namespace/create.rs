@@ -5,7 +5,7 @@ use super::walk::Parent;
 use super::{Lookup, Path, Target, WalkFlags, find};
 use crate::attributes::Kind;
 use crate::inode::{NewKind, NewNode};
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
 use alloc::sync::Arc;
 use kernel::cred::cap;
 use linux_raw_sys::general as raw;
@@ -47,7 +47,9 @@ fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, m
     let made = directory.inode().create(name, &node);
     match made {
         Ok(inode) => {
+            let kind = inode.kind();
             directory.dentry.attach(name, inode);
+            notify::name_changed(&directory.dentry, name, kind, raw::IN_CREATE, 0);
             Ok(())
         }
         Err(error) => {
@@ -146,6 +148,8 @@ pub fn link(
         }
         directory.inode().link(name, source.inode())?;
         directory.dentry.attach(name, source.inode().clone());
+        notify::happened_to_inode(&source.dentry, raw::IN_ATTRIB);
+        notify::name_changed(&directory.dentry, name, source.dentry.kind(), raw::IN_CREATE, 0);
         Ok(())
     })
 }

@@ -337,6 +337,9 @@ impl Cache {
 
 impl Drop for Dentry {
     fn drop(&mut self) {
+        if *self.removed.get_mut() {
+            crate::notify::name_ended(&self.tree, &*self.inode);
+        }
         // Parents are let go in a loop: a chain of last references would recurse as deep as the tree is.
         let mut parent = self.place.get_mut().parent.take();
         while let Some(dentry) = parent {

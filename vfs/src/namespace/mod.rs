@@ -70,6 +70,8 @@ pub(crate) struct Tree {
     mounts: AtomicU32,
     /// Locks on its files.
     pub(crate) locks: crate::locks::Register,
+    /// Who wants to know what happens in it.
+    pub(crate) watches: crate::notify::Watches,
 }
 
 /// getcwd(2): the text without its NUL; `ENOENT` if the directory was removed.

@@ -6,7 +6,7 @@ use super::{Dentry, Lookup, MountFlags, Path, Resolve, Target, WalkFlags};
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::{FileOps, FileRef, OpenFile};
 use crate::inode::{Inode, NewKind, NewNode};
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
 use alloc::sync::Arc;
 use core::any::Any;
 use linux_raw_sys::general as raw;
@@ -120,7 +120,11 @@ fn create_or_lookup(
     may_create(lookup.cred, directory)?;
     let node = regular_node(lookup, directory, mode)?;
     match parent.inode().create(name, &node) {
-        Ok(inode) => Ok((parent.attach(name, inode), true)),
+        Ok(inode) => {
+            let made = parent.attach(name, inode);
+            notify::name_changed(parent, name, Kind::Regular, raw::IN_CREATE, 0);
+            Ok((made, true))
+        }
         // Someone outside was faster, in a shared directory.
         Err(Errno::EEXIST) if !exclusive => {
             parent.forget(name);
@@ -180,7 +184,12 @@ fn open_place(path: &Path, flags: u32) -> Result<FileRef> {
         return Err(Errno::ENXIO);
     }
     let ops = path.inode().clone().open(flags)?;
-    Ok(OpenFile::new(ops, Some(path.clone()), flags))
+    let file = OpenFile::new(ops, Some(path.clone()), flags);
+    notify::through(&file, raw::IN_OPEN);
+    if flags & raw::O_TRUNC != 0 {
+        notify::written(&file);
+    }
+    Ok(file)
 }
 
 /// Opens what another description without a place in the tree is open on.

@@ -4,7 +4,7 @@ use super::permission::{Access, check, check_path};
 use super::{Lookup, MountFlags, Target, WalkFlags, find};
 use crate::attributes::{Kind, Owner};
 use crate::file::{FileRef, OpenFile};
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
 use alloc::format;
 use alloc::vec::Vec;
 use linux_raw_sys::general as raw;
@@ -52,7 +52,11 @@ pub fn open_executable_at(lookup: &Lookup<'_>, base: i32, path: &[u8], flags: u3
     check_path(lookup.cred, &path, Access::EXECUTE)?;
     let flags = raw::O_RDONLY | raw::O_LARGEFILE;
     let ops = path.inode().clone().open(flags)?;
-    Ok(OpenFile::new(ops, Some(path), flags))
+    let file = OpenFile::new(ops, Some(path), flags);
+    notify::through(&file, raw::IN_OPEN);
+    // Its header is read in any case.
+    notify::read(&file);
+    Ok(file)
 }
 
 /// Size of an open file; 0 if it has none.

@@ -4,7 +4,8 @@ use super::Lookup;
 use super::permission::{may_delete, want_write};
 use super::walk::Parent;
 use crate::attributes::Kind;
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
+use linux_raw_sys::general as raw;
 
 /// unlinkat(2) without `AT_REMOVEDIR`.
 pub fn unlink(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<()> {
@@ -28,7 +29,10 @@ pub fn unlink(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<()> {
         directory.dentry.detach(name);
         victim
     };
+    let kind = victim.kind();
+    notify::happened_to_inode(&victim, raw::IN_ATTRIB);
     drop(victim);
+    notify::name_changed(&directory.dentry, name, kind, raw::IN_DELETE, 0);
     Ok(())
 }
 
@@ -58,5 +62,7 @@ pub fn remove_directory(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<(
         victim.clone()
     };
     victim.drop_absent();
+    drop(victim);
+    notify::name_changed(&directory.dentry, name, Kind::Directory, raw::IN_DELETE, 0);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::permission::{Access, check, may_create, may_delete, want_write};
 use super::walk::Parent;
 use super::{Dentry, Lookup, Path};
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
 use alloc::sync::Arc;
 use linux_raw_sys::general as raw;
 
@@ -77,7 +77,15 @@ pub fn rename(
     if let Some(replaced) = held.1.as_ref().filter(|_| flags & EXCHANGE == 0) {
         replaced.drop_absent();
     }
-    drop(held);
+    let (source, target) = held;
+    if flags & EXCHANGE != 0 {
+        notify::moved((first, old_name), (second, new_name), &source, None);
+        if let Some(target) = &target {
+            notify::moved((second, new_name), (first, old_name), target, None);
+        }
+    } else {
+        notify::moved((first, old_name), (second, new_name), &source, target.as_ref());
+    }
     Ok(())
 }
 

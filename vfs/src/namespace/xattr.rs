@@ -3,7 +3,7 @@
 use super::permission::{Access, check_path, is_owner, want_write};
 use super::{Lookup, Path, Target};
 use crate::attributes::Kind;
-use crate::{Errno, Result};
+use crate::{Errno, Result, notify};
 use alloc::vec::Vec;
 use kernel::cred::cap;
 use linux_raw_sys::general as raw;
@@ -67,14 +67,18 @@ pub fn set_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8], value: &[u8]
     }
     let path = place(target)?;
     may(lookup, path, name, true)?;
-    path.inode().set_xattr(name, Some(value), flags)
+    path.inode().set_xattr(name, Some(value), flags)?;
+    notify::happened(&path.dentry, raw::IN_ATTRIB);
+    Ok(())
 }
 
 /// removexattr(2): `ENODATA`.
 pub fn remove_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8]) -> Result<()> {
     let path = place(target)?;
     may(lookup, path, name, true)?;
-    path.inode().set_xattr(name, None, raw::XATTR_REPLACE)
+    path.inode().set_xattr(name, None, raw::XATTR_REPLACE)?;
+    notify::happened(&path.dentry, raw::IN_ATTRIB);
+    Ok(())
 }
 
 /// listxattr(2): names, each with its NUL; `trusted.` names only for who may read them.

@@ -77,7 +77,12 @@ impl PipeEnd {
     }
 
     /// One try to write: `None` if the writer has to wait because there is no room for `need` bytes.
-    fn try_write(&self, source: &mut Source<'_>, need: usize, packet: bool) -> Option<Result<usize>> {
+    pub(super) fn try_write(
+        &self,
+        source: &mut Source<'_>,
+        need: usize,
+        packet: bool,
+    ) -> Option<Result<usize>> {
         let outcome = {
             let mut state = self.pipe.state.lock();
             if state.readers == 0 {

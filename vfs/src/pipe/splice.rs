@@ -17,6 +17,43 @@ impl PipeEnd {
         self.pipe.readable.wake(PollEvents::READABLE);
         Ok(())
     }
+
+    /// Bytes of room, at least one: waits for it unless `nonblocking`. `EPIPE` with SIGPIPE when nobody reads; `EAGAIN`,
+    /// `ERESTARTSYS`.
+    pub fn wait_for_room(&self, nonblocking: bool) -> Result<usize> {
+        let look = || {
+            let state = self.pipe.state.lock();
+            match state.room() {
+                _ if state.readers == 0 => Some(Err(Errno::EPIPE)),
+                0 => None,
+                room => Some(Ok(room)),
+            }
+        };
+        let outcome = match look() {
+            Some(outcome) => outcome,
+            None if nonblocking => Err(Errno::EAGAIN),
+            None => {
+                let outcome = wait::until(&[&self.pipe.writable], None, look);
+                outcome.unwrap_or_else(|ended| Err(ended.errno(Errno::EINTR)))
+            }
+        };
+        if outcome == Err(Errno::EPIPE) {
+            task::current().raise(SIGPIPE);
+        }
+        outcome
+    }
+
+    /// vmsplice(2): writes as much as there is room for, waiting for the first room only. Errors as of
+    /// [`Self::wait_for_room`].
+    pub fn write_some(&self, source: &mut Source<'_>, nonblocking: bool) -> Result<usize> {
+        loop {
+            self.wait_for_room(nonblocking)?;
+            // The room may have gone to others meanwhile.
+            if let Some(outcome) = self.try_write(source, 1, false) {
+                return outcome;
+            }
+        }
+    }
 }
 
 /// Moves (with `keep` copies) up to `most` bytes from one pipe to another: splice(2), tee(2). Waits for bytes and for room

@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use directory::Entries;
 use directory::{Directory, TmpDirectory};
 use file::TmpFile;
 use kernel::sync::Mutex;
