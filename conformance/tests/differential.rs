@@ -1,5 +1,8 @@
 //! Every C program of `programs/` and every application of the table below, natively and in the sandbox.
 
+#[path = "differential/debuggers.rs"]
+mod debuggers;
+
 use conformance::{Case, as_it_is, compare, compile, scratch, without_addresses, without_digits};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -137,7 +140,7 @@ const APPLICATIONS: &[Application] = &[
 ];
 
 fn applications() -> impl Iterator<Item = Trial> {
-    APPLICATIONS.iter().map(|application| {
+    APPLICATIONS.iter().chain(debuggers::APPLICATIONS).map(|application| {
         Trial::test(format!("application::{}", application.name), || {
             let directory = scratch().map_err(failed)?;
             if !application.prepare.is_empty() {

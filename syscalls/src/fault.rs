@@ -1,8 +1,9 @@
 //! Processor faults of the program.
 
-use crate::thread;
+use crate::thread::{self, Thread};
 use kernel::mm::{Fault, FaultOutcome, Limits};
-use kernel::signal;
+use kernel::signal::{self, si};
+use kernel::task::trace::traced;
 use trap_handler::block;
 
 /// Resolves a fault (a page that has come into being since it was mapped) or turns it into the program's signal.
@@ -15,6 +16,20 @@ pub fn handle(mut fault: block::Fault) {
             FaultOutcome::Signal { signal, code } => (fault.signal, fault.code) = (signal, code),
         }
     }
+    if fault.signal == signal::SIGTRAP && fault.code == si::TRAP_TRACE && is_watching(thread) {
+        let hit = thread.task.trace.look_at_watched(fault.address);
+        if thread.task.trace.flags() & traced::STEP == 0 {
+            if !hit {
+                // A step that nobody asked for.
+                return;
+            }
+            fault.code = si::TRAP_HWBKPT;
+        }
+    }
     let code = fault.code;
     signal::fault(&thread.task, &fault, code);
+}
+
+fn is_watching(thread: &Thread) -> bool {
+    thread.task.trace.flags() & traced::WATCH != 0
 }

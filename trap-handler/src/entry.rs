@@ -155,10 +155,14 @@ global_asm!(
     "ud2",
     ".globl exit_window_end",
     "exit_window_end:",
+    ".globl entry_clear_flags",
+    "entry_clear_flags:",
     "6:",
     "push 0x202",
     "popfq",
     "jmp 7b",
+    ".globl entry_clear_flags_end",
+    "entry_clear_flags_end:",
     "8:",
     "mov dword ptr [rax], 0",
     "mov rdi, rsp",
@@ -189,6 +193,8 @@ unsafe extern "C" {
     pub(crate) static exit_to_user: u8;
     pub(crate) static exit_by_signal: u8;
     pub(crate) static exit_window_end: u8;
+    pub(crate) static entry_clear_flags: u8;
+    pub(crate) static entry_clear_flags_end: u8;
 }
 
 /// What the layers above do when a thread comes in.

@@ -213,7 +213,8 @@ fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
 fn steps_in(context: &UContext) -> bool {
     const DEBUG_EXCEPTION: u64 = 1;
     let stubs = address_of(&raw const entry::entry_patched)..address_of(&raw const entry::exit_to_user);
-    context.trapno == DEBUG_EXCEPTION && stubs.contains(&context.rip)
+    let rest = address_of(&raw const entry::entry_clear_flags)..address_of(&raw const entry::entry_clear_flags_end);
+    context.trapno == DEBUG_EXCEPTION && (stubs.contains(&context.rip) || rest.contains(&context.rip))
 }
 
 fn bug(signal: i32, code: i32, address: u64, context: &UContext) -> ! {

@@ -156,6 +156,8 @@ pub mod si {
     pub const TIMER: i32 = -2;
     pub const TKILL: i32 = -6;
     pub const TRAP_BRKPT: i32 = 1;
+    pub const TRAP_TRACE: i32 = 2;
+    pub const TRAP_HWBKPT: i32 = 4;
     pub const CLD_EXITED: i32 = 1;
     pub const CLD_KILLED: i32 = 2;
     pub const CLD_DUMPED: i32 = 3;

@@ -5,6 +5,7 @@ mod group;
 mod sessions;
 mod table;
 pub mod trace;
+mod watch;
 
 pub use group::{Exit, Family, GroupSignals, ThreadGroup, Times};
 pub use sessions::{ControllingTerminal, is_orphaned, signal_process_group};

@@ -5,6 +5,7 @@
 //! tracee takes them back when it is resumed. The list of a tracer's tracees is in its group's [`super::Family`], guarded by
 //! the table's lock; a link is made and broken under that lock.
 
+pub use super::watch::DebugRegisters;
 use super::{Family, Task, ThreadGroup};
 use crate::poll::PollEvents;
 use crate::signal::SigInfo;
@@ -27,6 +28,8 @@ pub mod traced {
     pub const STEP: u32 = 8;
     /// Stops before a call, which is then left out (`PTRACE_SYSEMU`).
     pub const EMULATE: u32 = 16;
+    /// A debug register is enabled.
+    pub const WATCH: u32 = 32;
     /// How it goes on after a stop.
     pub const MODE: u32 = CALLS | STEP | EMULATE;
 }
@@ -106,6 +109,8 @@ pub struct TraceState {
     pub message: u64,
     /// Its registers, once it has stopped.
     pub registers: Option<Box<Registers>>,
+    /// Debug registers.
+    pub debug: DebugRegisters,
     /// Wait status, when the thread has ended and its tracer has not seen it yet.
     pub ended: Option<i32>,
 }
@@ -113,7 +118,7 @@ pub struct TraceState {
 /// A task's side of being traced.
 #[derive(Default)]
 pub struct Trace {
-    flags: AtomicU32,
+    pub(super) flags: AtomicU32,
     /// The program runs with a trap flag that is the tracer's.
     armed: AtomicBool,
     state: Mutex<TraceState>,
@@ -139,7 +144,7 @@ impl Trace {
 
     /// Before the program goes on: sets the trap flag for a single step.
     pub fn arm(&self, regs: &mut Regs) {
-        if self.flags() & traced::STEP != 0 && regs.rflags & FLAG_TF == 0 {
+        if self.flags() & (traced::STEP | traced::WATCH) != 0 && regs.rflags & FLAG_TF == 0 {
             regs.rflags |= FLAG_TF;
             self.armed.store(true, Ordering::Relaxed);
         }

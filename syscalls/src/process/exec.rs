@@ -160,6 +160,7 @@ impl Execution {
             // The tracer sees the call as it was made.
             regs.orig_rax = u64::from(raw::__NR_execve);
             regs.rax = Errno::ENOSYS.as_result() as u64;
+            thread.task.trace.clear_debug_registers();
             stops::executed(thread, regs, self.old_id);
             regs.rax = 0;
         }

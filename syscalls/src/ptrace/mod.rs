@@ -17,7 +17,7 @@ use crate::strace::flags::PTRACE_REQUESTS;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
-use kernel::signal::{self, COUNT, SIGKILL, SIGTRAP, SigInfo, si};
+use kernel::signal::{self, COUNT, SIGKILL, SigInfo, si};
 use kernel::task::trace::traced;
 use kernel::task::{Task, lock_table, work};
 use linux_raw_sys::general as raw;
@@ -30,7 +30,7 @@ pub const ROWS: &[&[Row]] = &[&[
         "ptrace",
         sys_ptrace,
         &[Show::OneOf(PTRACE_REQUESTS), Show::Int, Show::Address, Show::Address],
-        "hardware breakpoints, block steps, seccomp events and filters, system call user dispatch",
+        "watchpoints on reads, block steps, seccomp events and filters, system call user dispatch",
     ),
     full(
         raw::__NR_process_vm_readv,
@@ -181,9 +181,4 @@ fn listen(request: &Request<'_>) -> Result<u64> {
 /// `si_code` of an event, and the information of a stop that is no signal's (`ptrace_do_notify`).
 fn notification(task: &Task, signal: i32, code: i32) -> SigInfo {
     SigInfo::from_process(signal, code, task.tid(), task.cred().uid)
-}
-
-/// The signal by which a finished single step shows.
-fn step_signal(rip: u64) -> SigInfo {
-    SigInfo::at_address(SIGTRAP, si::TRAP_BRKPT, rip)
 }

@@ -118,13 +118,23 @@ fn general_bytes(registers: &Registers) -> [u8; WORDS * 8] {
     bytes
 }
 
+/// Number of the debug register at an offset of `struct user`.
+fn debug_register(offset: u64) -> Option<usize> {
+    let number = offset.checked_sub(DEBUG_REGISTERS)? / 8;
+    (number < 8).then_some(number as usize)
+}
+
 pub fn peek_user(request: &Request<'_>) -> Result<u64> {
     if request.address & 7 != 0 || request.address >= USER_SIZE {
         return Err(Errno::EIO);
     }
-    let index = (request.address / 8) as usize;
-    // What is neither a register nor a debug register (all off) reads as zero.
-    let value = request.with_registers(|registers| Ok(words(registers).get(index).copied().unwrap_or(0)))?;
+    let value = match debug_register(request.address) {
+        Some(number) => request.tracee.trace.lock().debug.get(number),
+        // What is no register reads as zero.
+        None => request.with_registers(|registers| {
+            Ok(words(registers).get((request.address / 8) as usize).copied().unwrap_or(0))
+        })?,
+    };
     uaccess::write(request.data, &value)?;
     Ok(0)
 }
@@ -137,15 +147,8 @@ pub fn poke_user(request: &Request<'_>) -> Result<u64> {
     if index < WORDS {
         return request.with_registers(|registers| put(registers, index, request.data)).map(|()| 0);
     }
-    match request.address {
-        // The processor's debug registers cannot be set from here: only what turns them off is taken.
-        DEBUG_REGISTERS.. if request.data == 0 => Ok(0),
-        DEBUG_REGISTERS.. => {
-            kernel::warn!("ptrace: hardware breakpoints and watchpoints are not available: EIO");
-            Err(Errno::EIO)
-        }
-        _ => Err(Errno::EIO),
-    }
+    let number = debug_register(request.address).ok_or(Errno::EIO)?;
+    request.tracee.trace.set_debug_register(number, request.data).map(|()| 0)
 }
 
 pub fn get_general(request: &Request<'_>) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! The stops of a tracee: it lays its registers open, tells its tracer and sleeps until it is resumed.
 
 use super::attach::is_killed;
-use super::{notification, pt, step_signal};
+use super::{notification, pt};
 use crate::thread::Thread;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -50,6 +50,7 @@ fn stop(thread: &Thread, regs: &mut Regs, wanted: Wanted) -> Option<Resumed> {
     };
     wait::killable_woken(over, wanted.ending);
     let resumed = take_back(task, regs);
+    task.trace.begin_watching();
     if !task.trace.is_traced() {
         thread.space().allow_rewriting();
     }
@@ -208,11 +209,17 @@ pub fn call_entry(thread: &Thread, regs: &mut Regs) -> bool {
 /// After a call of a traced thread, with its result in `regs`.
 pub fn call_exit(thread: &Thread, regs: &mut Regs) {
     let flags = thread.task.trace.flags();
-    if flags & traced::STEP != 0 {
-        let task = &thread.task;
-        task.signals.lock().pending.add(step_signal(regs.rip));
+    let task = &thread.task;
+    let hit = task.trace.look_at_watched(regs.rip);
+    if hit || flags & traced::STEP != 0 {
+        let code = if flags & traced::STEP != 0 { si::TRAP_BRKPT } else { si::TRAP_HWBKPT };
+        task.signals.lock().pending.add(SigInfo::at_address(SIGTRAP, code, regs.rip));
         task.state.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
-    } else if flags & (traced::CALLS | traced::EMULATE) == traced::CALLS {
+    }
+    if flags & traced::STEP != 0 {
+        return;
+    }
+    if flags & (traced::CALLS | traced::EMULATE) == traced::CALLS {
         call_stop(thread, regs, StopKind::CallExit, pt::PTRACE_EVENTMSG_SYSCALL_EXIT);
     }
 }
