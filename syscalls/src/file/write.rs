@@ -1,7 +1,7 @@
 //! write(2) and its family.
 
 use super::file;
-use super::read::one_span;
+use super::read::{check_range, one_span};
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
@@ -30,13 +30,17 @@ fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
 }
 
-/// Checks `RLIMIT_FSIZE` (setrlimit(2)): SIGXFSZ and `EFBIG` at the limit.
-fn check_limit(context: &Context<'_>, file: &FileRef, offset: u64, length: usize) -> Result<()> {
+/// Checks `RLIMIT_FSIZE` (setrlimit(2)): what goes beyond the limit is not written; SIGXFSZ and `EFBIG` at the limit.
+fn check_limit(context: &Context<'_>, file: &FileRef, offset: u64, source: &mut Source<'_>) -> Result<()> {
     let limit = context.thread.task.rlimit(raw::RLIMIT_FSIZE);
-    if limit != u64::MAX && length > 0 && offset >= limit && file.path.is_some() {
+    if limit == u64::MAX || source.left() == 0 || file.path.is_none() {
+        return Ok(());
+    }
+    if offset >= limit {
         context.thread.task.raise(SIGXFSZ);
         return Err(Errno::EFBIG);
     }
+    source.cut(limit - offset);
     Ok(())
 }
 
@@ -62,7 +66,8 @@ pub fn write_here(context: &Context<'_>, file: &FileRef, source: &mut Source<'_>
         *position = end;
         return Ok(count);
     }
-    check_limit(context, file, *position, source.left())?;
+    check_range(*position, source.left())?;
+    check_limit(context, file, *position, source)?;
     let count = file.ops.write_at(file, *position, source)?;
     *position += count as u64;
     Ok(count)
@@ -82,7 +87,8 @@ pub fn write_there(
     if file.flags() & raw::O_APPEND != 0 {
         return file.ops.append(file, source).map(|(count, _)| count);
     }
-    check_limit(context, file, offset, source.left())?;
+    check_range(offset, source.left())?;
+    check_limit(context, file, offset, source)?;
     file.ops.write_at(file, offset, source)
 }
 
@@ -119,10 +125,13 @@ fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC;
     let flags = args.u32(5);
-    let file = writable(context, args.i32(0))?;
+    let mut file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
     if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
+    }
+    if flags & raw::RWF_NOWAIT != 0 && !file.ops.seekable() {
+        file = file.without_blocking();
     }
     let mut source = Source::user(&spans);
     let count = if flags & raw::RWF_APPEND != 0 && file.ops.seekable() {
