@@ -58,12 +58,14 @@ static void vectors(void) {
     struct iovec out[] = {{"ab", 2}, {"", 0}, {"cdef", 4}};
     CALL(pwritev(f, out, 3, 2));
     show(f);
-    CALL(writev(f, out, 0)), CALL(writev(f, out, -1)), CALL(writev(f, out, 1025)), CALL(writev(f, (void *)1, 1)), CALL(writev(f, NULL, 0));
+    CALL(writev(f, out, 0)), CALL(writev(f, out, -1)), CALL(writev(f, out, 1025)), CALL(writev(f, (void *)1, 1)),
+        CALL(writev(f, NULL, 0));
     struct iovec bad[] = {{"ok", 2}, {(void *)1, 3}};
     CALL(pwritev(f, bad, 2, 0));
     struct iovec huge[] = {{x, -1ul}}, much[] = {{x, LONG_MAX}, {x, 1}};
     CALL(writev(f, huge, 1)), CALL(readv(f, much, 2));
-    CALL(preadv2(f, in, 4, 0, 0)), CALL(preadv2(f, in, 4, -1, 0)), CALL(preadv2(f, in, 4, 0, 0x1000)), CALL(preadv(f, in, 4, -1));
+    CALL(preadv2(f, in, 4, 0, 0)), CALL(preadv2(f, in, 4, -1, 0)), CALL(preadv2(f, in, 4, 0, 0x1000)),
+        CALL(preadv(f, in, 4, -1));
     lseek(f, 2, SEEK_SET);
     CALL(preadv2(f, in, 1, -1, 0)), CALL(lseek(f, 0, SEEK_CUR));
     CALL(pwritev2(f, out, 1, 0, RWF_APPEND)), CALL(pwritev2(f, out, 1, 0, RWF_DSYNC | RWF_SYNC));
@@ -80,7 +82,8 @@ static void lengths(void) {
     int f = fresh("0123456789");
     CALL(ftruncate(f, 4)), show(f);
     CALL(ftruncate(f, 8)), show(f);
-    CALL(ftruncate(f, -1)), CALL(truncate("file", -1)), CALL(truncate("missing", 0)), CALL(truncate(".", 0)), CALL(truncate("file", 3));
+    CALL(ftruncate(f, -1)), CALL(truncate("file", -1)), CALL(truncate("missing", 0)), CALL(truncate(".", 0)),
+        CALL(truncate("file", 3));
     show(f);
     CALL(truncate("file/", 3)), CALL(truncate("", 3)), CALL(ftruncate(99, 0));
     int pipes[2];
@@ -94,7 +97,8 @@ static void lengths(void) {
     now = old, now.rlim_cur = 1000;
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &now);
-    CALL(ftruncate(f, 1001)), CALL(ftruncate(f, 1000)), CALL(pwrite(f, b, 10, 995)), CALL(pwrite(f, b, 10, 1000)), CALL(pwrite(f, b, 10, 2000));
+    CALL(ftruncate(f, 1001)), CALL(ftruncate(f, 1000)), CALL(pwrite(f, b, 10, 995)), CALL(pwrite(f, b, 10, 1000)),
+        CALL(pwrite(f, b, 10, 2000));
     CALL(fallocate(f, 0, 0, 2000));
     setrlimit(RLIMIT_FSIZE, &old);
     close(f), close(r);
@@ -119,8 +123,10 @@ static void allocation(void) {
     close(f), close(r);
     f = open("sparse", O_RDWR | O_CREAT | O_TRUNC, 0644);
     CALL(ftruncate(f, 1 << 20)), CALL(pwrite(f, "x", 1, 300000));
-    CALL(lseek(f, 0, SEEK_HOLE)), CALL(lseek(f, 300000, SEEK_DATA)), CALL(lseek(f, 1 << 20, SEEK_DATA)), CALL(lseek(f, 1 << 20, SEEK_HOLE));
-    CALL(lseek(f, 2 << 20, SEEK_HOLE)), CALL(lseek(f, -1, SEEK_DATA)), CALL(lseek(f, 0, SEEK_DATA) <= 300000), CALL(lseek(f, 300000, SEEK_HOLE) > 300000);
+    CALL(lseek(f, 0, SEEK_HOLE)), CALL(lseek(f, 300000, SEEK_DATA)), CALL(lseek(f, 1 << 20, SEEK_DATA)),
+        CALL(lseek(f, 1 << 20, SEEK_HOLE));
+    CALL(lseek(f, 2 << 20, SEEK_HOLE)), CALL(lseek(f, -1, SEEK_DATA)), CALL(lseek(f, 0, SEEK_DATA) <= 300000),
+        CALL(lseek(f, 300000, SEEK_HOLE) > 300000);
     CALL(lseek(f, 500000, SEEK_DATA));
     close(f);
 }
@@ -133,14 +139,16 @@ static void copies(void) {
     CALL(copy_file_range(f, NULL, g, NULL, 3, 1)), CALL(copy_file_range(99, NULL, g, NULL, 3, 0)), from = 100;
     CALL(copy_file_range(f, &from, g, NULL, 3, 0)), from = 0, to = 2;
     int append = open("copy", O_WRONLY | O_APPEND), d = open(".", O_RDONLY);
-    CALL(copy_file_range(f, NULL, append, NULL, 3, 0)), CALL(copy_file_range(d, NULL, g, NULL, 3, 0)), CALL(copy_file_range(append, NULL, g, NULL, 3, 0));
+    CALL(copy_file_range(f, NULL, append, NULL, 3, 0)), CALL(copy_file_range(d, NULL, g, NULL, 3, 0)),
+        CALL(copy_file_range(append, NULL, g, NULL, 3, 0));
     pipe(pipes);
     CALL(copy_file_range(f, NULL, pipes[1], NULL, 3, 0));
     from = 2;
     CALL(sendfile(pipes[1], f, &from, 5)), printf("%ld\n", (long)from), CALL(read(pipes[0], b, 100));
     lseek(f, 14, SEEK_SET);
     CALL(sendfile(pipes[1], f, NULL, 100)), CALL(lseek(f, 0, SEEK_CUR)), CALL(sendfile(pipes[1], f, NULL, 100));
-    CALL(sendfile(g, f, (off_t *)1, 5)), from = -1, CALL(sendfile(g, f, &from, 5)), CALL(sendfile(g, pipes[0], NULL, 5)), CALL(sendfile(f, append, NULL, 5));
+    CALL(sendfile(g, f, (off_t *)1, 5)), from = -1, CALL(sendfile(g, f, &from, 5)), CALL(sendfile(g, pipes[0], NULL, 5)),
+        CALL(sendfile(f, append, NULL, 5));
     from = 0, CALL(sendfile(g, f, &from, 0)), CALL(sendfile(append, f, &from, 5));
     close(f), close(g), close(append), close(d);
 }
@@ -148,9 +156,12 @@ static void copies(void) {
 static void synchronised(void) {
     int f = fresh("x"), pipes[2];
     pipe(pipes);
-    CALL(fsync(f)), CALL(fdatasync(f)), CALL(syncfs(f)), CALL(sync_file_range(f, 0, 0, 7)), CALL(sync_file_range(f, 0, 0, 8)), CALL(sync_file_range(f, -1, 0, 7));
-    CALL(fsync(99)), CALL(fsync(pipes[0])), CALL(fdatasync(pipes[0])), CALL(readahead(f, 0, 10)), CALL(readahead(pipes[0], 0, 10));
-    CALL(posix_fadvise(f, 0, 0, POSIX_FADV_SEQUENTIAL)), CALL(posix_fadvise(f, 0, 0, 99)), CALL(posix_fadvise(f, 0, -1, 0)), CALL(posix_fadvise(pipes[0], 0, 0, 0)), CALL(posix_fadvise(99, 0, 0, 0));
+    CALL(fsync(f)), CALL(fdatasync(f)), CALL(syncfs(f)), CALL(sync_file_range(f, 0, 0, 7)), CALL(sync_file_range(f, 0, 0, 8)),
+        CALL(sync_file_range(f, -1, 0, 7));
+    CALL(fsync(99)), CALL(fsync(pipes[0])), CALL(fdatasync(pipes[0])), CALL(readahead(f, 0, 10)),
+        CALL(readahead(pipes[0], 0, 10));
+    CALL(posix_fadvise(f, 0, 0, POSIX_FADV_SEQUENTIAL)), CALL(posix_fadvise(f, 0, 0, 99)), CALL(posix_fadvise(f, 0, -1, 0)),
+        CALL(posix_fadvise(pipes[0], 0, 0, 0)), CALL(posix_fadvise(99, 0, 0, 0));
     int d = open(".", O_RDONLY);
     CALL(fsync(d));
     sync();

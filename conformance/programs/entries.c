@@ -22,13 +22,15 @@ struct registers { long a, b, c, d, si, di, bp, r8, r9, r10, r11, r12, r13, r14,
     instruction "\n push %%rax\n pushfq\n mov 16(%%rsp), %%rax\n mov %%rbx, 8(%%rax)\n mov %%rcx, 16(%%rax)\n mov %%rdx, 24(%%rax)\n mov %%rsi, 32(%%rax)\n" \
     "mov %%rdi, 40(%%rax)\n mov %%rbp, 48(%%rax)\n mov %%r8, 56(%%rax)\n mov %%r9, 64(%%rax)\n mov %%r10, 72(%%rax)\n mov %%r11, 80(%%rax)\n" \
     "mov %%r12, 88(%%rax)\n mov %%r13, 96(%%rax)\n mov %%r14, 104(%%rax)\n mov %%r15, 112(%%rax)\n pop %%rcx\n mov %%rcx, 120(%%rax)\n pop %%rcx\n mov %%rcx, (%%rax)\n" \
-    "pop %%rax\n pop %%rbx\n pop %%rbp" :: "r"(r) : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc"); })
+    "pop %%rax\n pop %%rbx\n pop %%rbp" :: "r"(r) : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", \
+        "r14", "r15", "memory", "cc"); })
 
 static struct registers set(long number) {
     return (struct registers){number, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0};
 }
 static void show(const char *name, const struct registers *r, int syscall) {
-    printf("%s: b %lx d %lx si %lx di %lx bp %lx 8 %lx 9 %lx 10 %lx 12 %lx 13 %lx 14 %lx 15 %lx carry %ld", name, r->b, r->d, r->si, r->di, r->bp, r->r8, r->r9, r->r10, r->r12, r->r13, r->r14, r->r15, r->flags & 1);
+    printf("%s: b %lx d %lx si %lx di %lx bp %lx 8 %lx 9 %lx 10 %lx 12 %lx 13 %lx 14 %lx 15 %lx carry %ld", name, r->b, r->d,
+        r->si, r->di, r->bp, r->r8, r->r9, r->r10, r->r12, r->r13, r->r14, r->r15, r->flags & 1);
     if (!syscall) printf(" c %lx 11 %lx", r->c, r->r11);
     printf("\n");
 }
@@ -54,14 +56,19 @@ static long old(long number, long b, long c, long d) {
 static void old_calls(void) {
     char *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     struct registers r = set(20);
-    ENTER("int $0x80", &r), printf("int 0x80: b %lx d %lx si %lx di %lx bp %lx 12 %lx 13 %lx 14 %lx 15 %lx\n", r.b, r.d, r.si, r.di, r.bp, r.r12, r.r13, r.r14, r.r15), YES(r.a == getpid());
+    ENTER("int $0x80", &r),
+        printf("int 0x80: b %lx d %lx si %lx di %lx bp %lx 12 %lx 13 %lx 14 %lx 15 %lx\n", r.b, r.d, r.si, r.di, r.bp, r.r12,
+        r.r13, r.r14, r.r15), YES(r.a == getpid());
     strcpy(low, "written by int 0x80\n");
     fflush(stdout);
     printf("%ld\n", old(4, 1, (long)low, 20));
     strcpy(low, "made");
     long f = old(5, (long)low, O_RDWR | O_CREAT, 0600);
-    YES(f >= 3), printf("%ld %ld %ld\n", old(4, f, (long)low, 4), old(19, f, 0, 0), old(3, f, (long)low + 100, 10)), printf("'%s' %ld %ld\n", low + 100, old(6, f, 0, 0), old(6, f, 0, 0)), printf("%ld\n", old(10, (long)low, 0, 0));
-    YES(old(20, 0, 0, 0) == getpid()), YES(old(64, 0, 0, 0) == getppid()), YES(old(24, 0, 0, 0) >= 0), YES(old(13, 0, 0, 0) > 1600000000), printf("%ld %ld %ld\n", old(60, 022, 0, 0), old(33, (long)low, 0, 0), old(4, 1, 8, 3));
+    YES(f >= 3), printf("%ld %ld %ld\n", old(4, f, (long)low, 4), old(19, f, 0, 0), old(3, f, (long)low + 100, 10)),
+        printf("'%s' %ld %ld\n", low + 100, old(6, f, 0, 0), old(6, f, 0, 0)), printf("%ld\n", old(10, (long)low, 0, 0));
+    YES(old(20, 0, 0, 0) == getpid()), YES(old(64, 0, 0, 0) == getppid()), YES(old(24, 0, 0, 0) >= 0),
+        YES(old(13, 0, 0, 0) > 1600000000),
+        printf("%ld %ld %ld\n", old(60, 022, 0, 0), old(33, (long)low, 0, 0), old(4, 1, 8, 3));
     /* Pointers are cut to 32 bits, arguments too. */
     printf("%ld\n", old(6, 0x1000003ff, 0, 0));
     printf("no such call %ld\n", old(999, 0, 0, 0));
@@ -95,9 +102,11 @@ static void fast_page(void) {
     YES(vdso != NULL && memcmp(vdso, "\177ELF", 4) == 0);
     struct timespec a, b;
     struct timeval tv;
-    for (int clock = 0; clock < 12; clock++) if (clock != 10) printf("clock %d: %d %d\n", clock, clock_gettime(clock, &a), (int)syscall(SYS_clock_gettime, clock, &b));
+    for (int clock = 0; clock < 12; clock++) if (clock != 10) printf("clock %d: %d %d\n", clock, clock_gettime(clock, &a),
+        (int)syscall(SYS_clock_gettime, clock, &b));
     clock_gettime(CLOCK_MONOTONIC, &a), syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &b);
-    YES(b.tv_sec > a.tv_sec || (b.tv_sec == a.tv_sec && b.tv_nsec >= a.tv_nsec)), YES(gettimeofday(&tv, NULL) == 0 && tv.tv_sec - time(NULL) < 2);
+    YES(b.tv_sec > a.tv_sec || (b.tv_sec == a.tv_sec && b.tv_nsec >= a.tv_nsec)),
+        YES(gettimeofday(&tv, NULL) == 0 && tv.tv_sec - time(NULL) < 2);
 }
 
 /* A call made on a page of its own: code that comes and goes. */

@@ -23,33 +23,41 @@ static void caught(int number, siginfo_t *info, void *context) {
     siglongjmp(back, 1);
 }
 #define FAULT(name, ...) do { if (sigsetjmp(back, 1) == 0) { __VA_ARGS__; printf("%s: no fault\n", name); } \
-    else printf("%s: signal %d code %d errno %d trap %ld error %ld\n", name, seen.si_signo, seen.si_code, seen.si_errno, trap, error); } while (0)
+    else printf("%s: signal %d code %d errno %d trap %ld error %ld\n", name, seen.si_signo, seen.si_code, seen.si_errno, trap, \
+        error); } while (0)
 #define AT(expected) printf("  si_addr %s, cr2 %s\n", seen.si_addr == (void *)(expected) ? "right" : "wrong", (long)seen.si_addr == address ? "same" : "other")
 
 static volatile int zero, one = 1;
 extern char after_int3[], at_ud2[], at_hlt[], at_div[], at_far[];
 static void kinds(void) {
-    char *none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *read_only = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+        *read_only = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     char *data = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     FAULT("read of null", *(volatile int *)0); AT(0);
     FAULT("write to null", *(volatile int *)8 = 1); AT(8);
     FAULT("call of null", ((void (*)(void))0)()); AT(0); printf("  rip %s\n", instruction == 0 ? "right" : "wrong");
     FAULT("read of none", *(volatile char *)none); AT(none);
     FAULT("write to read-only", *(volatile char *)(read_only + 5) = 1); AT(read_only + 5);
-    FAULT("jump to data", ((void (*)(void))data)()); AT(data); printf("  rip %s\n", instruction == (long)data ? "right" : "wrong");
+    FAULT("jump to data", ((void (*)(void))data)()); AT(data);
+    printf("  rip %s\n", instruction == (long)data ? "right" : "wrong");
     FAULT("read of the kernel's half", *(volatile char *)0xffff800000001000); AT(0xffff800000001000);
     FAULT("not canonical", *(volatile char *)0x8000000000000000); AT(0);
     FAULT("jump to the kernel's half", ((void (*)(void))0xffff800000001000)());
     FAULT("division by zero", __asm__ volatile(".globl at_div\nat_div: idivl %1" :: "a"(one), "m"(zero), "d"(0))); AT(at_div);
-    FAULT("division overflow", __asm__ volatile("movl $0x80000000, %%eax\n cltd\n movl $-1, %%ecx\n idivl %%ecx" ::: "eax", "ecx", "edx"));
-    FAULT("ud2", __asm__ volatile(".globl at_ud2\nat_ud2: ud2")); AT(at_ud2); printf("  rip %s\n", instruction == (long)at_ud2 ? "right" : "wrong");
-    FAULT("int3", __asm__ volatile("int3\n.globl after_int3\nafter_int3: nop")); printf("  rip %s\n", instruction == (long)after_int3 ? "right" : "wrong");
-    FAULT("hlt", __asm__ volatile(".globl at_hlt\nat_hlt: hlt")); AT(0); printf("  rip %s\n", instruction == (long)at_hlt ? "right" : "wrong");
+    FAULT("division overflow",
+        __asm__ volatile("movl $0x80000000, %%eax\n cltd\n movl $-1, %%ecx\n idivl %%ecx" ::: "eax", "ecx", "edx"));
+    FAULT("ud2", __asm__ volatile(".globl at_ud2\nat_ud2: ud2")); AT(at_ud2);
+    printf("  rip %s\n", instruction == (long)at_ud2 ? "right" : "wrong");
+    FAULT("int3", __asm__ volatile("int3\n.globl after_int3\nafter_int3: nop"));
+    printf("  rip %s\n", instruction == (long)after_int3 ? "right" : "wrong");
+    FAULT("hlt", __asm__ volatile(".globl at_hlt\nat_hlt: hlt")); AT(0);
+    printf("  rip %s\n", instruction == (long)at_hlt ? "right" : "wrong");
     FAULT("in", __asm__ volatile("inb $0x80, %%al" ::: "eax"));
     FAULT("cli", __asm__ volatile("cli"));
     FAULT("int 13", __asm__ volatile("int $13"));
     FAULT("int 4", __asm__ volatile("int $4"));
-    FAULT("alignment check", __asm__ volatile("pushfq\n orq $0x40000, (%%rsp)\n popfq\n movl 1(%0), %%eax" :: "r"(data) : "eax", "memory", "cc"));
+    FAULT("alignment check",
+        __asm__ volatile("pushfq\n orq $0x40000, (%%rsp)\n popfq\n movl 1(%0), %%eax" :: "r"(data) : "eax", "memory", "cc"));
     FAULT("segment", __asm__ volatile("mov %0, %%ds" :: "r"(0x1234)));
     double a = 1, b = 0;
     unsigned control = 0x1f80 & ~0x200, usual = 0x1f80;
@@ -84,7 +92,8 @@ static void retried(void) {
 }
 
 /* Registers and vector state survive a handler. */
-static void clobber(int number) { __asm__ volatile("pxor %%xmm0, %%xmm0\n pxor %%xmm9, %%xmm9\n fninit\n fldpi" ::: "xmm0", "xmm9", "st"); }
+static void clobber(int number) { __asm__ volatile("pxor %%xmm0, %%xmm0\n pxor %%xmm9, %%xmm9\n fninit\n fldpi" ::: "xmm0",
+    "xmm9", "st"); }
 static void preserved(void) {
     signal(SIGTRAP, clobber);
     double in[2] = {1.25, -2.5}, out[2];
@@ -117,11 +126,14 @@ static void overflown(int number, siginfo_t *info, void *context) {
 static void alternate(void) {
     stack_low = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), stack_high = stack_low + 65536;
     stack_t set = {.ss_sp = stack_low, .ss_size = 65536}, old;
-    CALL(sigaltstack(NULL, &old)), printf("flags %d size %zu\n", old.ss_flags, old.ss_size), CALL(sigaltstack(&set, NULL)), CALL(sigaltstack(NULL, &old)), printf("flags %d size %zu %d\n", old.ss_flags, old.ss_size, old.ss_sp == stack_low);
-    set.ss_size = 100, CALL(sigaltstack(&set, NULL)), set.ss_size = 65536, set.ss_flags = 99, CALL(sigaltstack(&set, NULL)), CALL(sigaltstack((void *)1, NULL)), CALL(sigaltstack(NULL, (void *)1));
+    CALL(sigaltstack(NULL, &old)), printf("flags %d size %zu\n", old.ss_flags, old.ss_size), CALL(sigaltstack(&set, NULL)),
+        CALL(sigaltstack(NULL, &old)), printf("flags %d size %zu %d\n", old.ss_flags, old.ss_size, old.ss_sp == stack_low);
+    set.ss_size = 100, CALL(sigaltstack(&set, NULL)), set.ss_size = 65536, set.ss_flags = 99, CALL(sigaltstack(&set, NULL)),
+        CALL(sigaltstack((void *)1, NULL)), CALL(sigaltstack(NULL, (void *)1));
     struct sigaction action = {.sa_handler = where, .sa_flags = SA_ONSTACK};
     sigaction(SIGUSR1, &action, NULL), raise(SIGUSR1);
-    set.ss_flags = SS_AUTODISARM, CALL(sigaltstack(&set, NULL)), CALL(sigaltstack(NULL, &old)), printf("flags %x\n", old.ss_flags);
+    set.ss_flags = SS_AUTODISARM, CALL(sigaltstack(&set, NULL)), CALL(sigaltstack(NULL, &old)),
+        printf("flags %x\n", old.ss_flags);
     raise(SIGUSR1), CALL(sigaltstack(NULL, &old)), printf("flags %x\n", old.ss_flags);
     set.ss_flags = 0, CALL(sigaltstack(&set, NULL));
     action.sa_sigaction = overflown, action.sa_flags = SA_ONSTACK | SA_SIGINFO, sigaction(SIGSEGV, &action, NULL);
@@ -142,7 +154,8 @@ static void child(const char *name, void (*run)(void)) {
     }
     int status;
     waitpid(pid, &status, 0);
-    printf("%s: %s %d core %d\n", name, WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), WIFSIGNALED(status) && WCOREDUMP(status));
+    printf("%s: %s %d core %d\n", name, WIFSIGNALED(status) ? "signal" : "status",
+        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), WIFSIGNALED(status) && WCOREDUMP(status));
 }
 static void by_null(void) { __asm__ volatile("movl $1, 0" ::: "memory"); }
 static void by_ud2(void) { __builtin_trap(); }
@@ -175,7 +188,9 @@ int main(void) {
     retried();
     preserved();
     alternate();
-    child("null", by_null), child("ud2", by_ud2), child("division", by_division), child("abort", by_abort), child("stack overflow", by_overflow);
-    child("blocked", while_blocked), child("ignored", while_ignored), child("in its own handler", in_its_handler), child("no stack", without_a_stack), child("no stack for a handler", unwritable_stack);
+    child("null", by_null), child("ud2", by_ud2), child("division", by_division), child("abort", by_abort),
+        child("stack overflow", by_overflow);
+    child("blocked", while_blocked), child("ignored", while_ignored), child("in its own handler", in_its_handler),
+        child("no stack", without_a_stack), child("no stack for a handler", unwritable_stack);
     return 0;
 }

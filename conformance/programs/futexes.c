@@ -133,8 +133,10 @@ static void wake_op(void) {
     static const struct { const char *name; int op, argument, compare, with; unsigned before; } cases[] = {
         {"set eq", FUTEX_OP_SET, 7, FUTEX_OP_CMP_EQ, 3, 3}, {"add ne", FUTEX_OP_ADD, 2, FUTEX_OP_CMP_NE, 3, 3},
         {"or lt", FUTEX_OP_OR, 8, FUTEX_OP_CMP_LT, 5, 3}, {"andn le", FUTEX_OP_ANDN, 1, FUTEX_OP_CMP_LE, 3, 3},
-        {"xor gt", FUTEX_OP_XOR, 5, FUTEX_OP_CMP_GT, 2, 3}, {"shifted ge", FUTEX_OP_ADD | FUTEX_OP_OPARG_SHIFT, 4, FUTEX_OP_CMP_GE, 9, 3},
-        {"negative lt", FUTEX_OP_SET, 1, FUTEX_OP_CMP_LT, 0, -5}, {"negative argument", FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_GT, 0xffe, 0},
+        {"xor gt", FUTEX_OP_XOR, 5, FUTEX_OP_CMP_GT, 2, 3},
+            {"shifted ge", FUTEX_OP_ADD | FUTEX_OP_OPARG_SHIFT, 4, FUTEX_OP_CMP_GE, 9, 3},
+        {"negative lt", FUTEX_OP_SET, 1, FUTEX_OP_CMP_LT, 0, -5},
+            {"negative argument", FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_GT, 0xffe, 0},
     };
     struct sleeper s[2];
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -157,7 +159,8 @@ static void wake_op(void) {
 static void between_processes(void) {
     int f = memfd_create("words", 0);
     ftruncate(f, 4096);
-    unsigned *a = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0), *b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+    unsigned *a = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0),
+        *b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
     unsigned *anonymous = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct sleeper s;
     start(&s, a, FUTEX_WAIT, 0);
@@ -284,7 +287,8 @@ static void *wake_later(void *at) {
 static void several(void) {
     unsigned words[3] = {1, 2, 3};
     struct futex_waitv list[3];
-    for (int i = 0; i < 3; i++) list[i] = (struct futex_waitv){.val = i + 1, .uaddr = (unsigned long)&words[i], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
+    for (int i = 0; i < 3; i++) list[i] = (struct futex_waitv){.val = i + 1, .uaddr = (unsigned long)&words[i],
+        .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
     struct timespec at = in_a_moment(CLOCK_MONOTONIC);
     CALL(syscall(SYS_futex_waitv, list, 3, 0, &at, CLOCK_MONOTONIC));
     CALL(syscall(SYS_futex_waitv, list, 0, 0, &at, CLOCK_MONOTONIC));
@@ -316,7 +320,8 @@ static void clear_child_tid(void) {
     char *stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int parent_word = 0;
     tid_word = 77;
-    int tid = clone(short_lived, stack + 65536, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+    int tid = clone(short_lived, stack + 65536,
+        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
         CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID, NULL, &parent_word, NULL, &tid_word);
     YES(tid > 0 && parent_word == tid);
     while (tid_word != 0) futex((unsigned *)&tid_word, FUTEX_WAIT, tid_word, &soon, NULL, 0);

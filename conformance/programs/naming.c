@@ -320,7 +320,8 @@ static void resolved(void) {
     int d = open("tree", O_RDONLY | O_DIRECTORY);
     static const char *paths[] = {"in/file", "up", "../outside", "down/file", "root", "/etc", "in/../in/file", "missing"};
     static const struct { const char *name; unsigned long long resolve; } rules[] = {{"plain", 0}, {"beneath", RESOLVE_BENEATH},
-        {"in_root", RESOLVE_IN_ROOT}, {"no_symlinks", RESOLVE_NO_SYMLINKS}, {"no_magiclinks", RESOLVE_NO_MAGICLINKS}, {"no_xdev", RESOLVE_NO_XDEV}};
+        {"in_root", RESOLVE_IN_ROOT}, {"no_symlinks", RESOLVE_NO_SYMLINKS}, {"no_magiclinks", RESOLVE_NO_MAGICLINKS},
+            {"no_xdev", RESOLVE_NO_XDEV}};
     for (unsigned r = 0; r < sizeof rules / sizeof *rules; r++) {
         printf("%s:", rules[r].name);
         for (unsigned p = 0; p < sizeof paths / sizeof *paths; p++) {
@@ -363,7 +364,8 @@ static void special(void) {
     CALL(mknod("dir", S_IFDIR | 0600, 0));
     CALL(mknod("link", S_IFLNK | 0600, 0));
     CALL(mknod("regular", S_IFREG | 0600, 0));
-    CALL(access("regular", F_OK)), CALL(access("regular", R_OK | W_OK)), CALL(access("regular", 8)), CALL(access("absent", F_OK));
+    CALL(access("regular", F_OK)), CALL(access("regular", R_OK | W_OK)), CALL(access("regular", 8)),
+        CALL(access("absent", F_OK));
     CALL(faccessat(AT_FDCWD, "regular", F_OK, AT_SYMLINK_NOFOLLOW));
     CALL(syscall(SYS_faccessat2, AT_FDCWD, "regular", F_OK, 0x8000));
     CALL(syscall(SYS_faccessat2, AT_FDCWD, "", F_OK, AT_EMPTY_PATH));

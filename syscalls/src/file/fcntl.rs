@@ -3,7 +3,7 @@
 use super::{any_file, descriptor_limit, locks};
 use crate::args::Args;
 use crate::strace::flags::FCNTL;
-use crate::table::{Context, Row, Show, full};
+use crate::table::{Context, Row, Show, partial};
 use crate::{Errno, Result};
 use kernel::signal::COUNT;
 use kernel::task::lock_table;
@@ -14,8 +14,13 @@ use vfs::memfd::Memfd;
 use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
-pub const ROWS: &[Row] =
-    &[full(raw::__NR_fcntl, "fcntl", sys_fcntl, &[Show::Fd, Show::OneOf(FCNTL), Show::Address])];
+pub const ROWS: &[Row] = &[partial(
+    raw::__NR_fcntl,
+    "fcntl",
+    sys_fcntl,
+    &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
+    "O_ASYNC sends no signals; leases and F_NOTIFY",
+)];
 
 /// `F_OWNER_TID` and `F_OWNER_PID`.
 const OWNER_THREAD: i32 = 0;
