@@ -206,12 +206,17 @@ static void interrupted(int flags) {
     pthread_join(thread, NULL);
 }
 
+static long locked, unlocked;
+static int locked_error;
 static void *lock_pi(void *argument) {
-    struct timespec *until = argument;
-    long result = futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, until, NULL, 0);
-    printf("the other thread's lock: %ld %s\n", result, result == -1 ? strerrorname_np(errno) : "");
-    if (result == 0) CALL(futex(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
+    locked = futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, argument, NULL, 0);
+    locked_error = errno;
+    unlocked = locked == 0 ? futex(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0) : 1;
     return NULL;
+}
+static void join_locker(pthread_t thread) {
+    pthread_join(thread, NULL);
+    printf("the other thread's lock: %ld %s, unlock: %ld\n", locked, locked ? strerrorname_np(locked_error) : "", unlocked);
 }
 static void priority_inheritance(void) {
     word = 0;
@@ -222,12 +227,12 @@ static void priority_inheritance(void) {
     pthread_t thread;
     struct timespec at = in_a_moment(CLOCK_REALTIME);
     pthread_create(&thread, NULL, lock_pi, &at);
-    pthread_join(thread, NULL);
+    join_locker(thread);
     pthread_create(&thread, NULL, lock_pi, NULL);
     usleep(30000);
     YES(word & FUTEX_WAITERS);
     CALL(futex(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
-    pthread_join(thread, NULL);
+    join_locker(thread);
     printf("free: %u\n", word);
     CALL(futex(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
     word = 999999;

@@ -5,7 +5,7 @@
 
 use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::file::{DirEntry, FileOps, OpenFile};
-use crate::inode::{Inode, LinkTarget, NewNode};
+use crate::inode::{Inode, LinkTarget};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -171,12 +171,8 @@ impl Inode for Directory {
     }
 
     // There is no such thing as a name that is free (Linux's proc_lookup gives `ENOENT`, not a negative dentry).
-    fn create(&self, _name: &[u8], _node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
-        Err(Errno::ENOENT)
-    }
-
-    fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<()> {
-        Err(Errno::ENOENT)
+    fn is_immutable(&self) -> bool {
+        true
     }
 
     fn filesystem(&self) -> Result<raw::statfs> {
