@@ -136,7 +136,8 @@ pub fn handle(regs: &mut Regs) {
     let number = regs.rax as u32;
     let row =
         CALLS.iter().find(|(theirs, _)| *theirs == number).and_then(|(_, ours)| table::row(u64::from(*ours)));
-    let mut args = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|value| value & 0xffff_ffff);
+    let mut args =
+        [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|value| value & 0xffff_ffff);
     match number {
         // Offsets are signed.
         LSEEK | TRUNCATE | FTRUNCATE => args[1] = args[1] as i32 as i64 as u64,

@@ -166,6 +166,10 @@ impl Mappable for NamedMapping {
         self.content.backing(offset, length, shared, writable)
     }
 
+    fn end(&self) -> Option<u64> {
+        self.content.end()
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let (dev, ino, _) = self.content.describe();
         (dev, ino, self.path.full_text())

@@ -2,8 +2,8 @@
 
 use super::area::{Area, AreaFlags, Content};
 use super::area_map::STACK_GUARD;
-use super::{Backing, host_map};
 use super::space::{AddressSpace, Inner, Limits};
+use super::{Backing, host_map};
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
 use trap_handler::region;

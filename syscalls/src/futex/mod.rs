@@ -59,8 +59,7 @@ pub const ROWS: &[Row] = &[
     refused(raw::__NR_futex_requeue, "futex_requeue", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
 ];
 
-const NEWER: &str =
-    "as a kernel before Linux 6.7, which has them first; programs fall back";
+const NEWER: &str = "as a kernel before Linux 6.7, which has them first; programs fall back";
 
 const WAIT: u32 = 0;
 const WAKE: u32 = 1;

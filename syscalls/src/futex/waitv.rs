@@ -32,7 +32,8 @@ pub(super) fn sys_futex_waitv(_context: &mut Context<'_>, args: Args) -> Result<
     };
     let waiters = uaccess::read_array::<raw::futex_waitv>(args.u64(0), count as usize)?;
     for waiter in &waiters {
-        if waiter.flags & !(SIZE_U32 | PRIVATE) != 0 || waiter.flags & SIZE_U32 == 0 || waiter.__reserved != 0 {
+        if waiter.flags & !(SIZE_U32 | PRIVATE) != 0 || waiter.flags & SIZE_U32 == 0 || waiter.__reserved != 0
+        {
             return Err(Errno::EINVAL);
         }
     }

@@ -142,8 +142,10 @@ pub fn smaps(thread: &Thread) -> Result<Vec<u8>> {
         let bytes = area.end - area.start;
         let size = bytes >> 10;
         text.extend_from_slice(
-            format!("Size:           {size:>8} kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n")
-                .as_bytes(),
+            format!(
+                "Size:           {size:>8} kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n"
+            )
+            .as_bytes(),
         );
         text.extend_from_slice(usage(bytes).as_bytes());
         text.extend_from_slice(format!("VmFlags: {}\n", vm_flags(&area)).as_bytes());
