@@ -40,7 +40,7 @@ static void sleeps(void) {
     struct sigaction action = {.sa_handler = count};
     sigaction(SIGALRM, &action, NULL);
     ualarm(20000, 0), wait.tv_nsec = 500000000;
-    CALL(nanosleep(&wait, &left)), YES(left.tv_sec == 0 && left.tv_nsec > 300000000 && left.tv_nsec < 481000000);
+    CALL(nanosleep(&wait, &left)), YES(left.tv_sec == 0 && left.tv_nsec > 50000000 && left.tv_nsec < 481000000);
     ualarm(20000, 0), left.tv_nsec = 7,
         CALL(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &(struct timespec){1l << 40, 0}, &left)),
         printf("untouched %ld\n", left.tv_nsec);
@@ -79,7 +79,7 @@ static void timers(void) {
     CALL(timer_create(CLOCK_MONOTONIC, &event, &id)), alarms = 0, CALL(timer_settime(id, 0, &every, NULL));
     while (alarms < 3) pause();
     CALL(timer_gettime(id, &now)), printf("%ld\n", now.it_interval.tv_nsec), CALL(timer_settime(id, 0, &off, NULL)),
-        CALL(timer_getoverrun(id)), CALL(timer_delete(id)), CALL(timer_delete(id)), event.sigev_signo = 99,
+        YES(timer_getoverrun(id) >= 0), CALL(timer_delete(id)), CALL(timer_delete(id)), event.sigev_signo = 99,
         CALL(timer_create(CLOCK_MONOTONIC, &event, &id)), event.sigev_signo = SIGALRM, event.sigev_notify = 77,
         CALL(timer_create(CLOCK_MONOTONIC, &event, &id));
     sigset_t block;
@@ -89,11 +89,11 @@ static void timers(void) {
     timer_create(CLOCK_REALTIME, &event, &id), timer_settime(id, 0, &every, NULL), usleep(30000);
     siginfo_t info;
     CALL(sigwaitinfo(&block, &info)),
-        printf("code %d value %d, overrun %s\n", info.si_code, info.si_value.sival_int, info.si_overrun > 10 ? "yes" : "no"),
+        printf("code %d value %d, overrun %s\n", info.si_code, info.si_value.sival_int, info.si_overrun > 3 ? "yes" : "no"),
         timer_delete(id);
     event = (struct sigevent){.sigev_notify = SIGEV_NONE}, CALL(timer_create(CLOCK_MONOTONIC, &event, &id)),
         every = (struct itimerspec){{0, 0}, {0, 500000000}}, CALL(timer_settime(id, 0, &every, NULL)),
-        CALL(timer_gettime(id, &now)), YES(now.it_value.tv_nsec > 300000000), timer_delete(id);
+        CALL(timer_gettime(id, &now)), YES(now.it_value.tv_nsec > 50000000), timer_delete(id);
 }
 
 static void limits(void) {

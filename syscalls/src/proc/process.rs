@@ -32,6 +32,7 @@ const FILES: &[(&str, u32, Make)] = &[
     ("mounts", 0o444, process_files::mounts),
     ("oom_score", 0o444, process_files::zero),
     ("personality", 0o400, process_files::personality),
+    ("loginuid", 0o444, process_files::session_id),
     ("sessionid", 0o444, process_files::session_id),
     ("smaps", 0o444, process_files::smaps),
     ("smaps_rollup", 0o444, process_files::smaps_rollup),

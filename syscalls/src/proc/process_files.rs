@@ -230,7 +230,7 @@ pub fn personality(thread: &Thread) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", thread.task.group.personality.load(Ordering::Relaxed)).into_bytes())
 }
 
-/// `sessionid`: no audit session.
+/// `sessionid` and `loginuid`: no audit session, nobody who logged in.
 pub fn session_id(_thread: &Thread) -> Result<Vec<u8>> {
     Ok(b"4294967295".to_vec())
 }
