@@ -93,6 +93,8 @@ pub struct Case<'a> {
     pub normalise: fn(&str) -> String,
     /// Whether it runs once more with the directory bound, and what it leaves there is compared, too.
     pub side_effects: bool,
+    /// Whether it must end well natively: a test program that fails there has not tested what it should.
+    pub succeeds: bool,
 }
 
 /// Runs a case in `directory` natively and in the sandbox; an error shows the difference. Each run finds the directory as it was,
@@ -104,6 +106,7 @@ pub fn compare(case: &Case<'_>, directory: &Path) -> Result<()> {
     let (program, arguments) = case.argv.split_first().context("an empty command")?;
     let native = run(Command::new(program).args(arguments).current_dir(directory))?;
     let native = normal(case, &native);
+    ensure!(!case.succeeds || native.status == 0, "natively it ends with status {}", native.status);
     let left = Tree::of(directory)?;
 
     restore(original.path(), directory)?;

@@ -20,8 +20,9 @@ fn program(source: PathBuf) -> Trial {
         let directory = scratch().map_err(failed)?;
         let path = binary.to_string_lossy().into_owned();
         let side_effects = !BOUND_DIFFER.contains(&stem.as_str());
-        compare(&Case { argv: &[&path], options: &[], normalise: as_it_is, side_effects }, directory.path())
-            .map_err(failed)
+        let argv = [path.as_str()];
+        let case = Case { argv: &argv, options: &[], normalise: as_it_is, side_effects, succeeds: true };
+        compare(&case, directory.path()).map_err(failed)
     })
 }
 
@@ -190,6 +191,7 @@ fn applications() -> impl Iterator<Item = Trial> {
                 options: &[],
                 normalise: application.normalise,
                 side_effects: true,
+                succeeds: false,
             };
             compare(&case, directory.path()).map_err(failed)
         })
@@ -203,8 +205,13 @@ fn hostile_elf_files() -> Trial {
         hostile_files(directory.path()).map_err(failed)?;
         let script =
             "for f in m*; do timeout -s KILL 5 ./$f >/dev/null 2>&1 </dev/null; echo $f $?; done 2>/dev/null";
-        let case =
-            Case { argv: &["bash", "-c", script], options: &[], normalise: as_it_is, side_effects: false };
+        let case = Case {
+            argv: &["bash", "-c", script],
+            options: &[],
+            normalise: as_it_is,
+            side_effects: false,
+            succeeds: false,
+        };
         compare(&case, directory.path()).map_err(failed)
     })
 }
