@@ -56,6 +56,7 @@ static void kinds(void) {
     FAULT("cli", __asm__ volatile("cli"));
     FAULT("int 13", __asm__ volatile("int $13"));
     FAULT("int 4", __asm__ volatile("int $4"));
+    FAULT("trap flag", __asm__ volatile("pushfq\n orq $0x100, (%%rsp)\n popfq\n nop\n nop" ::: "memory", "cc"));
     FAULT("alignment check",
         __asm__ volatile("pushfq\n orq $0x40000, (%%rsp)\n popfq\n movl 1(%0), %%eax" :: "r"(data) : "eax", "memory", "cc"));
     FAULT("segment", __asm__ volatile("mov %0, %%ds" :: "r"(0x1234)));
