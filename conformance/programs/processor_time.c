@@ -138,6 +138,8 @@ static void clocks(void) {
     printf("slept on the process's clock: %s\n", strerror(errno));
     stop = 2;
     pthread_join(id, NULL);
+    /* The id goes a moment after the thread. */
+    for (int i = 0; i < 1000 && on(thread) >= 0; i++) usleep(1000);
     printf("of a thread that is gone: %lld\n", on(thread) < 0 ? -1LL : 0);
     errno = clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &wait, NULL);
     printf("on its own: %s\n", strerror(errno));

@@ -3,6 +3,10 @@
 //! Linux is the oracle: a program prints what it saw in a form that is the same from run to run (no ids, addresses or times),
 //! and its output and status in the sandbox must be those on the host.
 
+mod tree;
+
+pub use tree::{Tree, restore};
+
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -87,45 +91,54 @@ pub struct Case<'a> {
     pub options: &'a [&'a str],
     /// What differs from run to run is brought into one form.
     pub normalise: fn(&str) -> String,
+    /// Whether it runs once more with the directory bound, and what it leaves there is compared, too.
+    pub side_effects: bool,
+    /// Whether it must end well natively: a test program that fails there has not tested what it should.
+    pub succeeds: bool,
 }
 
-/// Runs a case in `directory` natively and in the sandbox; an error shows the difference. The directory is emptied after
-/// each run, but for what was in it before.
+/// Runs a case in `directory` natively and in the sandbox; an error shows the difference. Each run finds the directory as it was,
+/// and the sandboxed one must leave it so; with `side_effects`, a third run writes through and must leave what the native one
+/// left.
 pub fn compare(case: &Case<'_>, directory: &Path) -> Result<()> {
-    let before = entries(directory)?;
+    let original = scratch()?;
+    restore(directory, original.path())?;
     let (program, arguments) = case.argv.split_first().context("an empty command")?;
     let native = run(Command::new(program).args(arguments).current_dir(directory))?;
-    for entry in entries(directory)? {
-        if !before.contains(&entry) {
-            remove(&entry)?;
-        }
+    let native = normal(case, &native);
+    ensure!(!case.succeeds || native.status == 0, "natively it ends with status {}", native.status);
+    let left = Tree::of(directory)?;
+
+    restore(original.path(), directory)?;
+    let before = Tree::of(directory)?;
+    let sandboxed = normal(case, &run(&mut in_sandbox(case, &[], directory))?);
+    ensure!(native == sandboxed, "{}", difference(&native, &sandboxed));
+    let after = Tree::of(directory)?;
+    ensure!(after == before, "it wrote through to the host:\n{}", before.difference(&after));
+    if !case.side_effects {
+        return Ok(());
     }
-    let mut sandboxed = Command::new(sandbox_exec());
-    sandboxed.args(case.options).arg("--").args(case.argv).current_dir(directory);
-    let sandboxed = run(&mut sandboxed)?;
-    let normal = |outcome: &Outcome| Outcome {
+
+    let path = directory.to_string_lossy();
+    let bound = normal(case, &run(&mut in_sandbox(case, &["--bind", &path], directory))?);
+    ensure!(native == bound, "with --bind:\n{}", difference(&native, &bound));
+    let after = Tree::of(directory)?;
+    ensure!(after == left, "with --bind:\n{}", left.difference(&after));
+    Ok(())
+}
+
+fn in_sandbox(case: &Case<'_>, options: &[&str], directory: &Path) -> Command {
+    let mut command = Command::new(sandbox_exec());
+    command.args(options).args(case.options).arg("--").args(case.argv).current_dir(directory);
+    command
+}
+
+fn normal(case: &Case<'_>, outcome: &Outcome) -> Outcome {
+    Outcome {
         stdout: (case.normalise)(&outcome.stdout),
         stderr: (case.normalise)(&outcome.stderr),
         status: outcome.status,
-    };
-    let (native, sandboxed) = (normal(&native), normal(&sandboxed));
-    ensure!(native == sandboxed, "{}", difference(&native, &sandboxed));
-    Ok(())
-}
-
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
-    Ok(std::fs::read_dir(directory)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() && !path.is_symlink() {
-        std::fs::remove_dir_all(path)?
-    } else {
-        std::fs::remove_file(path)?
     }
-    Ok(())
 }
 
 /// The lines in which two outcomes differ.
@@ -178,6 +191,19 @@ pub fn without_addresses(text: &str) -> String {
 /// Digits are dropped.
 pub fn without_digits(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// Numbers become one word, and so does the space before each: columns are as wide as their numbers.
+pub fn without_numbers(text: &str) -> String {
+    let mut result = String::new();
+    for line in text.lines() {
+        let words = line
+            .split_whitespace()
+            .map(|word| if word.starts_with(|c: char| c.is_ascii_digit()) { "NUMBER" } else { word });
+        result.push_str(&words.collect::<Vec<_>>().join(" "));
+        result.push('\n');
+    }
+    result
 }
 
 /// Compiles a C program to `output` with gcc (or another compiler) and its options.

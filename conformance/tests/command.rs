@@ -15,7 +15,13 @@ fn in_scratch(arguments: &[&str]) -> Outcome {
 
 #[test]
 fn a_failure_is_one_line_that_names_the_thing() {
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["two\nlines"], 127, "two\\nlines"),
+        (&["./not-elf"], 126, "not-elf"),
+        (&["./no-interpreter"], 127, "no-interpreter"),
+        (&["./empty"], 126, "empty"),
+        (&["./shut"], 126, "shut"),
+        (&[], 125, "PROGRAM"),
         (&["no-such-program"], 127, "no-such-program"),
         (&["/etc/passwd"], 126, "/etc/passwd"),
         (&["/usr"], 126, "/usr"),
@@ -23,11 +29,57 @@ fn a_failure_is_one_line_that_names_the_thing() {
         (&["--bind", "/no/such/source", "true"], 125, "/no/such/source"),
         (&["--network=host", "true"], 125, "host"),
     ];
+    let directory = scratch().expect("a directory");
+    let files = [
+        ("not-elf", "text\n", 0o755),
+        ("no-interpreter", "#!/no/such\n", 0o755),
+        ("empty", "", 0o755),
+        ("shut", "x", 0o644),
+    ];
+    for (name, text, mode) in files {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .expect("its mode");
+    }
     for (arguments, status, named) in cases {
-        let outcome = in_scratch(arguments);
+        let outcome = sandbox(arguments, directory.path());
         assert_eq!(outcome.status, status, "{arguments:?}: {}", outcome.stderr);
         assert_eq!(outcome.stderr.lines().count(), 1, "{arguments:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains(named), "{arguments:?}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_host_that_lacks_something_is_told_of_it() {
+    let command = sandbox_exec();
+    let command = command.to_string_lossy();
+    let cases = [
+        ("ulimit -n 10; exec \"$0\" true", "ulimit -n"),
+        ("ulimit -v 100000; exec \"$0\" true", "ulimit -v"),
+        ("exec bwrap --unshare-user --disable-userns --dev-bind / / \"$0\" true", "user.max_user_namespaces"),
+        ("mkdir gone; cd gone; rmdir ../gone; exec \"$0\" true", "working directory"),
+    ];
+    for (script, way_out) in cases {
+        let directory = scratch().expect("a directory");
+        let outcome = run(Command::new("bash").args(["-c", script, &*command]).current_dir(directory.path()))
+            .expect("runs");
+        assert_eq!(outcome.status, 125, "{script}: {}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{script}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(way_out), "{script}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_command_is_a_single_static_file() {
+    let file = std::fs::read(sandbox_exec()).expect("the command");
+    let word = |at: usize| u16::from_le_bytes([file[at], file[at + 1]]);
+    let (size, count) = (usize::from(word(54)), usize::from(word(56)));
+    let start = u64::from_le_bytes(file[32..40].try_into().expect("eight bytes")) as usize;
+    const PT_INTERP: u32 = 3;
+    for header in (0..count).map(|index| start + index * size) {
+        let kind = u32::from_le_bytes(file[header..header + 4].try_into().expect("four bytes"));
+        assert_ne!(kind, PT_INTERP, "it needs a dynamic linker");
     }
 }
 
@@ -80,9 +132,13 @@ fn a_call_that_is_not_there_is_logged_by_name() {
         "--log=warn",
         "/usr/bin/python3",
         "-c",
-        "import ctypes; print(ctypes.CDLL(None).syscall(462))",
+        "import ctypes; print(ctypes.CDLL(None).syscall(180))",
     ]);
-    assert!(outcome.stderr.contains("ENOSYS"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("nfsservctl (call 180) is not implemented: ENOSYS"),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(outcome.stdout, "-1\n");
 }
 

@@ -52,6 +52,7 @@ plain!(
     raw::winsize,
     raw::clone_args,
     raw::robust_list_head,
+    raw::futex_waitv,
     raw::open_how,
     raw::siginfo_t,
     raw::__user_cap_header_struct,
@@ -198,10 +199,14 @@ impl End<'_> {
     /// The next contiguous piece.
     fn span(&mut self) -> Option<Span> {
         match self {
-            End::User { spans, at, .. } => loop {
+            End::User { spans, at, left, .. } => loop {
                 let first = spans.first()?;
-                if *at < first.length {
-                    return Some(Span { address: first.address + *at, length: first.length - *at });
+                let length = first.length.saturating_sub(*at).min(*left);
+                if length > 0 {
+                    return Some(Span { address: first.address + *at, length });
+                }
+                if *left == 0 {
+                    return None;
                 }
                 *spans = spans.get(1..)?;
                 *at = 0;
@@ -316,6 +321,18 @@ impl<'a> Source<'a> {
     /// Program memory; spans were checked when they were made.
     pub fn user(spans: &'a [Span]) -> Source<'a> {
         Source(user_end(spans))
+    }
+
+    /// Gives no more than `length` bytes from now on.
+    pub fn cut(&mut self, length: u64) {
+        match &mut self.0 {
+            End::User { left, .. } => *left = length.min(*left),
+            End::From { bytes, done } => {
+                let end = bytes.len().min(done.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+                *bytes = bytes.get(..end).unwrap_or(bytes);
+            }
+            End::Into { .. } => {}
+        }
     }
 
     /// A kernel buffer.

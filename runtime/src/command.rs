@@ -232,10 +232,16 @@ pub fn main() -> u8 {
         Ok(code) => code,
         Err(error) => {
             let code = error.downcast_ref::<ProgramError>().map_or(FAILED, ProgramError::exit_code);
-            eprintln!("sandbox-exec: {error:#}");
+            eprintln!("sandbox-exec: {}", without_controls(&format!("{error:#}")));
             code
         }
     }
+}
+
+/// A message stays one line, and does nothing to a terminal, whatever names are in it.
+fn without_controls(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// A usage error on one line: what was wrong and clap's tip, without the usage that follows.

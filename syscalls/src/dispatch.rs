@@ -63,7 +63,8 @@ fn call(regs: &mut Regs) {
 }
 
 fn make_call(regs: &mut Regs, thread: &'static Thread, patched: bool) {
-    let number = regs.orig_rax;
+    // Linux looks at EAX alone.
+    let number = u64::from(regs.orig_rax as u32);
     let args = Args(regs.args());
     let row = table::row(number);
     let result = if strace::enabled() || stats::enabled() {

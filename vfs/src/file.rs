@@ -33,8 +33,8 @@ pub trait FileOps: Send + Sync {
     fn as_any(&self) -> &dyn Any;
 
     /// Reads at `offset` (ignored by streams). 0 at the end. `file` is the description used, for its flags.
-    fn read_at(&self, _file: &OpenFile, _offset: u64, _sink: &mut Sink<'_>) -> Result<usize> {
-        Err(Errno::EINVAL)
+    fn read_at(&self, file: &OpenFile, _offset: u64, _sink: &mut Sink<'_>) -> Result<usize> {
+        Err(file.no_transfer())
     }
 
     /// Writes at `offset` (ignored by streams).
@@ -172,6 +172,10 @@ impl Mappable for NamedMapping {
         self.content.backing(offset, length, shared, writable)
     }
 
+    fn end(&self) -> Option<u64> {
+        self.content.end()
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let (dev, ino, _) = self.content.describe();
         (dev, ino, self.path.full_text())
@@ -227,13 +231,24 @@ impl OpenFile {
         self.flags() & raw::O_NONBLOCK != 0
     }
 
-    /// Whether it was opened for reading.
+    /// Whether it was opened for reading. The access mode 3 is for ioctl(2) alone (open(2)).
     pub fn readable(&self) -> bool {
-        self.flags() & (raw::O_ACCMODE | raw::O_PATH) != raw::O_WRONLY && self.flags() & raw::O_PATH == 0
+        matches!(self.flags() & (raw::O_ACCMODE | raw::O_PATH), raw::O_RDONLY | raw::O_RDWR)
     }
 
     /// Whether it was opened for writing.
     pub fn writable(&self) -> bool {
-        self.flags() & raw::O_ACCMODE != raw::O_RDONLY && self.flags() & raw::O_PATH == 0
+        matches!(self.flags() & (raw::O_ACCMODE | raw::O_PATH), raw::O_WRONLY | raw::O_RDWR)
+    }
+
+    /// A description of the same file whose calls do not block (`RWF_NOWAIT`). Only for files without a position.
+    pub fn without_blocking(&self) -> FileRef {
+        OpenFile::new(self.ops.clone(), self.path.clone(), self.flags() | raw::O_NONBLOCK)
+    }
+
+    /// The error of reads and writes of what can do neither.
+    fn no_transfer(&self) -> Errno {
+        let kind = self.path.as_ref().map(|path| path.inode().kind());
+        if kind == Some(crate::attributes::Kind::Directory) { Errno::EISDIR } else { Errno::EINVAL }
     }
 }

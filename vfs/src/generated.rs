@@ -125,6 +125,8 @@ pub struct Special {
 pub struct Link {
     /// Number, owner.
     pub common: Common,
+    /// What lstat(2) says of its size: not the length of its text.
+    pub size: u64,
     /// Where it leads.
     pub follow: Follow,
 }
@@ -166,6 +168,11 @@ impl Inode for Directory {
 
     fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
         false
+    }
+
+    // There is no such thing as a name that is free (Linux's proc_lookup gives `ENOENT`, not a negative dentry).
+    fn is_immutable(&self) -> bool {
+        true
     }
 
     fn filesystem(&self) -> Result<raw::statfs> {
@@ -356,7 +363,7 @@ impl FileOps for OpenGenerated {
 impl Inode for Link {
     fn attributes(&self) -> Result<Attributes> {
         let mut attributes = self.common.attributes(Kind::Symlink);
-        attributes.mode = Kind::Symlink.mode_bits() | 0o777;
+        attributes.size = self.size;
         Ok(attributes)
     }
 

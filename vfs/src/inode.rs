@@ -89,6 +89,11 @@ pub trait Inode: Send + Sync {
         true
     }
 
+    /// For a directory: whether its names come and go by themselves alone (`/proc`).
+    fn is_immutable(&self) -> bool {
+        false
+    }
+
     /// Makes a node: `EEXIST`, `ENOSPC`.
     fn create(&self, _name: &[u8], _node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
         Err(Errno::EPERM)

@@ -314,6 +314,10 @@ impl Mappable for MemfdMapping {
         self.inner.backing(offset, length, shared, writable)
     }
 
+    fn end(&self) -> Option<u64> {
+        self.inner.end()
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         self.inner.describe()
     }

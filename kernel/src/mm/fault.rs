@@ -2,8 +2,9 @@
 
 use super::area::{Area, AreaFlags, Content};
 use super::area_map::STACK_GUARD;
-use super::host_map;
 use super::space::{AddressSpace, Inner, Limits};
+use super::{Backing, host_map};
+use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
 use trap_handler::region;
 
@@ -55,6 +56,30 @@ impl AddressSpace {
             }
             (SIGSEGV, SEGV_MAPERR) if self.inner.write().grow_down(page, limits) => FaultOutcome::Retry,
             _ => FaultOutcome::Signal { signal, code },
+        }
+    }
+
+    /// Takes away the pages that are behind the end of a file now that files may have become shorter (truncate(2)), also those
+    /// that a private mapping had copied. For the calling process.
+    pub fn cut_behind_ends(&self) {
+        let mut inner = self.inner.write();
+        let mut cut = Vec::new();
+        for (start, area) in inner.map.iter() {
+            let Content::File(file, offset) = &area.content else { continue };
+            let Some(end) = file.end() else { continue };
+            let kept = end.next_multiple_of(PAGE_SIZE).saturating_sub(*offset);
+            let from = start.saturating_add(kept);
+            let known = inner.beyond.find(from).is_some_and(|(_, to)| to >= area.end);
+            if from < area.end && !known {
+                cut.push((from, area.tail(start, from)));
+            }
+        }
+        for (from, part) in cut {
+            let gone = [Backing::BeyondEnd { length: part.end - from }];
+            // Should the host refuse, the pages stay: the program reads what was cut off.
+            if host_map::file(from, &part, &gone, 0).is_ok() {
+                inner.beyond.insert(from, part.end);
+            }
         }
     }
 

@@ -35,6 +35,10 @@ impl AddressSpace {
         if limits.locked == 0 {
             return Err(Errno::EPERM);
         }
+        // Linux looks at the limit before it looks whether the range wraps around.
+        if length > limits.locked {
+            return Err(Errno::ENOMEM);
+        }
         let on_fault = flags & raw::MLOCK_ONFAULT != 0;
         let (start, end) = range(address, length)?;
         let flags = if on_fault { AreaFlags::ANY_LOCK } else { AreaFlags::LOCKED };

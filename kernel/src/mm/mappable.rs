@@ -48,6 +48,12 @@ pub trait Mappable: Send + Sync {
     /// mapping; a file may have to provide pages (fill holes, copy up) before it answers.
     fn backing(&self, offset: u64, length: u64, shared: bool, writable: bool) -> Result<Backing>;
 
+    /// The file's size, if what is behind its end is for this kernel to take away when it gets shorter; `None` where the host
+    /// does that.
+    fn end(&self) -> Option<u64> {
+        None
+    }
+
     /// Device, inode number and name, for `/proc/PID/maps`; no name for a file of the tree, which is known by its place.
     fn describe(&self) -> (u64, u64, Vec<u8>);
 

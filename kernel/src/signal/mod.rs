@@ -199,6 +199,30 @@ impl SigInfo {
         info
     }
 
+    /// An expiry of a POSIX timer: `si_tid`, `si_overrun`, `si_value`.
+    pub fn of_timer(signal: i32, id: u32, overrun: i32, value: u64) -> SigInfo {
+        let mut info = SigInfo::new(signal, si::TIMER);
+        info.fields[0] = u64::from(id) | u64::from(overrun as u32) << 32;
+        info.fields[1] = value;
+        info
+    }
+
+    /// The POSIX timer whose expiry this is.
+    pub fn timer(&self) -> Option<u32> {
+        (self.code == si::TIMER).then_some(self.fields[0] as u32)
+    }
+
+    /// `si_overrun`.
+    pub fn overrun(&self) -> i32 {
+        (self.fields[0] >> 32) as i32
+    }
+
+    /// Adds to `si_overrun`.
+    pub fn add_overrun(&mut self, more: i32) {
+        let overrun = self.overrun().saturating_add(more);
+        self.fields[0] = self.fields[0] & 0xffff_ffff | u64::from(overrun as u32) << 32;
+    }
+
     /// Raised by the processor: `si_addr`.
     pub fn at_address(signal: i32, code: i32, address: u64) -> SigInfo {
         let mut info = SigInfo::new(signal, code);

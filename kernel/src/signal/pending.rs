@@ -32,8 +32,22 @@ impl Pending {
         self.set == 0
     }
 
-    /// Adds one. A standard signal that pends already is dropped (signal(7)).
+    /// Whether an expiry of this timer pends.
+    pub fn has_timer(&self, signal: i32, id: u32) -> bool {
+        self.set & bit(signal) != 0
+            && self.queue.iter().any(|info| info.signal == signal && info.timer() == Some(id))
+    }
+
+    /// Adds one. A standard signal that pends already is dropped (signal(7)); a timer's that pends already counts one overrun
+    /// more (timer_getoverrun(2)).
     pub fn add(&mut self, info: SigInfo) {
+        if let Some(id) = info.timer()
+            && let Some(old) =
+                self.queue.iter_mut().find(|old| old.signal == info.signal && old.timer() == Some(id))
+        {
+            old.add_overrun(info.overrun().saturating_add(1));
+            return;
+        }
         let set = bit(info.signal);
         if set == 0 || (info.signal < RT_MIN && self.set & set != 0) {
             return;
@@ -92,6 +106,19 @@ mod tests {
         pending.add(SigInfo::new(1, 0));
         pending.add(SigInfo::new(SIGSEGV, 0));
         assert_eq!(pending.take(!0).map(|info| info.signal), Some(SIGSEGV));
+    }
+
+    #[test]
+    fn a_timer_queues_once_and_counts_what_it_missed() {
+        let mut pending = Pending::default();
+        for _ in 0..3 {
+            pending.add(SigInfo::of_timer(40, 7, 1, 99));
+        }
+        pending.add(SigInfo::of_timer(40, 8, 0, 98));
+        assert!(pending.has_timer(40, 7) && !pending.has_timer(40, 9));
+        let first = pending.take(!0).map(|info| (info.timer(), info.overrun(), info.fields[1]));
+        assert_eq!(first, Some((Some(7), 5, 99)));
+        assert_eq!(pending.take(!0).and_then(|info| info.timer()), Some(8));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct TaskSignals {
     pub trap: bool,
 }
 
+/// Timer slack of a new thread.
+pub const TIMER_SLACK_NS: u64 = 50_000;
+
 /// A thread of the program.
 pub struct Task {
     /// Words for the stubs and for whoever pokes the thread.
@@ -78,6 +81,8 @@ pub struct Task {
     pub started: u64,
     /// Parent-death signal (prctl(2) `PR_SET_PDEATHSIG`).
     pub death_signal: AtomicI32,
+    /// Nanoseconds (prctl(2) `PR_SET_TIMERSLACK`). Told, not applied.
+    pub timer_slack: AtomicU64,
     /// What sched_setscheduler(2) and setpriority(2) set.
     pub scheduling: Mutex<Scheduling>,
     /// What its end takes back of semaphores (semop(2) `SEM_UNDO`).
@@ -125,6 +130,7 @@ impl Task {
             robust_list: AtomicU64::new(0),
             started: crate::time::monotonic(),
             death_signal: AtomicI32::new(0),
+            timer_slack: AtomicU64::new(TIMER_SLACK_NS),
             scheduling: Mutex::default(),
             sem_undo: crate::ipc::Undo::default(),
             trace: trace::Trace::default(),

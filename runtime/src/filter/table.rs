@@ -86,6 +86,7 @@ pub const ROWS: &[Row] = &[
     row("munlock", &[], "mlock(2)"),
     row("membarrier", &[], "membarrier(2)"),
     row("futex", &[], "the kernel's locks and sleeps, the program's futexes"),
+    row("futex_waitv", &[Equal(2, 0)], "futex_waitv(2)"),
     row("clone", &[NoneOf(0, NEW_NAMESPACES)], "threads and processes, in no new namespace"),
     row("exit", &[], "the end of threads"),
     row("exit_group", &[], "the end of processes"),

@@ -69,8 +69,9 @@ pub fn gather() -> Result<HostFacts, LaunchError> {
     let host = |what: &'static str| move |source: std::io::Error| LaunchError::Host { what, source };
     let name = nix::sys::utsname::uname().map_err(|error| ("uname", error))?;
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
-    // SAFETY: getauxval only reads.
-    let auxiliary = |key| unsafe { libc::getauxval(key) };
+    // As the kernel gave it: glibc's getauxval(3) answers AT_HWCAP with a word of its own.
+    let vector = fs::read("/proc/self/auxv").map_err(host("/proc/self/auxv"))?;
+    let auxiliary = |key| auxiliary(&vector, key);
     let affinity =
         nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_err(|error| ("affinity", error))?;
     let cpus = (0..nix::sched::CpuSet::count() as u32)
@@ -100,6 +101,13 @@ pub fn gather() -> Result<HostFacts, LaunchError> {
     })
 }
 
+/// An entry of an auxiliary vector (getauxval(3)); 0 if it is not there.
+fn auxiliary(vector: &[u8], key: u64) -> u64 {
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+    let mut entries = vector.chunks_exact(16).map(|entry| entry.split_at(8));
+    entries.find(|(name, _)| word(name) == key).map_or(0, |(_, value)| word(value))
+}
+
 /// Notes where the host put the vDSO in this process (which all processes of the sandbox will be forked from).
 pub fn special_maps(facts: &mut HostFacts) -> Result<(), LaunchError> {
     let maps = fs::read_to_string("/proc/self/maps")
@@ -120,6 +128,12 @@ fn special_map(line: &str) -> Option<(u64, u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_of_the_auxiliary_vector_is_found() {
+        let vector: Vec<u8> = [6u64, 4096, 16, 77, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!((auxiliary(&vector, 16), auxiliary(&vector, 99)), (77, 0));
+    }
 
     #[test]
     fn the_vdso_is_found_in_maps() {

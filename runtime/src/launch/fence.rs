@@ -16,7 +16,19 @@ pub fn raise(host_paths: &[HostPath]) -> Result<(), LaunchError> {
     restrict(host_paths).map(drop).map_err(|error| LaunchError::Missing {
         what: "landlock".into(),
         reason: error.to_string(),
-        way_out: "report this with the output of `uname -a`".into(),
+        way_out: if is_out_of_descriptors(&*error) {
+            "raise the limit on open files (`ulimit -n`)".into()
+        } else {
+            "report this with the output of `uname -a`".into()
+        },
+    })
+}
+
+fn is_out_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE)
     })
 }
 

@@ -8,7 +8,9 @@ use crate::{Errno, Result};
 use kernel::signal::SIGXFSZ;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
+use vfs::attributes::Kind;
 use vfs::namespace::{self, Target, Times, target_of};
+use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -105,12 +107,15 @@ fn set_times(context: &Context<'_>, base: i32, path: Option<&[u8]>, times: Times
     Ok(0)
 }
 
-/// The path at an address, unless that is null: then the descriptor itself is meant.
+/// The path at an address, unless that is null: then the descriptor before it is meant, if it is one.
 fn path_or_none(args: Args, index: usize) -> Result<Option<alloc::vec::Vec<u8>>> {
-    if args.u64(index) == 0 { Ok(None) } else { args.path(index).map(Some) }
+    if args.u64(index) == 0 && args.i32(index - 1) != HERE { Ok(None) } else { args.path(index).map(Some) }
 }
 
 fn sys_utimensat(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    if args.u32(3) & !(raw::AT_SYMLINK_NOFOLLOW | raw::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
     let times = Times::new(uaccess::read_optional(args.u64(2))?)?;
     set_times(context, args.i32(0), path_or_none(args, 1)?.as_deref(), times, args.u32(3))
 }
@@ -158,6 +163,7 @@ fn sys_truncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let size = new_size(context, args.i64(1))?;
     let target = find(context, HERE, &path, 0)?;
     namespace::truncate(&Walk::new(context).lookup(), &target, size)?;
+    context.thread.memory().space.cut_behind_ends();
     Ok(0)
 }
 
@@ -171,6 +177,7 @@ fn sys_ftruncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let size = new_size(context, args.i64(1))?;
     namespace::truncate_open(&Walk::new(context).lookup(), &file, size)?;
+    context.thread.memory().space.cut_behind_ends();
     Ok(0)
 }
 
@@ -187,6 +194,12 @@ fn sys_fallocate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const KEEP_SIZE: u32 = 1;
     if args.u32(1) & KEEP_SIZE == 0 {
         new_size(context, end)?;
+    }
+    match file.path.as_ref().map(|path| path.inode().kind()) {
+        Some(Kind::Fifo) => return Err(Errno::ESPIPE),
+        Some(Kind::Directory) => return Err(Errno::EISDIR),
+        _ if file.ops.as_any().is::<PipeEnd>() => return Err(Errno::ESPIPE),
+        _ => {}
     }
     file.ops.allocate(args.u32(1), offset as u64, length as u64)?;
     vfs::notify::written(&file);

@@ -3,9 +3,10 @@
 use super::{any_file, descriptor_limit, locks};
 use crate::args::Args;
 use crate::strace::flags::FCNTL;
-use crate::table::{Context, Row, Show, full};
+use crate::table::{Context, Row, Show, partial};
 use crate::{Errno, Result};
 use kernel::signal::COUNT;
+use kernel::task::lock_table;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::file::{FileRef, SETTABLE_FLAGS};
@@ -13,9 +14,17 @@ use vfs::memfd::Memfd;
 use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
-pub const ROWS: &[Row] =
-    &[full(raw::__NR_fcntl, "fcntl", sys_fcntl, &[Show::Fd, Show::OneOf(FCNTL), Show::Address])];
+pub const ROWS: &[Row] = &[partial(
+    raw::__NR_fcntl,
+    "fcntl",
+    sys_fcntl,
+    &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
+    "O_ASYNC sends no signals; leases and F_NOTIFY",
+)];
 
+/// `F_OWNER_TID` and `F_OWNER_PID`.
+const OWNER_THREAD: i32 = 0;
+const OWNER_PROCESS: i32 = 1;
 const F_LINUX: u32 = 1024;
 const F_DUPFD_QUERY: u32 = F_LINUX + 3;
 const F_GETLEASE: u32 = F_LINUX + 1;
@@ -73,8 +82,7 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         raw::F_SETOWN => {
             let id = argument as i32;
             let (type_, pid) = if id < 0 { (2, id.checked_neg().ok_or(Errno::EINVAL)?) } else { (1, id) };
-            file.owner.lock().0 = raw::f_owner_ex { type_, pid };
-            Ok(0)
+            set_owner(&file, raw::f_owner_ex { type_, pid })
         }
         raw::F_GETOWN_EX => {
             let owner = file.owner.lock().0;
@@ -86,8 +94,7 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             if !(0..=2).contains(&owner.type_) {
                 return Err(Errno::EINVAL);
             }
-            file.owner.lock().0 = owner;
-            Ok(0)
+            set_owner(&file, owner)
         }
         raw::F_GETSIG => Ok(file.owner.lock().1 as u64),
         raw::F_SETSIG => {
@@ -126,6 +133,26 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Who gets the signals of a file (`F_SETOWN`): `ESRCH` for nobody; 0 takes the owner away.
+fn set_owner(file: &FileRef, owner: raw::f_owner_ex) -> Result<u64> {
+    let id = owner.pid;
+    if id != 0 {
+        let found = match owner.type_ {
+            OWNER_THREAD => lock_table()?.task(id).is_some(),
+            OWNER_PROCESS => lock_table()?.group(id).is_some(),
+            _ => {
+                let groups = lock_table()?.groups();
+                groups.iter().any(|group| group.family.lock().pgid == id)
+            }
+        };
+        if !found {
+            return Err(Errno::ESRCH);
+        }
+    }
+    file.owner.lock().0 = owner;
+    Ok(0)
 }
 
 /// What `F_GETFL` shows: with `O_LARGEFILE`, as on every 64-bit open (files that have a name).

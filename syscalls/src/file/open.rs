@@ -32,6 +32,9 @@ fn open(context: &Context<'_>, base: i32, path: &[u8], flags: u32, mode: u32, re
     let walk = Walk::new(context);
     let file =
         namespace::open(&walk.lookup(), base, path, flags, mode, Resolve::from_bits_truncate(resolve))?;
+    if flags & raw::O_TRUNC != 0 {
+        context.thread.memory().space.cut_behind_ends();
+    }
     let cloexec = flags & raw::O_CLOEXEC != 0;
     let fd = context.thread.files().insert(file, cloexec, descriptor_limit(context))?;
     Ok(fd as u64)
@@ -66,7 +69,9 @@ fn sys_openat2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let creates = how.flags as u32 & (raw::O_CREAT | 0o20_000_000) != 0;
     let bad_mode = if creates { how.mode & !0o7777 != 0 } else { how.mode != 0 };
-    if how.flags & !u64::from(KNOWN) != 0 || how.resolve & !0x3f != 0 || bad_mode {
+    let scope = u64::from(raw::RESOLVE_BENEATH | raw::RESOLVE_IN_ROOT);
+    let bad_resolve = how.resolve & !0x3f != 0 || how.resolve & scope == scope;
+    if how.flags & !u64::from(KNOWN) != 0 || bad_resolve || bad_mode {
         return Err(Errno::EINVAL);
     }
     open(context, args.i32(0), &args.path(1)?, how.flags as u32, how.mode as u32, how.resolve)

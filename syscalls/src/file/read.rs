@@ -4,6 +4,7 @@ use super::file;
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
+use boundary::layout::USER_END;
 use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
@@ -27,12 +28,21 @@ pub const ROWS: &[Row] = &[
 /// Writes at the offset that is given, `O_APPEND` or not (`linux/fs.h`, since Linux 6.9).
 pub const RWF_NOAPPEND: u32 = 0x20;
 
-/// One buffer, checked and cut to what a call transfers at most.
+/// One buffer, checked as Linux checks it (`access_ok`: all of it may be the program's) and cut to what a call transfers at
+/// most.
 pub fn one_span(address: u64, length: u64) -> Result<Span> {
-    if (length as i64) < 0 {
-        return Err(Errno::EINVAL);
+    match address.checked_add(length) {
+        Some(end) if end <= USER_END => Span::user(address, length.min(MAX_TRANSFER)),
+        _ => Err(Errno::EFAULT),
     }
-    Span::user(address, length.min(MAX_TRANSFER))
+}
+
+/// `EINVAL` if a transfer would go beyond the largest offset.
+pub fn check_range(offset: u64, length: usize) -> Result<()> {
+    match offset.checked_add(length as u64) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn readable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
@@ -60,6 +70,7 @@ pub fn read_here(file: &FileRef, sink: &mut Sink<'_>) -> Result<usize> {
         return Ok(count);
     }
     let mut position = file.position.lock();
+    check_range(*position, sink.left())?;
     let count = file.ops.read_at(file, *position, sink)?;
     *position += count as u64;
     Ok(count)
@@ -71,6 +82,7 @@ pub fn read_there(file: &FileRef, offset: i64, sink: &mut Sink<'_>) -> Result<us
     if !file.ops.seekable() {
         return Err(Errno::ESPIPE);
     }
+    check_range(offset, sink.left())?;
     file.ops.read_at(file, offset, sink)
 }
 
@@ -108,16 +120,16 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     // Hints are taken and not needed. Contents in memory are there without waiting.
     const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC | raw::RWF_APPEND | RWF_NOAPPEND;
     let flags = args.u32(5);
-    let file = readable(context, args.i32(0))?;
+    let mut file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
     if flags & !(HINTS | raw::RWF_NOWAIT) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
+    if flags & raw::RWF_NOWAIT != 0 && !file.ops.seekable() {
+        file = file.without_blocking();
+    }
     let mut sink = Sink::user(&spans);
-    let pipe = file.ops.as_any().downcast_ref::<PipeEnd>();
-    let count = if let Some(pipe) = pipe.filter(|_| flags & raw::RWF_NOWAIT != 0 && args.i64(3) == -1) {
-        pipe.read(&mut sink, true)
-    } else if args.i64(3) == -1 {
+    let count = if args.i64(3) == -1 {
         read_here(&file, &mut sink)
     } else {
         read_there(&file, args.i64(3), &mut sink)

@@ -1,7 +1,7 @@
 //! write(2) and its family.
 
 use super::file;
-use super::read::{RWF_NOAPPEND, one_span};
+use super::read::{RWF_NOAPPEND, check_range, one_span};
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
@@ -40,13 +40,17 @@ fn told(file: &FileRef, count: usize) -> u64 {
     count as u64
 }
 
-/// Checks `RLIMIT_FSIZE` (setrlimit(2)): SIGXFSZ and `EFBIG` at the limit.
-fn check_limit(context: &Context<'_>, file: &FileRef, offset: u64, length: usize) -> Result<()> {
+/// Checks `RLIMIT_FSIZE` (setrlimit(2)): what goes beyond the limit is not written; SIGXFSZ and `EFBIG` at the limit.
+fn check_limit(context: &Context<'_>, file: &FileRef, offset: u64, source: &mut Source<'_>) -> Result<()> {
     let limit = context.thread.task.rlimit(raw::RLIMIT_FSIZE);
-    if limit != u64::MAX && length > 0 && offset >= limit && file.path.is_some() {
+    if limit == u64::MAX || source.left() == 0 || file.path.is_none() {
+        return Ok(());
+    }
+    if offset >= limit {
         context.thread.task.raise(SIGXFSZ);
         return Err(Errno::EFBIG);
     }
+    source.cut(limit - offset);
     Ok(())
 }
 
@@ -72,7 +76,8 @@ pub fn write_here(context: &Context<'_>, file: &FileRef, source: &mut Source<'_>
         *position = end;
         return Ok(count);
     }
-    check_limit(context, file, *position, source.left())?;
+    check_range(*position, source.left())?;
+    check_limit(context, file, *position, source)?;
     let count = file.ops.write_at(file, *position, source)?;
     *position += count as u64;
     Ok(count)
@@ -92,7 +97,8 @@ pub fn write_there(
     if file.flags() & raw::O_APPEND != 0 {
         return file.ops.append(file, source).map(|(count, _)| count);
     }
-    check_limit(context, file, offset, source.left())?;
+    check_range(offset, source.left())?;
+    check_limit(context, file, offset, source)?;
     file.ops.write_at(file, offset, source)
 }
 
@@ -129,7 +135,7 @@ fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const HINTS: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC;
     let flags = args.u32(5);
-    let file = writable(context, args.i32(0))?;
+    let mut file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
     if flags & !(HINTS | raw::RWF_NOWAIT | raw::RWF_APPEND | RWF_NOAPPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
@@ -137,12 +143,12 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if flags & raw::RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 || args.i64(3) < -1 {
         return Err(Errno::EINVAL);
     }
+    if flags & raw::RWF_NOWAIT != 0 && !file.ops.seekable() {
+        file = file.without_blocking();
+    }
     let mut source = Source::user(&spans);
-    let pipe = file.ops.as_any().downcast_ref::<PipeEnd>();
-    let count = if let Some(pipe) = pipe.filter(|_| flags & raw::RWF_NOWAIT != 0 && args.i64(3) == -1) {
-        pipe.write(&mut source, true, file.flags() & raw::O_DIRECT != 0)
-    } else if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {
-        check_limit(context, &file, args.u64(3), source.left())?;
+    let count = if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {
+        check_limit(context, &file, args.u64(3), &mut source)?;
         file.ops.write_at(&file, args.u64(3), &mut source)
     } else if flags & raw::RWF_APPEND != 0 && file.ops.seekable() && args.i64(3) == -1 {
         let mut position = file.position.lock();

@@ -6,6 +6,7 @@
 
 mod pi;
 mod robust;
+mod waitv;
 
 pub use robust::{clear_child_tid, exit_robust_list};
 
@@ -47,14 +48,18 @@ pub const ROWS: &[Row] = &[
         &[Show::Int, Show::Address, Show::Address],
     ),
     full(raw::__NR_set_tid_address, "set_tid_address", robust::sys_set_tid_address, &[Show::Address]),
-    refused(raw::__NR_futex_waitv, "futex_waitv", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
+    full(
+        raw::__NR_futex_waitv,
+        "futex_waitv",
+        waitv::sys_futex_waitv,
+        &[Show::Address, Show::Unsigned, Show::Unsigned, Show::Address, Show::Int],
+    ),
     refused(raw::__NR_futex_wake, "futex_wake", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
     refused(raw::__NR_futex_wait, "futex_wait", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
     refused(raw::__NR_futex_requeue, "futex_requeue", |_, _| Err(Errno::ENOSYS), &[Show::Address], NEWER),
 ];
 
-const NEWER: &str =
-    "as a kernel before it had them: the filter lets only futex(2) through; programs fall back";
+const NEWER: &str = "as a kernel before Linux 6.7, which has them first; programs fall back";
 
 const WAIT: u32 = 0;
 const WAKE: u32 = 1;
@@ -181,12 +186,10 @@ fn wait(context: &mut Context<'_>, args: Args, timeout: Option<u64>) -> Result<u
     match wait_until(arguments, deadline) {
         Err(Errno::EINTR) => match deadline {
             None => Err(Errno::ERESTARTSYS),
-            Some(deadline) if relative => {
+            Some(deadline) => {
                 *context.thread.restart.lock() = Some(Restart::Futex { arguments, deadline });
                 Err(Errno::ERESTART_RESTARTBLOCK)
             }
-            // An absolute time is the same when the call runs again.
-            Some(_) => Err(Errno::ERESTARTSYS),
         },
         other => other,
     }

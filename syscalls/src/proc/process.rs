@@ -32,8 +32,10 @@ const FILES: &[(&str, u32, Make)] = &[
     ("mounts", 0o444, process_files::mounts),
     ("oom_score", 0o444, process_files::zero),
     ("personality", 0o400, process_files::personality),
+    ("loginuid", 0o444, process_files::session_id),
     ("sessionid", 0o444, process_files::session_id),
     ("smaps", 0o444, process_files::smaps),
+    ("smaps_rollup", 0o444, process_files::smaps_rollup),
     ("stat", 0o444, status::stat),
     ("statm", 0o444, status::statm),
     ("status", 0o444, status::status),
@@ -164,7 +166,7 @@ fn magic_link(
         let text = text_of(&file);
         Ok(LinkTarget::Object(file, text))
     };
-    Arc::new(Link { common: PROC.node(place, 0o777, owner), follow: Box::new(follow) })
+    Arc::new(Link { common: PROC.node(place, 0o777, owner), size: 0, follow: Box::new(follow) })
 }
 
 /// What readlink(2) shows for an open file.
@@ -186,18 +188,20 @@ fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<
         let fd = super::number(name).or((name == b"0").then_some(0)).ok_or(Errno::ENOENT)?;
         let thread = of_process(tid)?;
         may_inspect(&thread)?;
-        thread.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
+        let file = thread.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
+        let access = |able, bits| if able { bits } else { 0 };
+        let mode = access(file.readable(), 0o500) | access(file.writable(), 0o300);
         let number = format!("{tid}");
         let place: &[&[u8]] = &[number.as_bytes(), if info { b"fdinfo" } else { b"fd" }, name];
         if info {
-            return Ok(file(PROC, place, 0o444, owner, move || describe_descriptor(tid, fd)));
+            return Ok(super::nodes::file(PROC, place, 0o444, owner, move || describe_descriptor(tid, fd)));
         }
         let follow = move || {
             let file = of_process(tid)?.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
             let text = text_of(&file);
             Ok(LinkTarget::Object(file, text))
         };
-        Ok(Arc::new(Link { common: PROC.node(place, 0o777, owner), follow: Box::new(follow) }))
+        Ok(Arc::new(Link { common: PROC.node(place, mode, owner), size: 64, follow: Box::new(follow) }))
     };
     let common = PROC.node(place, 0o500, owner);
     Arc::new(Directory { common, list: Box::new(list), find: Box::new(find), process: None })

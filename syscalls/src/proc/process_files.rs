@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
+use kernel::mm::{AreaFlags, AreaReport, Prot};
 use kernel::uaccess;
 use vfs::{Errno, Result};
 
@@ -83,19 +84,83 @@ pub fn maps(thread: &Thread) -> Result<Vec<u8>> {
     Ok(thread.space().maps())
 }
 
-/// `smaps`: the areas with their sizes; what is resident is the host's knowledge.
+/// What `smaps` tells of memory of so many bytes: what is resident, shared or dirty is the host's knowledge, so all of it
+/// counts as resident and private.
+fn usage(bytes: u64) -> String {
+    let size = bytes >> 10;
+    const NAMES: [(&str, bool); 20] = [
+        ("Rss", true),
+        ("Pss", true),
+        ("Pss_Dirty", true),
+        ("Shared_Clean", false),
+        ("Shared_Dirty", false),
+        ("Private_Clean", false),
+        ("Private_Dirty", true),
+        ("Referenced", true),
+        ("Anonymous", false),
+        ("KSM", false),
+        ("LazyFree", false),
+        ("AnonHugePages", false),
+        ("ShmemPmdMapped", false),
+        ("FilePmdMapped", false),
+        ("Shared_Hugetlb", false),
+        ("Private_Hugetlb", false),
+        ("Swap", false),
+        ("SwapPss", false),
+        ("Locked", false),
+        ("THPeligible", false),
+    ];
+    let line = |(name, counts): (&str, bool)| match name {
+        "THPeligible" => format!("{name}:           0\n"),
+        _ => format!("{:<15} {:>8} kB\n", format!("{name}:"), if counts { size } else { 0 }),
+    };
+    NAMES.into_iter().map(line).collect()
+}
+
+/// `VmFlags` of `smaps` (proc_pid_smaps(5)).
+fn vm_flags(area: &AreaReport) -> String {
+    let bits = [
+        (area.prot.contains(Prot::READ), "rd "),
+        (area.prot.contains(Prot::WRITE), "wr "),
+        (area.prot.contains(Prot::EXEC), "ex "),
+        (area.flags.contains(AreaFlags::SHARED), "sh "),
+        (area.may.contains(Prot::READ), "mr "),
+        (area.may.contains(Prot::WRITE), "mw "),
+        (area.may.contains(Prot::EXEC), "me "),
+        (area.flags.contains(AreaFlags::SHARED) && area.may.contains(Prot::WRITE), "ms "),
+        (area.flags.contains(AreaFlags::GROWS_DOWN), "gd "),
+        (area.flags.contains(AreaFlags::NO_RESERVE), "nr "),
+    ];
+    bits.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
+}
+
+/// `smaps`.
 pub fn smaps(thread: &Thread) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     for area in thread.space().areas() {
         area.write_line(&mut text);
-        let size = (area.end - area.start) >> 10;
+        let bytes = area.end - area.start;
+        let size = bytes >> 10;
         text.extend_from_slice(
             format!(
-                "Size:           {size:>8} kB\nRss:            {size:>8} kB\nPss:            {size:>8} kB\n"
+                "Size:           {size:>8} kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n"
             )
             .as_bytes(),
         );
+        text.extend_from_slice(usage(bytes).as_bytes());
+        text.extend_from_slice(format!("VmFlags: {}\n", vm_flags(&area)).as_bytes());
     }
+    Ok(text)
+}
+
+/// `smaps_rollup`: the sums of `smaps`.
+pub fn smaps_rollup(thread: &Thread) -> Result<Vec<u8>> {
+    let areas = thread.space().areas();
+    let (Some(first), Some(last)) = (areas.first(), areas.last()) else { return Ok(Vec::new()) };
+    let bytes = areas.iter().filter(|area| !area.prot.is_empty()).map(|area| area.end - area.start).sum();
+    let mut text =
+        format!("{:08x}-{:08x} ---p 00000000 00:00 0{:26}[rollup]\n", first.start, last.end, "").into_bytes();
+    text.extend_from_slice(usage(bytes).as_bytes());
     Ok(text)
 }
 
@@ -165,7 +230,7 @@ pub fn personality(thread: &Thread) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", thread.task.group.personality.load(Ordering::Relaxed)).into_bytes())
 }
 
-/// `sessionid`: no audit session.
+/// `sessionid` and `loginuid`: no audit session, nobody who logged in.
 pub fn session_id(_thread: &Thread) -> Result<Vec<u8>> {
     Ok(b"4294967295".to_vec())
 }

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::cred::{Cred, cap};
 use kernel::signal::COUNT;
+use kernel::task::TIMER_SLACK_NS;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::prctl as pr;
@@ -150,8 +151,15 @@ fn sys_prctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
         // Yama's: whoever may trace may do so without it.
         pr::PR_SET_PTRACER => Ok(0),
-        pr::PR_GET_TIMERSLACK => Ok(50_000),
-        pr::PR_SET_TIMERSLACK => Ok(0),
+        pr::PR_GET_TIMERSLACK => Ok(task.timer_slack.load(Ordering::Relaxed)),
+        pr::PR_SET_TIMERSLACK => {
+            let slack = if value as i64 > 0 { value } else { TIMER_SLACK_NS };
+            task.timer_slack.store(slack, Ordering::Relaxed);
+            Ok(0)
+        }
+        // Statistical timing is the only kind there is.
+        pr::PR_GET_TIMING => Ok(0),
+        pr::PR_SET_TIMING if value == 0 => Ok(0),
         pr::PR_GET_SECCOMP => Ok(0),
         pr::PR_SET_SECCOMP => {
             kernel::warn!("prctl(PR_SET_SECCOMP): filters of the program's own are not supported: EINVAL");
@@ -162,7 +170,7 @@ fn sys_prctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             Ok(0)
         }
         pr::PR_SET_TSC if value == 1 => Ok(0),
-        pr::PR_GET_THP_DISABLE => Ok(0),
+        pr::PR_GET_THP_DISABLE if value == 0 && rest_is_zero => Ok(0),
         pr::PR_SET_THP_DISABLE => Ok(0),
         pr::PR_GET_TID_ADDRESS => {
             uaccess::write(value, &task.clear_child_tid.load(Ordering::Relaxed))?;

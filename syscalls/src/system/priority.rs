@@ -80,13 +80,19 @@ fn sys_setpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
     outcome
 }
 
+/// Whether a task's limit lets it have a nice value (`RLIMIT_NICE`), or the caller may give any.
+pub fn may_have(context: &Context<'_>, task: &Task, nice: i32) -> bool {
+    const RLIMIT_NICE: u32 = 13;
+    let allowed = (20 - nice).max(0) as u64 <= task.rlimit(RLIMIT_NICE);
+    allowed || context.thread.task.cred().has(cap::SYS_NICE)
+}
+
 /// Sets a nice value. Going below the present one takes CAP_SYS_NICE or a limit that allows it (`RLIMIT_NICE`), otherwise
 /// `refusal`.
 pub fn set_nice(context: &Context<'_>, task: &Task, nice: i32, refusal: Errno) -> Result<u64> {
-    const RLIMIT_NICE: u32 = 13;
+    let allowed = may_have(context, task, nice);
     let mut scheduling = task.scheduling.lock();
-    let allowed = (20 - nice).max(0) as u64 <= task.rlimit(RLIMIT_NICE);
-    if nice < scheduling.nice && !allowed && !context.thread.task.cred().has(cap::SYS_NICE) {
+    if nice < scheduling.nice && !allowed {
         return Err(refusal);
     }
     scheduling.nice = nice;

@@ -163,12 +163,30 @@ fn may_set(context: &Context<'_>, task: &Task) -> Result<()> {
 
 const RESET_ON_FORK: u32 = 0x4000_0000;
 
-fn set_policy(task: &Task, policy: u32, priority: i32, reset_on_fork: bool) -> Result<u64> {
+/// Whether a change of policy needs no privilege: leaving `SCHED_IDLE` counts as a lower nice value, and the reset at fork stays
+/// on (Linux's user_check_sched_setscheduler).
+fn may_change(context: &Context<'_>, task: &Task, policy: u32, reset_on_fork: bool) -> Result<()> {
+    const IDLE: u32 = 5;
+    let now = *task.scheduling.lock();
+    let leaves_idle = now.policy == IDLE && policy != IDLE;
+    let unprivileged = (!leaves_idle || super::priority::may_have(context, task, now.nice))
+        && (!now.reset_on_fork || reset_on_fork);
+    if unprivileged || context.thread.task.cred().has(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+fn set_policy(
+    context: &Context<'_>,
+    task: &Task,
+    policy: u32,
+    priority: i32,
+    reset_on_fork: bool,
+) -> Result<u64> {
     match policy {
         policy if is_ordinary(policy) => {
             if priority != 0 {
                 return Err(Errno::EINVAL);
             }
+            may_change(context, task, policy, reset_on_fork)?;
             let mut scheduling = task.scheduling.lock();
             (scheduling.policy, scheduling.reset_on_fork) = (policy, reset_on_fork);
             Ok(0)
@@ -190,7 +208,7 @@ fn sys_sched_setscheduler(context: &mut Context<'_>, args: Args) -> Result<u64> 
     let priority: i32 = uaccess::read(args.u64(2))?;
     let task = of(context, args.i32(0))?;
     may_set(context, &task)?;
-    set_policy(&task, args.u32(1) & !RESET_ON_FORK, priority, args.u32(1) & RESET_ON_FORK != 0)
+    set_policy(context, &task, args.u32(1) & !RESET_ON_FORK, priority, args.u32(1) & RESET_ON_FORK != 0)
 }
 
 fn sys_sched_setparam(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -200,7 +218,7 @@ fn sys_sched_setparam(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let priority: i32 = uaccess::read(args.u64(1))?;
     let task = of(context, args.i32(0))?;
     let now = *task.scheduling.lock();
-    set_policy(&task, now.policy, priority, now.reset_on_fork)
+    set_policy(context, &task, now.policy, priority, now.reset_on_fork)
 }
 
 fn sys_sched_getparam(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -244,7 +262,7 @@ fn sys_sched_setattr(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let task = of(context, args.i32(0))?;
     may_set(context, &task)?;
-    set_policy(&task, policy, attributes[5] as i32, flags & 1 != 0)?;
+    set_policy(context, &task, policy, attributes[5] as i32, flags & 1 != 0)?;
     super::priority::set_nice(context, &task, nice.clamp(-20, 19), Errno::EPERM)
 }
 

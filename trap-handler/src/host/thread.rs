@@ -206,6 +206,21 @@ pub unsafe fn futex_user(arguments: [u64; 6]) -> Result<u64, Errno> {
     unsafe { call_interruptible(raw::__NR_futex, arguments) }
 }
 
+/// futex_waitv(2) with an absolute deadline (0 for none) in `clock`. Interruptible. `ENOSYS` from hosts before Linux 5.16.
+///
+/// # Safety
+/// The addresses in `waiters` were checked to be the program's.
+pub unsafe fn futex_waitv(
+    waiters: &[raw::futex_waitv],
+    deadline: Option<&raw::timespec>,
+    clock: u32,
+) -> Result<u64, Errno> {
+    let deadline = deadline.map_or(0, |deadline| deadline as *const raw::timespec as u64);
+    let arguments = [waiters.as_ptr() as u64, waiters.len() as u64, 0, deadline, u64::from(clock), 0];
+    // SAFETY: the caller's; the list and the deadline are valid for the call.
+    unsafe { call_interruptible(raw::__NR_futex_waitv, arguments) }
+}
+
 /// clock_gettime(2) in nanoseconds.
 pub fn clock_ns(clock: u32) -> Result<u64, Errno> {
     let mut now = timespec(0);

@@ -82,9 +82,9 @@ pub(super) fn want_write(path: &Path) -> Result<()> {
     if path.mount.is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
 }
 
-/// Whether a name may be put into a directory: `ENOENT` if that was removed, `EACCES`.
+/// Whether a name may be put into a directory: `ENOENT` if that was removed or can have no names but its own, `EACCES`.
 pub(super) fn may_create(cred: &Cred, directory: &Path) -> Result<()> {
-    if directory.dentry.is_removed() {
+    if directory.dentry.is_removed() || directory.inode().is_immutable() {
         return Err(Errno::ENOENT);
     }
     check_path(cred, directory, Access::WRITE | Access::EXECUTE)
@@ -108,6 +108,9 @@ pub(super) fn may_delete(
     let owner = directory.inode().owner()?;
     if directory.mount.is_read_only() {
         return Err(Errno::EROFS);
+    }
+    if directory.inode().is_immutable() {
+        return Err(Errno::EPERM);
     }
     check(cred, &owner, Access::WRITE | Access::EXECUTE)?;
     if owner.mode & raw::S_ISVTX != 0 && sticky_forbids(cred, &owner, victim.inode().owner()?.uid) {

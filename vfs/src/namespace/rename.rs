@@ -141,6 +141,9 @@ fn may_rename(
     flags: u32,
 ) -> Result<()> {
     let cred = lookup.cred;
+    if target.is_none() && to.inode().is_immutable() {
+        return Err(Errno::ENOENT);
+    }
     may_delete(cred, from, source, source.is_directory())?;
     match target {
         None => may_create(cred, to)?,

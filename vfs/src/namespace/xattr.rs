@@ -50,10 +50,17 @@ fn may(lookup: &Lookup<'_>, path: &Path, name: &[u8], writes: bool) -> Result<()
     check_path(lookup.cred, path, if writes { Access::WRITE } else { Access::READ })
 }
 
+/// `EINVAL` for a namespace without a name in it (Linux's xattr_resolve_name).
+fn has_suffix(name: &[u8]) -> Result<()> {
+    let bare = [&b"user."[..], b"trusted.", b"security."];
+    if bare.contains(&name) { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
 /// getxattr(2): the whole value; `ENODATA`.
 pub fn get_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8]) -> Result<Vec<u8>> {
     let path = place(target)?;
     may(lookup, path, name, false)?;
+    has_suffix(name)?;
     path.inode().xattr(name)
 }
 
@@ -67,6 +74,7 @@ pub fn set_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8], value: &[u8]
     }
     let path = place(target)?;
     may(lookup, path, name, true)?;
+    has_suffix(name)?;
     path.inode().set_xattr(name, Some(value), flags)?;
     notify::happened(&path.dentry, raw::IN_ATTRIB);
     Ok(())
@@ -76,6 +84,7 @@ pub fn set_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8], value: &[u8]
 pub fn remove_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8]) -> Result<()> {
     let path = place(target)?;
     may(lookup, path, name, true)?;
+    has_suffix(name)?;
     path.inode().set_xattr(name, None, raw::XATTR_REPLACE)?;
     notify::happened(&path.dentry, raw::IN_ATTRIB);
     Ok(())

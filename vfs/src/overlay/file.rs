@@ -91,6 +91,10 @@ impl Mappable for OverlayMapping {
         self.data.backing(offset, length)
     }
 
+    fn end(&self) -> Option<u64> {
+        Some(self.data.size())
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let dev = self.node.attributes().map_or(0, |attributes| attributes.dev);
         (dev, self.node.ino, Vec::new())

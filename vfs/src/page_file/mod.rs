@@ -479,6 +479,10 @@ impl Mappable for Mapping {
         self.file.backing(offset, length)
     }
 
+    fn end(&self) -> Option<u64> {
+        Some(self.file.size())
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         self.shown.clone()
     }

@@ -8,7 +8,7 @@ use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use kernel::signal::{COUNT, SIGALRM, SigInfo, si};
+use kernel::signal::{COUNT, SIGALRM, SigInfo};
 use kernel::task::lock_table;
 use kernel::{time, uaccess};
 use linux_raw_sys::general as raw;
@@ -75,9 +75,7 @@ fn sys_timer_create(context: &mut Context<'_>, args: Args) -> Result<u64> {
             (target, number, value)
         }
     };
-    let mut info = SigInfo::new(number, si::TIMER);
-    info.fields[0] = u64::from(id as u32);
-    info.fields[1] = value;
+    let info = SigInfo::of_timer(number, id as u32, 0, value);
     uaccess::write(args.u64(2), &id)?;
     timers.posix.lock().insert(id, ProgramTimer::new(clock, target, info));
     Ok(0)

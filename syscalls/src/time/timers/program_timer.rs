@@ -126,12 +126,13 @@ impl ProgramTimer {
 
     /// Tells the target if the next expiry has come, and arms the timer for the one after it.
     fn settle(&self, now: u64) {
+        let mut missed_now = 0;
         let due = {
             let mut setting = self.setting.lock();
             let due = setting.next.filter(|due| *due <= now);
             if let Some(due) = due {
                 let missed = (now - due).checked_div(setting.interval);
-                self.overrun.store(missed.unwrap_or(0).min(i32::MAX as u64) as i32, Ordering::Relaxed);
+                missed_now = missed.unwrap_or(0).min(i32::MAX as u64) as i32;
                 setting.next =
                     missed.map(|missed| due.saturating_add((missed + 1).saturating_mul(setting.interval)));
             }
@@ -139,20 +140,43 @@ impl ProgramTimer {
         };
         self.arm();
         if due.is_some() {
-            self.tell();
+            // What is missed while the signal pends counts together.
+            let before =
+                if self.pends() { self.overrun.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+            self.overrun.store(before.saturating_add(missed_now), Ordering::Relaxed);
+            self.tell(missed_now);
         }
     }
 
-    fn tell(&self) {
+    /// Whether the signal of an earlier expiry is still to be delivered.
+    fn pends(&self) -> bool {
+        let Some(id) = self.info.timer() else { return false };
+        let signal = self.info.signal;
+        match &self.target {
+            Target::Group(group) => {
+                group.upgrade().is_some_and(|group| group.signals.lock().pending.has_timer(signal, id))
+            }
+            Target::Thread(task) => {
+                task.upgrade().is_some_and(|task| task.signals.lock().pending.has_timer(signal, id))
+            }
+            Target::Nobody => false,
+        }
+    }
+
+    fn tell(&self, missed: i32) {
+        let mut info = self.info;
+        if info.timer().is_some() {
+            info.add_overrun(missed);
+        }
         match &self.target {
             Target::Group(group) => {
                 if let Some(group) = group.upgrade() {
-                    let _ = signal::send_to_group(&group, self.info);
+                    let _ = signal::send_to_group(&group, info);
                 }
             }
             Target::Thread(task) => {
                 if let Some(task) = task.upgrade() {
-                    let _ = signal::send_to_task(&task, self.info);
+                    let _ = signal::send_to_task(&task, info);
                 }
             }
             Target::Nobody => {}
