@@ -4,12 +4,14 @@
 use crate::{first_process, process};
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use kernel::signal::{self, SigInfo, si};
 use kernel::sync::BootCell;
-use kernel::task::lock_table;
+use kernel::task::{ThreadGroup, lock_table};
 use kernel::{boot, hostpoll, log, time, timer};
 use trap_handler::host::{self, raw};
 
@@ -90,6 +92,8 @@ fn reap() {
         let what = match status & 0x7f {
             0 => format!("exited with status {}", status >> 8),
             31 => "was killed by the host filter: it made a host call that is not allowed".into(),
+            9 => "was killed from outside (signal 9), perhaps for want of memory; see the host's kernel log"
+                .into(),
             signal => format!("was killed by signal {signal}"),
         };
         let who = describe(pid);
@@ -105,20 +109,36 @@ fn owns_live_process(host_pid: i32) -> bool {
     })
 }
 
-fn describe(host_pid: i32) -> alloc::string::String {
+/// Which process that was, and where its threads were.
+fn describe(host_pid: i32) -> String {
     let groups = lock_table().map(|table| table.groups()).unwrap_or_default();
-    for group in groups {
-        if group.host_pid.load(Ordering::SeqCst) != host_pid {
-            continue;
-        }
-        if let Some(leader) = group.leader() {
-            let comm = *leader.comm.lock();
-            let name = comm.split(|&byte| byte == 0).next().unwrap_or(&[]);
-            return format!("{} ({})", group.tgid, alloc::string::String::from_utf8_lossy(name));
-        }
-        return format!("{}", group.tgid);
+    let lives_here = |group: &&Arc<ThreadGroup>| group.host_pid.load(Ordering::SeqCst) == host_pid;
+    let Some(group) = groups.iter().find(lives_here) else { return format!("host process {host_pid}") };
+    let Some(leader) = group.leader() else { return format!("{}", group.tgid) };
+    let comm = *leader.comm.lock();
+    let name = String::from_utf8_lossy(comm.split(|&byte| byte == 0).next().unwrap_or(&[])).into_owned();
+    let in_program = group.signals.lock().tasks.iter().filter(|task| task.state.runs_program()).count();
+    let threads = group.alive.load(Ordering::SeqCst);
+    format!("{} ({name}), with {threads} threads, {in_program} of them in program code,", group.tgid)
+}
+
+/// A signal to the supervisor is for the first process; one that a terminal makes is for that one's process group, as if it
+/// ran on the terminal itself.
+fn forward(signal: i32) {
+    let Ok(table) = lock_table() else { return };
+    let Some(first) = table.group(first_process::ID) else { return };
+    let info = SigInfo::from_process(signal, si::USER, 0, 0);
+    if !matches!(signal, signal::SIGINT | signal::SIGQUIT) {
+        drop(table);
+        let _ = signal::send_to_group(&first, info);
+        return;
     }
-    format!("host process {host_pid}")
+    let groups = table.groups();
+    drop(table);
+    let pgid = first.family.lock().pgid;
+    for group in groups.iter().filter(|group| group.tgid > 1 && group.family.lock().pgid == pgid) {
+        let _ = signal::send_to_group(group, info);
+    }
 }
 
 fn control_message(control: i32) {
@@ -131,12 +151,7 @@ fn control_message(control: i32) {
     };
     let message = bytes.get(..length).and_then(|bytes| postcard::from_bytes(bytes).ok());
     match message {
-        Some(ToSandbox::Signal { number }) => {
-            let target = lock_table().ok().and_then(|table| table.group(first_process::ID));
-            if let Some(target) = target {
-                let _ = signal::send_to_group(&target, SigInfo::from_process(number, si::USER, 0, 0));
-            }
-        }
+        Some(ToSandbox::Signal { number }) => forward(number),
         Some(ToSandbox::WindowChanged) => {
             let target = lock_table().ok().and_then(|table| table.group(first_process::ID));
             if let Some(target) = target {

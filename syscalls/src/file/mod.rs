@@ -11,6 +11,7 @@ mod poll;
 mod position;
 mod read;
 mod select;
+mod splice;
 mod stat;
 mod sync;
 mod transfer;
@@ -44,6 +45,7 @@ pub const ROWS: &[&[Row]] = &[
     select::ROWS,
     stat::ROWS,
     sync::ROWS,
+    splice::ROWS,
     transfer::ROWS,
     write::ROWS,
     xattr::ROWS,

@@ -1,10 +1,10 @@
-//! Copies from one descriptor to another: sendfile(2), copy_file_range(2), splice(2), tee(2), vmsplice(2).
+//! Copies from one descriptor to another: sendfile(2), copy_file_range(2).
 
 use super::file;
 use super::read::{read_here, read_there};
 use super::write::{write_here, write_there};
 use crate::args::Args;
-use crate::table::{Context, Row, Show, full, partial};
+use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -22,26 +22,20 @@ pub const ROWS: &[Row] = &[
         sys_copy_file_range,
         &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned],
     ),
-    partial(
-        raw::__NR_splice,
-        "splice",
-        sys_splice,
-        &[Show::Fd, Show::Address, Show::Fd, Show::Address, Show::Unsigned, Show::Unsigned],
-        "bytes are copied, not moved",
-    ),
 ];
 
 /// Bytes moved through the kernel at once.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// A position that the caller may have given by address.
-struct Place {
+pub(super) struct Place {
     address: u64,
-    offset: Option<i64>,
+    pub(super) offset: Option<i64>,
 }
 
 impl Place {
-    fn read(address: u64) -> Result<Place> {
+    /// `EINVAL` for a negative one, `EFAULT`.
+    pub(super) fn read(address: u64) -> Result<Place> {
         let offset: Option<i64> = uaccess::read_optional(address)?;
         if offset.is_some_and(|offset| offset < 0) {
             return Err(Errno::EINVAL);
@@ -49,11 +43,13 @@ impl Place {
         Ok(Place { address, offset })
     }
 
-    fn advance(&mut self, count: usize) {
+    /// Moves it on.
+    pub(super) fn advance(&mut self, count: usize) {
         self.offset = self.offset.map(|offset| offset.saturating_add(count as i64));
     }
 
-    fn write_back(&self) -> Result<()> {
+    /// Tells the caller where it is now.
+    pub(super) fn write_back(&self) -> Result<()> {
         match self.offset {
             Some(offset) => uaccess::write(self.address, &offset),
             None => Ok(()),
@@ -120,7 +116,7 @@ fn copy(
 }
 
 /// Gives back what was read but could not be written.
-fn unread(file: &FileRef, place: &mut Place, count: usize) {
+pub(super) fn unread(file: &FileRef, place: &mut Place, count: usize) {
     match &mut place.offset {
         Some(offset) => *offset -= count as i64,
         None if file.ops.seekable() => {
@@ -163,28 +159,6 @@ fn sys_copy_file_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let (mut from_place, mut to_place) = (Place::read(args.u64(1))?, Place::read(args.u64(3))?);
     let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), args.u64(4))?;
-    from_place.write_back()?;
-    to_place.write_back()?;
-    Ok(count)
-}
-
-fn sys_splice(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let (from, to) = (file(context, args.i32(0))?, file(context, args.i32(2))?);
-    if args.u32(5) & !0xf != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if !from.readable() || !to.writable() {
-        return Err(Errno::EBADF);
-    }
-    let is_pipe = |file: &FileRef| file.ops.as_any().is::<vfs::pipe::PipeEnd>();
-    if !is_pipe(&from) && !is_pipe(&to) {
-        return Err(Errno::EINVAL);
-    }
-    if is_pipe(&from) && args.u64(1) != 0 || is_pipe(&to) && args.u64(3) != 0 {
-        return Err(Errno::ESPIPE);
-    }
-    let (mut from_place, mut to_place) = (Place::read(args.u64(1))?, Place::read(args.u64(3))?);
-    let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), args.u64(4).min(CHUNK as u64))?;
     from_place.write_back()?;
     to_place.write_back()?;
     Ok(count)

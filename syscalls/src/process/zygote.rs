@@ -71,7 +71,9 @@ pub fn serve() {
         // SAFETY: the child goes on with `childs` only, which it owns; it never returns.
         let outcome = match unsafe { host::clone_process(u64::from(raw::CLONE_FILES) | SIGCHLD) } {
             Ok(0) => run(childs),
-            Ok(_) => {
+            Ok(host_pid) => {
+                // Before the old host process may end, and before that end is looked at: the process lives in the new one.
+                childs.thread.task.group.host_pid.store(host_pid, Ordering::SeqCst);
                 // The child's now.
                 core::mem::forget(childs);
                 STARTED

@@ -17,6 +17,29 @@ impl PipeEnd {
         self.pipe.readable.wake(PollEvents::READABLE);
         Ok(())
     }
+
+    /// How much room there is, once there is some; waits for it unless `nonblocking`. `EPIPE` with SIGPIPE, `EAGAIN`,
+    /// `ERESTARTSYS`.
+    pub fn wait_for_room(&self, nonblocking: bool) -> Result<usize> {
+        let look = || {
+            let state = self.pipe.state.lock();
+            if state.readers == 0 {
+                return Some(Err(Errno::EPIPE));
+            }
+            let room = state.room();
+            (room > 0).then_some(Ok(room))
+        };
+        let outcome = match look() {
+            Some(outcome) => outcome,
+            None if nonblocking => Err(Errno::EAGAIN),
+            None => wait::until(&[&self.pipe.writable], None, look)
+                .unwrap_or_else(|ended| Err(ended.errno(Errno::EINTR))),
+        };
+        if outcome == Err(Errno::EPIPE) {
+            task::current().raise(SIGPIPE);
+        }
+        outcome
+    }
 }
 
 /// Moves (with `keep` copies) up to `most` bytes from one pipe to another: splice(2), tee(2). Waits for bytes and for room
