@@ -131,7 +131,7 @@ fn two_requests_in_a_row_end_what_does_not_listen() {
 /// Host processes below the warden: its children.
 fn host_processes(supervisor: u32) -> Vec<u32> {
     let children = |of: u32| -> Vec<u32> {
-        let tasks = std::fs::read_dir(format!("/proc/{of}/task")).expect("tasks").flatten();
+        let tasks = std::fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
         let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
         lists
             .flat_map(|list| {
@@ -168,6 +168,31 @@ fn a_host_process_that_is_taken_away_ends_the_sandbox_with_a_report() {
         let named = ["bash", "sleep", "bash", "python3"][number];
         assert!(stderr.contains(&format!("({named})")), "{named}: {stderr}");
         assert!(host_processes_are_gone(&processes), "processes are left");
+    }
+}
+
+/// Whatever lock the process held: the warden notices, and nothing waits for ever.
+#[test]
+fn a_host_process_may_be_taken_away_at_any_moment() {
+    let script = "echo ready; for i in 1 2 3; do { while :; do (:); /bin/true | cat; done; } & done; wait";
+    for round in 0..25u64 {
+        let (_directory, child) = ready(&[], script);
+        std::thread::sleep(Duration::from_micros(20_000 + round * 7919 % 5000));
+        // One that ends by itself meanwhile is no loss.
+        let end = std::iter::repeat_with(|| host_processes(child.id())).take(200).find_map(|processes| {
+            let index = (round as usize * 5 + 1) % processes.len().max(1);
+            let _ = Command::new("kill")
+                .args(["-KILL", &processes.get(index)?.to_string()])
+                .stderr(Stdio::null())
+                .status();
+            std::thread::sleep(Duration::from_millis(20));
+            host_processes(child.id()).is_empty().then_some(())
+        });
+        assert_eq!(end, Some(()), "the sandbox goes on");
+        let (status, stderr) = ends_at_once(child);
+        assert_eq!(status, 125, "{stderr}");
+        assert!(stderr.contains("a process of the sandbox was lost"), "{stderr}");
+        assert!(stderr.contains("killed from outside"), "{stderr}");
     }
 }
 

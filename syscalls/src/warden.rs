@@ -8,11 +8,13 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
+use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use kernel::signal::{self, SigInfo, si};
-use kernel::sync::BootCell;
+use kernel::sync::{self, BootCell};
 use kernel::task::{ThreadGroup, lock_table};
 use kernel::{boot, hostpoll, log, time, timer};
+use trap_handler::block::{ThreadBlock, ThreadState};
 use trap_handler::host::{self, raw};
 
 struct State {
@@ -21,14 +23,25 @@ struct State {
     /// The first process has ended, with this wait status.
     ended: AtomicBool,
     status: AtomicI32,
+    /// A host process that was lost, with its wait status, while the report is put together; 0 for none.
+    lost: [AtomicI32; 2],
+    /// Host processes that ended well while a lock was waited for, to be looked at later; 0 for none.
+    ended_well: [AtomicI32; 64],
 }
 
 static STATE: BootCell<Box<State>> = BootCell::new();
 
 /// Sets up; `event` is the eventfd that wakes the warden. Called once, at boot.
 pub fn init(event: i32) {
-    STATE.set(Box::new(State { event, ended: AtomicBool::new(false), status: AtomicI32::new(0) }));
+    STATE.set(Box::new(State {
+        event,
+        ended: AtomicBool::new(false),
+        status: AtomicI32::new(0),
+        lost: Default::default(),
+        ended_well: [const { AtomicI32::new(0) }; 64],
+    }));
     timer::set_wake(wake);
+    sync::set_late(lock_is_late);
 }
 
 /// Makes the warden look at its work.
@@ -58,7 +71,9 @@ pub fn run() -> ! {
             boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
             host::exit_group(0);
         }
-        reap();
+        // Before the look: an end that comes after it keeps the warden from sleeping.
+        ThreadBlock::current().state().work.fetch_and(!ThreadState::CHILD_ENDED, Ordering::SeqCst);
+        reap(state);
         process::serve_zygote();
         let now = time::monotonic();
         timer::run(now);
@@ -84,20 +99,90 @@ pub fn run() -> ! {
 }
 
 /// Takes the ends of host processes. One that our kernel did not order ends the sandbox with a report.
-fn reap() {
-    while let Ok(Some((pid, status))) = host::wait_any() {
-        if status == 0 && !owns_live_process(pid) {
-            continue;
+fn reap(state: &State) {
+    for slot in &state.ended_well {
+        let pid = slot.swap(0, Ordering::Relaxed);
+        if pid != 0 && owns_live_process(pid) {
+            lost(state, pid, 0);
         }
-        let what = match status & 0x7f {
-            0 => format!("exited with status {}", status >> 8),
-            31 => "was killed by the host filter: it made a host call that is not allowed".into(),
-            9 => "was killed from outside (signal 9), perhaps for want of memory; see the host's kernel log"
-                .into(),
-            signal => format!("was killed by signal {signal}"),
-        };
-        let who = describe(pid);
-        log::fatal(&format!("a process of the sandbox was lost: {who} {what}"));
+    }
+    while let Ok(Some((pid, status))) = host::wait_any() {
+        if status != 0 || owns_live_process(pid) {
+            lost(state, pid, status);
+        }
+    }
+}
+
+fn lost(state: &State, pid: i32, status: i32) -> ! {
+    let [lost_pid, lost_status] = &state.lost;
+    lost_status.store(status, Ordering::Relaxed);
+    lost_pid.store(pid, Ordering::Relaxed);
+    let what = HowItEnded(status);
+    log::fatal(&format!("a process of the sandbox was lost: {} {what}", describe(pid)))
+}
+
+/// How a host process ended, from its wait status.
+struct HowItEnded(i32);
+
+impl fmt::Display for HowItEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 & 0x7f {
+            0 => write!(f, "exited with status {}", self.0 >> 8),
+            31 => f.write_str("was killed by the host filter: it made a host call that is not allowed"),
+            9 => f.write_str(
+                "was killed from outside (signal 9), perhaps for want of memory; see the host's kernel log",
+            ),
+            signal => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+/// The warden waits for a lock: its holder may be a process that was lost. Nothing may be locked or allocated here.
+fn lock_is_late() {
+    let Some(state) = STATE.get() else { return };
+    let [lost_pid, lost_status] = &state.lost;
+    if lost_pid.load(Ordering::Relaxed) == 0 {
+        while let Some(slot) = state.ended_well.iter().find(|slot| slot.load(Ordering::Relaxed) == 0)
+            && let Ok(Some((pid, status))) = host::wait_any()
+        {
+            if status == 0 {
+                slot.store(pid, Ordering::Relaxed);
+                continue;
+            }
+            lost_status.store(status, Ordering::Relaxed);
+            lost_pid.store(pid, Ordering::Relaxed);
+            break;
+        }
+    }
+    let (pid, status) = (lost_pid.load(Ordering::Relaxed), lost_status.load(Ordering::Relaxed));
+    if pid != 0 {
+        let mut report = Fixed { bytes: [0; 256], length: 0 };
+        let what = HowItEnded(status);
+        let _ =
+            write!(report, "a process of the sandbox was lost: host process {pid}, in kernel code, {what}");
+        boot::send_fatal(report.text());
+        host::exit_group(boot::FATAL_STATUS);
+    }
+}
+
+/// Text on the stack; what does not fit is left out.
+struct Fixed {
+    bytes: [u8; 256],
+    length: usize,
+}
+
+impl Fixed {
+    fn text(&self) -> &str {
+        self.bytes.get(..self.length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+    }
+}
+
+impl fmt::Write for Fixed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
     }
 }
 
