@@ -31,6 +31,25 @@ pub enum FromSandbox {
     },
 }
 
+/// As [`FromSandbox::Fatal`], byte for byte, for one who must not allocate.
+///
+/// # Errors
+/// The buffer is too small.
+pub fn encode_fatal<'b>(report: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], postcard::Error> {
+    /// The variants of [`FromSandbox`] in their order.
+    #[derive(Serialize)]
+    enum Brief<'a> {
+        #[allow(dead_code, reason = "keeps the place")]
+        Exited,
+        #[allow(dead_code, reason = "keeps the place")]
+        ExecFailed,
+        Fatal {
+            report: &'a str,
+        },
+    }
+    postcard::to_slice(&Brief::Fatal { report }, buffer).map(|bytes| &*bytes)
+}
+
 /// From the supervisor to the warden.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToSandbox {
@@ -51,4 +70,16 @@ pub enum ToSandbox {
     },
     /// The host terminal has gone: the sandbox's own is hung up.
     TerminalGone,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brief_fatal_report_is_read_as_any_other() {
+        let mut buffer = [0; 64];
+        let bytes = encode_fatal("lost", &mut buffer).expect("fits");
+        assert!(matches!(postcard::from_bytes(bytes), Ok(FromSandbox::Fatal { report }) if report == "lost"));
+    }
 }

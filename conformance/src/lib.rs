@@ -188,9 +188,15 @@ pub fn without_addresses(text: &str) -> String {
     result
 }
 
-/// Digits are dropped.
+/// Digits are dropped, and with them the spaces that made columns of them.
 pub fn without_digits(text: &str) -> String {
-    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+    let mut result = String::new();
+    for c in text.chars().filter(|c| !c.is_ascii_digit()) {
+        if c != ' ' || !result.ends_with(' ') {
+            result.push(c);
+        }
+    }
+    result
 }
 
 /// Numbers become one word, and so does the space before each: columns are as wide as their numbers.

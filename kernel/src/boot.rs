@@ -47,3 +47,11 @@ pub fn send(message: &FromSandbox) {
         let _ = host::send(config.fds.control, &bytes);
     }
 }
+
+/// Sends a last report to the supervisor, without allocating.
+pub fn send_fatal(report: &str) {
+    let mut buffer = [0; 512];
+    if let (Some(config), Ok(bytes)) = (config(), boundary::control::encode_fatal(report, &mut buffer)) {
+        let _ = host::send(config.fds.control, bytes);
+    }
+}

@@ -22,13 +22,35 @@
 //! 12. kernel heap
 //!
 //! A host process that dies while it holds a lock ends the sandbox (the warden sees to that), so locks are not
-//! robust.
+//! robust. The warden itself, which has no task, looks after the dead while it waits for a lock: [`set_late`].
 
 use core::sync::atomic::{AtomicU32, Ordering};
+use trap_handler::block::ThreadBlock;
 use trap_handler::host;
 
 /// How often a taker looks again before it sleeps: a critical section is shorter than a host futex call.
 const SPINS: u32 = 200;
+
+/// How long the warden waits for a lock before it looks whether the holder has died.
+const LATE_NS: u64 = 100_000_000;
+
+static LATE: BootCell<fn()> = BootCell::new();
+
+/// What the warden does whenever a lock is late: it must neither lock nor allocate. Called once, at boot.
+pub fn set_late(look: fn()) {
+    LATE.set(look);
+}
+
+/// Sleeps until a lock's word is no longer `value`, or for no reason.
+fn wait_for_holder(word: &AtomicU32, value: u32) {
+    match LATE.get() {
+        Some(look) if ThreadBlock::current().slot(crate::task::SLOT_TASK) == 0 => {
+            host::futex_wait_until(word, value, crate::time::monotonic().saturating_add(LATE_NS));
+            look();
+        }
+        _ => host::futex_wait_lock(word, value),
+    }
+}
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -74,7 +96,7 @@ impl RawMutex {
             core::hint::spin_loop();
         }
         while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {
-            host::futex_wait_lock(&self.0, CONTENDED);
+            wait_for_holder(&self.0, CONTENDED);
         }
     }
 }
@@ -139,7 +161,7 @@ impl RawRwLock {
             if attempt(self) {
                 return;
             }
-            host::futex_wait_lock(&self.released, seen);
+            wait_for_holder(&self.released, seen);
         }
     }
 

@@ -98,7 +98,7 @@ names! {
     __NR_symlinkat "symlinkat" __NR_readlinkat "readlinkat" __NR_fchmodat "fchmodat"
     __NR_faccessat "faccessat" __NR_pselect6 "pselect6" __NR_ppoll "ppoll" __NR_unshare "unshare"
     __NR_set_robust_list "set_robust_list" __NR_get_robust_list "get_robust_list" __NR_splice "splice"
-    __NR_tee "tee" __NR_sync_file_range "sync_file_range" __NR_vmsplice "vmsplice"
+    __NR_sync_file_range "sync_file_range"
     __NR_move_pages "move_pages" __NR_utimensat "utimensat" __NR_epoll_pwait "epoll_pwait"
     __NR_signalfd "signalfd" __NR_timerfd_create "timerfd_create" __NR_eventfd "eventfd"
     __NR_fallocate "fallocate" __NR_timerfd_settime "timerfd_settime" __NR_timerfd_gettime "timerfd_gettime"

@@ -4,14 +4,18 @@
 use crate::{first_process, process};
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
+use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use kernel::signal::{self, SigInfo, si};
-use kernel::sync::BootCell;
-use kernel::task::{lock_table, signal_process_group};
+use kernel::sync::{self, BootCell};
+use kernel::task::{ThreadGroup, lock_table, signal_process_group};
 use kernel::{boot, hostpoll, log, time, timer};
 use linux_raw_sys::general::winsize;
+use trap_handler::block::{ThreadBlock, ThreadState};
 use trap_handler::host::{self, raw};
 use vfs::tty;
 
@@ -21,14 +25,25 @@ struct State {
     /// The first process has ended, with this wait status.
     ended: AtomicBool,
     status: AtomicI32,
+    /// A host process that was lost, with its wait status, while the report is put together; 0 for none.
+    lost: [AtomicI32; 2],
+    /// Host processes that ended well while a lock was waited for, to be looked at later; 0 for none.
+    ended_well: [AtomicI32; 64],
 }
 
 static STATE: BootCell<Box<State>> = BootCell::new();
 
 /// Sets up; `event` is the eventfd that wakes the warden. Called once, at boot.
 pub fn init(event: i32) {
-    STATE.set(Box::new(State { event, ended: AtomicBool::new(false), status: AtomicI32::new(0) }));
+    STATE.set(Box::new(State {
+        event,
+        ended: AtomicBool::new(false),
+        status: AtomicI32::new(0),
+        lost: Default::default(),
+        ended_well: [const { AtomicI32::new(0) }; 64],
+    }));
     timer::set_wake(wake);
+    sync::set_late(lock_is_late);
 }
 
 /// Makes the warden look at its work.
@@ -62,7 +77,9 @@ pub fn run() -> ! {
             boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
             host::exit_group(0);
         }
-        reap();
+        // Before the look: an end that comes after it keeps the warden from sleeping.
+        ThreadBlock::current().state().work.fetch_and(!ThreadState::CHILD_ENDED, Ordering::SeqCst);
+        reap(state);
         process::serve_zygote();
         tty::serve_host();
         let now = time::monotonic();
@@ -89,18 +106,90 @@ pub fn run() -> ! {
 }
 
 /// Takes the ends of host processes. One that our kernel did not order ends the sandbox with a report.
-fn reap() {
-    while let Ok(Some((pid, status))) = host::wait_any() {
-        if status == 0 && !owns_live_process(pid) {
-            continue;
+fn reap(state: &State) {
+    for slot in &state.ended_well {
+        let pid = slot.swap(0, Ordering::Relaxed);
+        if pid != 0 && owns_live_process(pid) {
+            lost(state, pid, 0);
         }
-        let what = match status & 0x7f {
-            0 => format!("exited with status {}", status >> 8),
-            31 => "was killed by the host filter: it made a host call that is not allowed".into(),
-            signal => format!("was killed by signal {signal}"),
-        };
-        let who = describe(pid);
-        log::fatal(&format!("a process of the sandbox was lost: {who} {what}"));
+    }
+    while let Ok(Some((pid, status))) = host::wait_any() {
+        if status != 0 || owns_live_process(pid) {
+            lost(state, pid, status);
+        }
+    }
+}
+
+fn lost(state: &State, pid: i32, status: i32) -> ! {
+    let [lost_pid, lost_status] = &state.lost;
+    lost_status.store(status, Ordering::Relaxed);
+    lost_pid.store(pid, Ordering::Relaxed);
+    let what = HowItEnded(status);
+    log::fatal(&format!("a process of the sandbox was lost: {} {what}", describe(pid)))
+}
+
+/// How a host process ended, from its wait status.
+struct HowItEnded(i32);
+
+impl fmt::Display for HowItEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 & 0x7f {
+            0 => write!(f, "exited with status {}", self.0 >> 8),
+            31 => f.write_str("was killed by the host filter: it made a host call that is not allowed"),
+            9 => f.write_str(
+                "was killed from outside (signal 9), perhaps for want of memory; see the host's kernel log",
+            ),
+            signal => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+/// The warden waits for a lock: its holder may be a process that was lost. Nothing may be locked or allocated here.
+fn lock_is_late() {
+    let Some(state) = STATE.get() else { return };
+    let [lost_pid, lost_status] = &state.lost;
+    if lost_pid.load(Ordering::Relaxed) == 0 {
+        while let Some(slot) = state.ended_well.iter().find(|slot| slot.load(Ordering::Relaxed) == 0)
+            && let Ok(Some((pid, status))) = host::wait_any()
+        {
+            if status == 0 {
+                slot.store(pid, Ordering::Relaxed);
+                continue;
+            }
+            lost_status.store(status, Ordering::Relaxed);
+            lost_pid.store(pid, Ordering::Relaxed);
+            break;
+        }
+    }
+    let (pid, status) = (lost_pid.load(Ordering::Relaxed), lost_status.load(Ordering::Relaxed));
+    if pid != 0 {
+        let mut report = Fixed { bytes: [0; 256], length: 0 };
+        let what = HowItEnded(status);
+        let _ =
+            write!(report, "a process of the sandbox was lost: host process {pid}, in kernel code, {what}");
+        boot::send_fatal(report.text());
+        host::exit_group(boot::FATAL_STATUS);
+    }
+}
+
+/// Text on the stack; what does not fit is left out.
+struct Fixed {
+    bytes: [u8; 256],
+    length: usize,
+}
+
+impl Fixed {
+    fn text(&self) -> &str {
+        self.bytes.get(..self.length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+    }
+}
+
+impl fmt::Write for Fixed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
     }
 }
 
@@ -112,20 +201,36 @@ fn owns_live_process(host_pid: i32) -> bool {
     })
 }
 
-fn describe(host_pid: i32) -> alloc::string::String {
+/// Which process that was, and where its threads were.
+fn describe(host_pid: i32) -> String {
     let groups = lock_table().map(|table| table.groups()).unwrap_or_default();
-    for group in groups {
-        if group.host_pid.load(Ordering::SeqCst) != host_pid {
-            continue;
-        }
-        if let Some(leader) = group.leader() {
-            let comm = *leader.comm.lock();
-            let name = comm.split(|&byte| byte == 0).next().unwrap_or(&[]);
-            return format!("{} ({})", group.tgid, alloc::string::String::from_utf8_lossy(name));
-        }
-        return format!("{}", group.tgid);
+    let lives_here = |group: &&Arc<ThreadGroup>| group.host_pid.load(Ordering::SeqCst) == host_pid;
+    let Some(group) = groups.iter().find(lives_here) else { return format!("host process {host_pid}") };
+    let Some(leader) = group.leader() else { return format!("{}", group.tgid) };
+    let comm = *leader.comm.lock();
+    let name = String::from_utf8_lossy(comm.split(|&byte| byte == 0).next().unwrap_or(&[])).into_owned();
+    let in_program = group.signals.lock().tasks.iter().filter(|task| task.state.runs_program()).count();
+    let threads = group.alive.load(Ordering::SeqCst);
+    format!("{} ({name}), with {threads} threads, {in_program} of them in program code,", group.tgid)
+}
+
+/// A signal to the supervisor is for the first process; one that a terminal makes is for that one's process group, as if it
+/// ran on the terminal itself.
+fn forward(signal: i32) {
+    let Ok(table) = lock_table() else { return };
+    let Some(first) = table.group(first_process::ID) else { return };
+    let info = SigInfo::from_process(signal, si::USER, 0, 0);
+    if !matches!(signal, signal::SIGINT | signal::SIGQUIT) {
+        drop(table);
+        let _ = signal::send_to_group(&first, info);
+        return;
     }
-    format!("host process {host_pid}")
+    let groups = table.groups();
+    drop(table);
+    let pgid = first.family.lock().pgid;
+    for group in groups.iter().filter(|group| group.tgid > 1 && group.family.lock().pgid == pgid) {
+        let _ = signal::send_to_group(group, info);
+    }
 }
 
 fn control_message(control: i32) {
@@ -138,12 +243,7 @@ fn control_message(control: i32) {
     };
     let message = bytes.get(..length).and_then(|bytes| postcard::from_bytes(bytes).ok());
     match message {
-        Some(ToSandbox::Signal { number }) => {
-            let target = lock_table().ok().and_then(|table| table.group(first_process::ID));
-            if let Some(target) = target {
-                let _ = signal::send_to_group(&target, SigInfo::from_process(number, si::USER, 0, 0));
-            }
-        }
+        Some(ToSandbox::Signal { number }) => forward(number),
         Some(ToSandbox::Key { number }) => {
             signal_process_group(first_process::ID, SigInfo::new(number, si::KERNEL));
         }

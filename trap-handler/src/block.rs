@@ -58,6 +58,8 @@ impl ThreadState {
     pub const KERNEL: u32 = 0;
     /// The thread runs program code, or is about to.
     pub const USER: u32 = 1;
+    /// Bit of `work`: a child of the host process has ended (only the warden has any).
+    pub const CHILD_ENDED: u32 = 1 << 31;
 
     /// Whether it runs program code, or is about to.
     pub fn runs_program(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The host's signal handler: looks at where the thread was and moves its instruction pointer. It locks nothing, allocates
 //! nothing and never blocks.
 
-use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock};
+use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock, ThreadState};
 use crate::entry::{Bug, kernel};
 use crate::regs::FLAG_TF;
 use crate::{Errno, copy, entry, gadget, host, patch, region};
@@ -97,7 +97,12 @@ unsafe extern "C" fn host_signal(signal: i32, info: *const SigInfo, context: *mu
     let (info, context) = unsafe { (&*info, &mut *context) };
     match signal {
         SIGSYS if info.code == SYS_SECCOMP => trapped(info, context),
-        POKE | SIGCHLD => poked(context),
+        POKE => poked(context),
+        SIGCHLD if info.code > 0 => {
+            // Noted for one that is between its last look at its children and its sleep.
+            ThreadBlock::current().state().work.fetch_or(ThreadState::CHILD_ENDED, Ordering::SeqCst);
+            poked(context);
+        }
         SIGSEGV | SIGBUS | SIGFPE | SIGILL | SIGTRAP if info.code > 0 => fault(signal, info, context),
         // Sent by somebody, not raised by the processor: only code that has taken over a process can do that.
         _ => {}

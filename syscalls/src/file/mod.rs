@@ -49,6 +49,7 @@ pub const ROWS: &[&[Row]] = &[
     splice::ROWS,
     stat::ROWS,
     sync::ROWS,
+    splice::ROWS,
     transfer::ROWS,
     write::ROWS,
     xattr::ROWS,

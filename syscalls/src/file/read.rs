@@ -9,7 +9,6 @@ use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::notify;
-use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[

@@ -11,7 +11,6 @@ use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::host_stream::HostStream;
 use vfs::notify;
-use vfs::pipe::PipeEnd;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[

@@ -43,8 +43,6 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
     let thread = thread::find(thread.task.tid()).ok_or(Errno::EAGAIN)?;
     let old_memory = thread.memory();
     thread.set_memory(boot::fresh_memory());
-    // The old host process may end before the new one has said who it is: that is no loss.
-    let host_pid = thread.task.group.host_pid.swap(0, Ordering::SeqCst);
     let order = Arc::new(Order { thread: thread.clone(), execution, outcome: AtomicU32::new(WAITING) });
     orders.lock().push_back(order.clone());
     warden::wake();
@@ -53,7 +51,6 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
     }
     if order.outcome.load(Ordering::SeqCst) == REFUSED {
         thread.set_memory(old_memory);
-        thread.task.group.host_pid.store(host_pid, Ordering::SeqCst);
         return Err(Errno::EAGAIN);
     }
     drop((order, thread, old_memory));
@@ -71,7 +68,9 @@ pub fn serve() {
         // SAFETY: the child goes on with `childs` only, which it owns; it never returns.
         let outcome = match unsafe { host::clone_process(u64::from(raw::CLONE_FILES) | SIGCHLD) } {
             Ok(0) => run(childs),
-            Ok(_) => {
+            Ok(host_pid) => {
+                // Before the old host process may end, and before that end is looked at: the process lives in the new one.
+                childs.thread.task.group.host_pid.store(host_pid, Ordering::SeqCst);
                 // The child's now.
                 core::mem::forget(childs);
                 STARTED

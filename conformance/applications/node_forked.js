@@ -1,0 +1,1 @@
+process.on('message', message => process.send({ double: 2 * message.number }));
