@@ -46,7 +46,6 @@ pub const ROWS: &[&[Row]] = &[
     position::ROWS,
     read::ROWS,
     select::ROWS,
-    splice::ROWS,
     stat::ROWS,
     sync::ROWS,
     splice::ROWS,

@@ -17,7 +17,7 @@ use kernel::signal::{self, SigInfo};
 use kernel::sync::Mutex;
 use kernel::task;
 use kernel::time::file_time;
-use kernel::wait::{self, Ended, WaitQueue, Waiter, Wake};
+use kernel::wait::{self, Ended, WaitQueue, Waiter};
 use linux_raw_sys::general as raw;
 
 /// Priorities at most (`MQ_PRIO_MAX`).

@@ -16,7 +16,7 @@ use kernel::hostpoll::{self, Watch};
 use kernel::poll::PollEvents;
 use kernel::sync::BootCell;
 use kernel::task::{ControllingTerminal, ThreadGroup};
-use kernel::wait::Wake;
+use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
 use trap_handler::host;
 
@@ -39,7 +39,11 @@ static HOST: BootCell<Box<HostTerminal>> = BootCell::new();
 struct WakeWarden;
 
 impl Wake for WakeWarden {
-    fn wake(&self, _events: PollEvents) {
+    fn tell(&self, _events: PollEvents) -> Told {
+        Told { taken: true, sleeps: true }
+    }
+
+    fn rouse(&self) {
         hostpoll::wake_warden();
     }
 }
