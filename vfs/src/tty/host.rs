@@ -18,6 +18,7 @@ use kernel::sync::BootCell;
 use kernel::task::{ControllingTerminal, ThreadGroup};
 use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
+use trap_handler::block::ThreadBlock;
 use trap_handler::host;
 
 /// Bytes that pass at once.
@@ -105,7 +106,8 @@ pub fn drain_host(deadline: u64) {
         if left == 0 {
             return;
         }
-        // EINTR: a child has ended.
+        // The ends of children are of no interest any more, and must not keep us from sleeping.
+        ThreadBlock::current().state().work.store(0, Ordering::SeqCst);
         let _ = host::ppoll_interruptible(&mut fds, Some(left));
     }
 }

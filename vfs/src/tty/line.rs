@@ -218,14 +218,14 @@ impl Line {
         match end {
             Some(end) => self.pass_end(end),
             // The program's buffer is full: an end of file right behind belongs to what it holds.
-            None if sink.left() == 0 && !self.no_line() => {
-                if self.is_end(self.tail) && self.at(self.tail) == 0 {
-                    self.pass_end(self.tail);
-                }
-            }
+            None if sink.left() == 0 && !self.no_line() && self.at_end_of_file() => self.pass_end(self.tail),
             None => {}
         }
         Some(Ok(given))
+    }
+
+    fn at_end_of_file(&self) -> bool {
+        self.is_end(self.tail) && self.at(self.tail) == 0
     }
 
     fn pass_end(&mut self, end: usize) {
