@@ -139,14 +139,24 @@ static void whole_file_locks(void) {
     CALL(flock(f, LOCK_EX)), CALL(flock(g, LOCK_SH | LOCK_NB)), CALL(flock(d, LOCK_SH)), CALL(flock(g, LOCK_SH | LOCK_NB)),
         CALL(flock(g, LOCK_EX | LOCK_NB)), CALL(flock(g, LOCK_UN)), CALL(flock(f, 16)), CALL(flock(f, LOCK_EX | LOCK_NB));
     close(f), CALL(flock(g, LOCK_SH | LOCK_NB)), close(d), CALL(flock(g, LOCK_EX | LOCK_NB)), CALL(flock(99, LOCK_SH));
+    int p[2];
+    char c;
+    pipe(p);
+    fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
         int mine = open("file", O_RDONLY);
-        CALL(flock(mine, LOCK_SH | LOCK_NB)), CALL(flock(mine, LOCK_SH)), _exit(0);
+        CALL(flock(mine, LOCK_SH | LOCK_NB));
+        if (write(p[1], "x", 1) < 0) perror("write");
+        CALL(flock(mine, LOCK_SH)), _exit(0);
     }
-    usleep(50000);
-    printf("letting go\n"), CALL(flock(g, LOCK_UN));
+    if (read(p[0], &c, 1) < 0) perror("read");
+    close(p[0]), close(p[1]);
+    printf("letting go\n");
+    fflush(stdout);
+    int result = flock(g, LOCK_UN);
     waitpid(child, NULL, 0);
+    printf("let go: %d\n", result);
     close(g);
 }
 /* Two that wait for each other. */
@@ -165,7 +175,7 @@ static void deadlock(void) {
         printf("the child got its lock: %d\n", result), _exit(0);
     }
     if (read(p[0], &c, 1) < 0) perror("read");
-    usleep(50000);
+    usleep(300000);
     CALL(fcntl(f, F_SETLKW, &second));
     first.l_type = F_UNLCK, fcntl(f, F_SETLK, &first);
     waitpid(child, NULL, 0);

@@ -229,7 +229,7 @@ static void priority_inheritance(void) {
     pthread_create(&thread, NULL, lock_pi, &at);
     join_locker(thread);
     pthread_create(&thread, NULL, lock_pi, NULL);
-    usleep(30000);
+    for (int i = 0; i < 5000 && !(word & FUTEX_WAITERS); i++) usleep(1000);
     YES(word & FUTEX_WAITERS);
     CALL(futex(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
     join_locker(thread);

@@ -57,7 +57,7 @@ fn point(index: usize, address: u64, control: u64) -> Result<Option<Point>> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    let aligned = length == 0 || address % length as u64 == 0;
+    let aligned = length == 0 || address.is_multiple_of(length as u64);
     if !aligned || !region::is_user(address, length as u64) {
         return Err(Errno::EINVAL);
     }

@@ -221,7 +221,7 @@ fn set_bytes(request: &Request<'_>) -> Result<alloc::vec::Vec<u8>> {
 pub fn get_set(request: &Request<'_>) -> Result<u64> {
     let iovec: raw::iovec = uaccess::read(request.data)?;
     let bytes = set_bytes(request)?;
-    if iovec.iov_len % 8 != 0 {
+    if !iovec.iov_len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let length = bytes.len().min(usize::try_from(iovec.iov_len).unwrap_or(usize::MAX));
@@ -233,7 +233,7 @@ pub fn get_set(request: &Request<'_>) -> Result<u64> {
 pub fn set_set(request: &Request<'_>) -> Result<u64> {
     let iovec: raw::iovec = uaccess::read(request.data)?;
     let whole = set_bytes(request)?.len();
-    if iovec.iov_len % 8 != 0 {
+    if !iovec.iov_len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let length = whole.min(usize::try_from(iovec.iov_len).unwrap_or(usize::MAX));
