@@ -29,9 +29,10 @@ fn program(source: PathBuf) -> Trial {
     })
 }
 
-/// Programs that meet what bound host directories lack (named pipes, files without a name, extended attributes, execution of what
-/// only its owner may read), and one whose file holds addresses.
-const BOUND_DIFFER: &[&str] = &["attributes", "files", "naming", "start", "patched_registers"];
+/// Programs that meet what bound host directories lack (named pipes and sockets, files without a name, extended attributes,
+/// execution of what only its owner may read, notice of the last name's end), and one whose file holds addresses.
+const BOUND_DIFFER: &[&str] =
+    &["attributes", "files", "inotify", "naming", "start", "unix_streams", "patched_registers"];
 
 /// Something from the distribution, through the shell.
 struct Application {

@@ -162,7 +162,11 @@ impl WaitQueue {
         for sleeper in sleepers.into_iter().flatten() {
             sleeper.rouse();
         }
-        later.iter().for_each(|wake| wake.wake(events));
+        for listener in later {
+            if listener.tell(events).sleeps {
+                listener.rouse();
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use kernel::cred::Cred;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::signal::{self, SIGIO, SigInfo, si};
 use kernel::task::{self, Task, ThreadGroup};
-use kernel::wait::Wake;
+use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
 
 /// Whom a file's signals go to. Processes are held as such: a number that is used again means somebody else.
@@ -83,11 +83,12 @@ struct Listener {
 }
 
 impl Wake for Listener {
-    fn wake(&self, events: PollEvents) {
+    fn tell(&self, events: PollEvents) -> Told {
         if let Some(file) = self.file.upgrade() {
             let owner = file.owner.lock().clone();
             send(&owner, events, self.fd);
         }
+        Told { taken: true, sleeps: false }
     }
 }
 

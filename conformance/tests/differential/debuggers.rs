@@ -53,7 +53,7 @@ pub const APPLICATIONS: &[Application] = &[
         "strace_of_a_pipeline",
         LINES,
         "env -i PATH=/usr/bin:/bin strace -qq -ff -o log -e signal=none -e trace=openat,read,write,pipe2,dup2,exit_group,chdir sh -c 'cat lines | wc -l; (exit 3)'; \
-         echo $?; cat log.* | sort",
+         echo $?; cat log.* | sort; rm log.*",
     ),
     debugger(
         "strace_counts_calls",

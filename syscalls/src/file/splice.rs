@@ -85,7 +85,7 @@ fn sys_splice(context: &mut Context<'_>, args: Args) -> Result<u64> {
             from_pipe(context, source, (&to, &mut to_place), wanted, nonblocking || from.nonblocking())?
         }
         (None, Some(target)) => {
-            if from_place.offset.is_some() && !from.ops.seekable() {
+            if from_place.offset.is_some() && !from.ops.seekable() || !gives_pages(&from) {
                 return Err(Errno::EINVAL);
             }
             into_pipe((&from, &mut from_place), target, wanted, nonblocking || to.nonblocking())?
@@ -99,6 +99,15 @@ fn sys_splice(context: &mut Context<'_>, args: Args) -> Result<u64> {
     from_place.write_back()?;
     to_place.write_back()?;
     Ok(count as u64)
+}
+
+/// Whether a file can be spliced from (`f_op->splice_read`): not directories, nor what has no type, such as eventfds.
+fn gives_pages(file: &FileRef) -> bool {
+    let mode = match &file.path {
+        Some(path) => path.inode().kind().mode_bits(),
+        None => file.ops.attributes().map_or(0, |attributes| attributes.mode & raw::S_IFMT),
+    };
+    !matches!(mode, 0 | raw::S_IFDIR)
 }
 
 /// A pipe to something else: waits for the first bytes only.

@@ -131,7 +131,8 @@ fn sys_sendfile(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if !from.readable() || !to.writable() {
         return Err(Errno::EBADF);
     }
-    if to.flags() & raw::O_APPEND != 0 || !from.ops.seekable() {
+    let directory = from.path.as_ref().is_some_and(|path| path.dentry.is_directory());
+    if to.flags() & raw::O_APPEND != 0 || !from.ops.seekable() || directory {
         return Err(Errno::EINVAL);
     }
     let mut from_place = Place::read(args.u64(2))?;

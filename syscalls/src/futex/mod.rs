@@ -172,8 +172,8 @@ fn wake_shared(address: u64) {
 }
 
 fn call(arguments: [u64; 6]) -> Result<u64> {
-    // SAFETY: addresses were checked to be the program's; argument 3 is a count or kernel memory.
-    unsafe { host::futex_user(arguments) }
+    // SAFETY: addresses were checked to be the program's; argument 3 is a count.
+    unsafe { host::futex_user_at_once(arguments) }
 }
 
 fn wait(context: &mut Context<'_>, args: Args, timeout: Option<u64>) -> Result<u64> {
@@ -201,5 +201,6 @@ pub fn wait_until(mut arguments: [u64; 6], deadline: Option<u64>) -> Result<u64>
     if let Some(deadline) = &deadline {
         arguments[3] = deadline as *const _ as u64;
     }
-    call(arguments)
+    // SAFETY: the address was checked to be the program's; argument 3 is null or kernel memory.
+    unsafe { host::futex_user(arguments) }
 }

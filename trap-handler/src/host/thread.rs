@@ -206,6 +206,15 @@ pub unsafe fn futex_user(arguments: [u64; 6]) -> Result<u64, Errno> {
     unsafe { call_interruptible(raw::__NR_futex, arguments) }
 }
 
+/// As [`futex_user`] for operations that never sleep: pending work does not keep them from being done.
+///
+/// # Safety
+/// As there.
+pub unsafe fn futex_user_at_once(arguments: [u64; 6]) -> Result<u64, Errno> {
+    // SAFETY: the caller's.
+    unsafe { call(raw::__NR_futex, arguments) }
+}
+
 /// futex_waitv(2) with an absolute deadline (0 for none) in `clock`. Interruptible. `ENOSYS` from hosts before Linux 5.16.
 ///
 /// # Safety
