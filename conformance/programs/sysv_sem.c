@@ -135,6 +135,7 @@ static void undone(void)
     pid_t sleeper = CHILD(CALL(op(id, 0, -1, SEM_UNDO))); until(id, 0, GETNCNT, 1); op(id, 0, 1, 0); printf("%x\n", reaped(sleeper)); show(id, 3);
     pid_t holder = CHILD(op(id, 0, -1, SEM_UNDO); pause()); while (get(id, 0)) usleep(1000);
     pid_t waiter = CHILD(CALL(op(id, 0, -1, 0))); until(id, 0, GETNCNT, 1); kill(holder, SIGTERM); printf("%x\n", reaped(holder)); printf("%x\n", reaped(waiter)); show(id, 3);
+    printf("%x\n", reaped(CHILD(op(id, 1, 7, SEM_UNDO); show(id, 3); CALL(unshare(CLONE_SYSVSEM)); show(id, 3); CALL(unshare(CLONE_FS | CLONE_FILES)); CALL(unshare(CLONE_VM)); CALL(unshare(1)); CALL(unshare(CLONE_PARENT))))); show(id, 3);
     printf("%x\n", reaped(CHILD(int own = made(1); op(own, 0, 1, SEM_UNDO); gone(own); op(id, 1, 1, SEM_UNDO)))); show(id, 3);
     gone(id);
 }

@@ -47,6 +47,7 @@ impl PollEvents {
 pub struct PollTable {
     wake: Option<Arc<dyn Wake>>,
     exclusive: bool,
+    deferred: bool,
     entries: Vec<(WaitQueue, u64)>,
 }
 
@@ -58,18 +59,31 @@ impl PollTable {
 
     /// `wake` is told of changes to every queue added.
     pub fn new(wake: Arc<dyn Wake>) -> PollTable {
-        PollTable { wake: Some(wake), exclusive: false, entries: Vec::new() }
+        PollTable::with(wake, false, false)
     }
 
     /// As [`Self::new`], as an exclusive listener (`EPOLLEXCLUSIVE`).
     pub fn exclusive(wake: Arc<dyn Wake>) -> PollTable {
-        PollTable { wake: Some(wake), exclusive: true, entries: Vec::new() }
+        PollTable::with(wake, true, false)
+    }
+
+    /// As [`Self::new`]; the listener is told without the queue's lock ([`WaitQueue::add_deferred`]).
+    pub fn deferred(wake: Arc<dyn Wake>) -> PollTable {
+        PollTable::with(wake, false, true)
+    }
+
+    fn with(wake: Arc<dyn Wake>, exclusive: bool, deferred: bool) -> PollTable {
+        PollTable { wake: Some(wake), exclusive, deferred, entries: Vec::new() }
     }
 
     /// Called by a file's `poll`, before it looks at its state, for each queue that announces changes of it.
     pub fn add(&mut self, queue: &WaitQueue) {
         if let Some(wake) = &self.wake {
-            let id = queue.add(wake.clone(), self.exclusive);
+            let id = if self.deferred {
+                queue.add_deferred(wake.clone())
+            } else {
+                queue.add(wake.clone(), self.exclusive)
+            };
             self.entries.push((queue.clone(), id));
         }
     }

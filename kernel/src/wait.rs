@@ -64,6 +64,8 @@ struct Entry {
     id: u64,
     wake: Arc<dyn Wake>,
     exclusive: bool,
+    /// Told without the queue's lock.
+    deferred: bool,
 }
 
 #[derive(Default)]
@@ -88,9 +90,19 @@ impl WaitQueue {
 
     /// Adds a listener; the number is for [`Self::remove`].
     pub fn add(&self, wake: Arc<dyn Wake>, exclusive: bool) -> u64 {
+        self.put(wake, exclusive, false)
+    }
+
+    /// Adds a listener that is told after the queue's lock was released: it may take the locks that its file's news are told
+    /// under, but for those of the file itself.
+    pub fn add_deferred(&self, wake: Arc<dyn Wake>) -> u64 {
+        self.put(wake, false, true)
+    }
+
+    fn put(&self, wake: Arc<dyn Wake>, exclusive: bool, deferred: bool) -> u64 {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.0.entries.lock();
-        entries.push(Entry { id, wake, exclusive });
+        entries.push(Entry { id, wake, exclusive, deferred });
         self.0.count.store(entries.len() as u32, Ordering::SeqCst);
         id
     }
@@ -128,7 +140,12 @@ impl WaitQueue {
         let mut places = sleepers.iter_mut();
         let entries = self.0.entries.lock();
         let mut left = exclusive;
+        let mut later: Vec<Arc<dyn Wake>> = Vec::new();
         for entry in entries.iter() {
+            if entry.deferred {
+                later.push(entry.wake.clone());
+                continue;
+            }
             if entry.exclusive && left == 0 {
                 continue;
             }
@@ -144,6 +161,9 @@ impl WaitQueue {
         drop(entries);
         for sleeper in sleepers.into_iter().flatten() {
             sleeper.rouse();
+        }
+        for listener in later {
+            let _ = listener.tell(events);
         }
     }
 }

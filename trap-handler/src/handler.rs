@@ -218,7 +218,8 @@ fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
 fn steps_in(context: &UContext) -> bool {
     const DEBUG_EXCEPTION: u64 = 1;
     let stubs = address_of(&raw const entry::entry_patched)..address_of(&raw const entry::exit_to_user);
-    let rest = address_of(&raw const entry::entry_clear_flags)..address_of(&raw const entry::entry_clear_flags_end);
+    let rest =
+        address_of(&raw const entry::entry_clear_flags)..address_of(&raw const entry::entry_clear_flags_end);
     context.trapno == DEBUG_EXCEPTION && (stubs.contains(&context.rip) || rest.contains(&context.rip))
 }
 

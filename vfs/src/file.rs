@@ -77,6 +77,11 @@ pub trait FileOps: Send + Sync {
         false
     }
 
+    /// Whether it sends signals when it becomes ready (`O_ASYNC`, fcntl(2)).
+    fn signals_io(&self) -> bool {
+        false
+    }
+
     /// ioctl(2); `argument` may be an address of the program.
     fn ioctl(&self, _file: &OpenFile, _command: u32, _argument: u64) -> Result<u64> {
         Err(Errno::ENOTTY)
@@ -147,7 +152,9 @@ pub struct OpenFile {
     /// File position. Held while a call uses it, so that two calls do not use the same one.
     pub position: Mutex<u64>,
     /// Signal-driven I/O: owner and signal (fcntl(2) `F_SETOWN`, `F_SETSIG`).
-    pub owner: Mutex<(raw::f_owner_ex, i32)>,
+    pub owner: Mutex<crate::signal_io::Owner>,
+    /// Its queues, while it sends signals (`O_ASYNC`).
+    pub(crate) listening: Mutex<Option<PollTable>>,
     /// The locks of its inode, once it was used to lock.
     pub(crate) locks: Mutex<Option<Arc<crate::locks::FileLocks>>>,
 }
@@ -198,7 +205,8 @@ impl OpenFile {
             path,
             flags: AtomicU32::new(kept),
             position: Mutex::new(0),
-            owner: Mutex::new((raw::f_owner_ex { type_: 0, pid: 0 }, 0)),
+            owner: Mutex::default(),
+            listening: Mutex::new(None),
             locks: Mutex::new(None),
         })
     }

@@ -30,6 +30,7 @@ pub mod page_file;
 pub mod pipe;
 pub mod poll_set;
 pub mod shm;
+pub mod signal_io;
 pub mod signalfd;
 pub mod table;
 pub mod timerfd;

@@ -94,7 +94,13 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let on: i32 = uaccess::read(argument)?;
             let bit = if command == FIONBIO { raw::O_NONBLOCK } else { raw::FASYNC };
             let flags = file.flags();
+            // As Linux, which knows by its own means that a file sends no signals.
+            let changes = (on != 0) != (flags & bit != 0);
+            if command == FIOASYNC && changes && !file.ops.signals_io() {
+                return Err(Errno::ENOTTY);
+            }
             file.set_flags(if on != 0 { flags | bit } else { flags & !bit });
+            vfs::signal_io::follow_flags(&file, fd);
             Ok(0)
         }
         // Of a regular file: the bytes from the position to the end.

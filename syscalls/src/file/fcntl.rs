@@ -6,12 +6,12 @@ use crate::strace::flags::FCNTL;
 use crate::table::{Context, Row, Show, partial};
 use crate::{Errno, Result};
 use kernel::signal::COUNT;
-use kernel::task::lock_table;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::file::{FileRef, SETTABLE_FLAGS};
 use vfs::memfd::Memfd;
 use vfs::pipe::PipeEnd;
+use vfs::signal_io::{self, Owner, Recipient};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[partial(
@@ -19,16 +19,14 @@ pub const ROWS: &[Row] = &[partial(
     "fcntl",
     sys_fcntl,
     &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
-    "O_ASYNC sends no signals; leases and F_NOTIFY",
+    "no leases and no F_NOTIFY: EINVAL; O_ASYNC for pipes, FIFOs and inotify only",
 )];
 
-/// `F_OWNER_TID` and `F_OWNER_PID`.
-const OWNER_THREAD: i32 = 0;
-const OWNER_PROCESS: i32 = 1;
 const F_LINUX: u32 = 1024;
 const F_DUPFD_QUERY: u32 = F_LINUX + 3;
 const F_GETLEASE: u32 = F_LINUX + 1;
 const F_SETLEASE: u32 = F_LINUX;
+const F_NOTIFY: u32 = F_LINUX + 2;
 const F_GET_RW_HINT: u32 = F_LINUX + 11;
 const F_SET_RW_HINT: u32 = F_LINUX + 12;
 const F_UNLCK: u64 = 2;
@@ -64,7 +62,10 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             if noatime_asked && !super::open::owns(context, &file)? {
                 return Err(Errno::EPERM);
             }
-            file.set_flags(argument as u32 & SETTABLE_FLAGS);
+            // Files that send no signals do not show the flag either.
+            let settable = if file.ops.signals_io() { SETTABLE_FLAGS } else { SETTABLE_FLAGS & !raw::FASYNC };
+            file.set_flags(argument as u32 & settable);
+            signal_io::follow_flags(&file, fd);
             Ok(0)
         }
         raw::F_GETLK
@@ -74,39 +75,40 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         | raw::F_OFD_SETLK
         | raw::F_OFD_SETLKW => locks::fcntl(context, &file, command, argument),
         raw::F_GETOWN => {
-            let (owner, _) = *file.owner.lock();
+            let (kind, id) = file.owner.lock().to.told();
             // Process groups are shown as negative numbers.
-            let id = if owner.type_ == 2 { owner.pid.wrapping_neg() } else { owner.pid };
+            let id = if kind == raw::F_OWNER_PGRP { id.wrapping_neg() } else { id };
             Ok(id as i64 as u64)
         }
         raw::F_SETOWN => {
             let id = argument as i32;
-            let (type_, pid) = if id < 0 { (2, id.checked_neg().ok_or(Errno::EINVAL)?) } else { (1, id) };
-            set_owner(&file, raw::f_owner_ex { type_, pid })
+            let kind = if id < 0 { raw::F_OWNER_PGRP } else { raw::F_OWNER_PID };
+            set_owner(context, &file, kind, id.checked_abs().ok_or(Errno::EINVAL)?)
         }
         raw::F_GETOWN_EX => {
-            let owner = file.owner.lock().0;
-            uaccess::write(argument, &owner)?;
+            let (kind, pid) = file.owner.lock().to.told();
+            uaccess::write(argument, &raw::f_owner_ex { type_: kind as i32, pid })?;
             Ok(0)
         }
         raw::F_SETOWN_EX => {
             let owner: raw::f_owner_ex = uaccess::read(argument)?;
-            if !(0..=2).contains(&owner.type_) {
-                return Err(Errno::EINVAL);
-            }
-            set_owner(&file, owner)
+            set_owner(context, &file, owner.type_ as u32, owner.pid)
         }
-        raw::F_GETSIG => Ok(file.owner.lock().1 as u64),
+        raw::F_GETSIG => Ok(file.owner.lock().signal as u64),
         raw::F_SETSIG => {
             if argument > COUNT as u64 {
                 return Err(Errno::EINVAL);
             }
-            file.owner.lock().1 = argument as i32;
+            file.owner.lock().signal = argument as i32;
             Ok(0)
         }
         F_GETLEASE => Ok(F_UNLCK),
         F_SETLEASE if argument == F_UNLCK => Err(Errno::EAGAIN),
-        F_SETLEASE => Err(Errno::EINVAL),
+        F_SETLEASE | F_NOTIFY => {
+            let name = if command == F_NOTIFY { "F_NOTIFY" } else { "F_SETLEASE" };
+            kernel::warn!("fcntl: {name} is not implemented: EINVAL");
+            Err(Errno::EINVAL)
+        }
         raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
             let pipe = file.ops.as_any().downcast_ref::<PipeEnd>().ok_or(Errno::EBADF)?;
             if command == raw::F_GETPIPE_SZ {
@@ -135,23 +137,12 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
 }
 
-/// Who gets the signals of a file (`F_SETOWN`): `ESRCH` for nobody; 0 takes the owner away.
-fn set_owner(file: &FileRef, owner: raw::f_owner_ex) -> Result<u64> {
-    let id = owner.pid;
-    if id != 0 {
-        let found = match owner.type_ {
-            OWNER_THREAD => lock_table()?.task(id).is_some(),
-            OWNER_PROCESS => lock_table()?.group(id).is_some(),
-            _ => {
-                let groups = lock_table()?.groups();
-                groups.iter().any(|group| group.family.lock().pgid == id)
-            }
-        };
-        if !found {
-            return Err(Errno::ESRCH);
-        }
-    }
-    file.owner.lock().0 = owner;
+/// `F_SETOWN`, `F_SETOWN_EX`: `EINVAL`, `ESRCH`.
+fn set_owner(context: &Context<'_>, file: &FileRef, kind: u32, id: i32) -> Result<u64> {
+    let to = Recipient::find(kind, id)?;
+    let cred = context.thread.task.cred();
+    let mut owner = file.owner.lock();
+    *owner = Owner { to, users: (cred.uid, cred.euid), signal: owner.signal };
     Ok(0)
 }
 

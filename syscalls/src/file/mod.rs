@@ -5,6 +5,7 @@ mod descriptors;
 mod directories;
 mod events;
 mod fcntl;
+mod handle;
 mod inotify;
 mod locks;
 mod open;
@@ -39,6 +40,7 @@ pub const ROWS: &[&[Row]] = &[
     directories::ROWS,
     events::ROWS,
     fcntl::ROWS,
+    handle::ROWS,
     inotify::ROWS,
     locks::ROWS,
     open::ROWS,

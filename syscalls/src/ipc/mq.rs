@@ -43,10 +43,8 @@ type Attributes = [i64; 8];
 
 fn sys_mq_open(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let flags = args.u32(1);
-    let capacity = match uaccess::read_optional::<Attributes>(args.u64(3))? {
-        Some([_, messages, size, ..]) => Some((messages, size)),
-        None => None,
-    };
+    let given: Option<Attributes> = uaccess::read_optional(args.u64(3))?;
+    let capacity = given.map(|[_, messages, size, ..]| (messages, size));
     let name = args.path(0)?;
     let mode = args.u32(2) & 0o7777 & !context.thread.fs().umask();
     let fs = mqueue::filesystem()?;

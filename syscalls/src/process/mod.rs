@@ -8,6 +8,7 @@ mod ids;
 pub mod pidfd;
 mod sessions;
 mod stop;
+mod unshare;
 mod wait;
 mod zygote;
 
@@ -21,4 +22,4 @@ use crate::table::Row;
 
 /// The rows of this family, a slice a file.
 pub const ROWS: &[&[Row]] =
-    &[clone::ROWS, exec::ROWS, exit::ROWS, ids::ROWS, pidfd::ROWS, sessions::ROWS, wait::ROWS];
+    &[clone::ROWS, exec::ROWS, exit::ROWS, ids::ROWS, pidfd::ROWS, sessions::ROWS, unshare::ROWS, wait::ROWS];

@@ -50,13 +50,6 @@ pub const ROWS: &[Row] = &[
         PRIVILEGED,
     ),
     refused(raw::__NR_setns, "setns", |_, _| Err(Errno::EPERM), &[A, A], PRIVILEGED),
-    refused(
-        raw::__NR_unshare,
-        "unshare",
-        |_, args| if args.u64(0) == 0 { Ok(0) } else { Err(Errno::EPERM) },
-        &[A],
-        PRIVILEGED,
-    ),
     refused(raw::__NR_acct, "acct", |_, _| Err(Errno::EPERM), &[Show::Path], PRIVILEGED),
     refused(raw::__NR_vhangup, "vhangup", |_, _| Err(Errno::EPERM), &[], PRIVILEGED),
 ];

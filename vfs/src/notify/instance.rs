@@ -283,6 +283,10 @@ impl FileOps for Inotify {
         true
     }
 
+    fn signals_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> Result<u64> {
         const FIONREAD: u32 = 0x541b;
         if command != FIONREAD {

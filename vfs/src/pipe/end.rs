@@ -228,6 +228,10 @@ impl FileOps for PipeEnd {
         true
     }
 
+    fn signals_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> Result<u64> {
         if command != linux_raw_sys::ioctl::FIONREAD {
             return Err(Errno::ENOTTY);
