@@ -131,6 +131,36 @@ const APPLICATIONS: &[Application] = &[
         "printf 'int main(void) { *(volatile int *)0 = 1; }\\n' > s.c && gcc -o s s.c",
         "./s; echo $?",
     ),
+    application(
+        "git",
+        "",
+        "export HOME=$PWD GIT_AUTHOR_DATE=2020-01-01T00:00:00Z GIT_COMMITTER_DATE=2020-01-01T00:00:00Z\n\
+         git config --global user.name n; git config --global user.email e@example.org\n\
+         git init -q -b main r; cd r; for i in $(seq 30); do seq $i > f$i; done; git add .; git commit -qm one\n\
+         git mv f1 g1; echo x >> f2; git commit -qam two; git tag t; git gc -q; git fsck --full; git log --stat | tail -3\n\
+         cd ..; git clone -q r c; git clone -q --no-local r far; cd far; echo y > n; git add n; git commit -qm three\n\
+         git push -q origin HEAD:x; git -C ../r rev-parse x; git status; git -C ../c fsck; git rebase -q HEAD~1; git log --oneline",
+    ),
+    application(
+        "xargs_with_many_at_once",
+        "",
+        "seq 200 | xargs -P 8 -n 1 sh -c 'echo $0' | sort -n | md5sum; seq 9 | xargs -P 4 -n 1 sh -c 'exit $(($0 % 3))'; echo $?",
+    ),
+    application(
+        "python_processes",
+        concat!("cp ", env!("CARGO_MANIFEST_DIR"), "/applications/python_processes.py ."),
+        "exec /usr/bin/python3 python_processes.py subprocess fork futures",
+    ),
+    application(
+        "go_processes",
+        concat!(
+            "cp ",
+            env!("CARGO_MANIFEST_DIR"),
+            "/applications/go_processes.go . && HOME=$PWD CGO_ENABLED=0 \
+                 go build -o main go_processes.go && chmod -R u+w . && rm -rf go .cache"
+        ),
+        "exec ./main",
+    ),
     Application {
         normalise: without_numbers,
         ..application("openssl_speed", "", "exec openssl speed -seconds 1 sha256 2>&1")
