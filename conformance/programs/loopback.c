@@ -256,6 +256,16 @@ static void datagrams(void)
     int on = 1; a = socket(AF_INET, SOCK_DGRAM, 0); b = socket(AF_INET, SOCK_DGRAM, 0); setsockopt(a, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); setsockopt(b, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); p = v4("127.0.0.1", 0); bind(a, (void *)&p, sizeof p); p.sin_port = htons(port_of(a)); CALL(bind(b, (void *)&p, sizeof p)); close(a); close(b);
     a = socket(AF_INET6, SOCK_DGRAM, 0); struct sockaddr_in6 q = v6("::", 0); CALL(bind(a, (void *)&q, sizeof q)); b = socket(AF_INET, SOCK_DGRAM, 0); p = v4("127.0.0.1", port_of(a)); CALL(sendto(b, "four", 4, 0, (void *)&p, sizeof p)); setsockopt(a, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on); struct sockaddr_in6 g; char c[128]; struct msghdr k = { &g, sizeof g, &v, 1, c, sizeof c };
     CALL(recvmsg(a, &k, 0)); inet_ntop(AF_INET6, &g.sin6_addr, t, sizeof t); printf("%s %u %zu\n", t, k.msg_namelen, (size_t)k.msg_controllen); close(a); close(b);
+    /* hop limit and traffic class, as options and with a message */
+    a = socket(AF_INET6, SOCK_DGRAM, 0); b = socket(AF_INET6, SOCK_DGRAM, 0); q = v6("::1", 0); bind(a, (void *)&q, sizeof q); q.sin6_port = htons(port_of(a));
+    CALL(setsockopt(a, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &on, sizeof on)); CALL(setsockopt(a, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof on)); int hops = 17; CALL(setsockopt(b, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hops, sizeof hops)); CALL(sendto(b, "h", 1, 0, (void *)&q, sizeof q));
+    for (int i = 0; i < 2; i++) {
+        k = (struct msghdr){ NULL, 0, &v, 1, c, sizeof c }; CALL(recvmsg(a, &k, 0));
+        for (struct cmsghdr *h = CMSG_FIRSTHDR(&k); h; h = CMSG_NXTHDR(&k, h)) { int n; memcpy(&n, CMSG_DATA(h), sizeof n); printf("type %d = %d\n", h->cmsg_type, n); }
+        if (i) break;
+        struct { struct cmsghdr h; int n; int pad; } one = { { CMSG_LEN(sizeof(int)), IPPROTO_IPV6, IPV6_HOPLIMIT }, 99 }; struct msghdr m1 = { &q, sizeof q, &v, 1, &one, sizeof one }; CALL(sendmsg(b, &m1, 0));
+    }
+    close(a); close(b); a = socket(AF_INET, SOCK_DGRAM, 136); CALL(a >= 0); close(a);
 }
 
 static void *echo(void *argument)

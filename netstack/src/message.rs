@@ -56,6 +56,8 @@ pub struct Attached {
     pub credentials: Option<Credentials>,
     /// `SCM_RIGHTS`.
     pub files: Vec<FileRef>,
+    /// Numbers of other levels: level, type and value.
+    pub numbers: Vec<(u32, u32, i32)>,
 }
 
 /// A message to be sent.
@@ -100,6 +102,8 @@ pub struct Incoming<'a, 'b> {
     pub nonblocking: bool,
     /// `msg_flags` to report (`MSG_TRUNC`, ...).
     pub report: u32,
+    /// The caller wants to know who sent it.
+    pub wants_name: bool,
     /// Who sent it; `None` for sockets that do not tell (connected streams).
     pub from: Option<Address>,
     /// Credentials of the sender, if the socket passes them.
@@ -118,6 +122,7 @@ impl<'a, 'b> Incoming<'a, 'b> {
             flags,
             nonblocking,
             report: 0,
+            wants_name: false,
             from: None,
             credentials: None,
             files: Vec::new(),

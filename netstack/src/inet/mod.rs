@@ -18,6 +18,7 @@ use linux_raw_sys::net;
 /// Protocol numbers.
 const TCP: u32 = 6;
 const UDP: u32 = 17;
+const UDP_LITE: u32 = 136;
 
 /// Sets up what internet sockets share. Called once, at boot.
 pub fn init() {
@@ -30,7 +31,8 @@ pub fn init() {
 pub fn create(family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>> {
     match (kind, protocol) {
         (net::SOCK_STREAM, 0 | TCP) => Ok(tcp::Tcp::new(family)),
-        (net::SOCK_DGRAM, 0 | UDP) => Ok(udp::Udp::new(family)),
+        (net::SOCK_DGRAM, 0 | UDP) => Ok(udp::Udp::new(family, UDP)),
+        (net::SOCK_DGRAM, UDP_LITE) => Ok(udp::Udp::new(family, UDP_LITE)),
         (net::SOCK_RAW, 1..=255) => Err(Errno::EPERM),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) if protocol > 255 => Err(Errno::EINVAL),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),

@@ -65,6 +65,8 @@ const KNOWN: &[Known] = &[
     flag(net::SOL_TCP, net::TCP_FASTOPEN_CONNECT),
     flag(net::SOL_TCP, net::TCP_INQ),
     flag(net::SOL_UDP, 1),
+    (net::SOL_UDPLITE, 10, 0, 0, 65535),
+    (net::SOL_UDPLITE, 11, 0, 0, 65535),
 ];
 
 /// Multicast groups: there is no interface for them.
@@ -98,7 +100,8 @@ impl Numbers {
         Ok(OptionValue::Number(self.value(level, name)? as u32))
     }
 
-    fn value(&self, level: u32, name: u32) -> Result<i32> {
+    /// As [`Self::get`], the number itself.
+    pub fn value(&self, level: u32, name: u32) -> Result<i32> {
         let default = known(level, name).ok_or(Errno::ENOPROTOOPT)?.2;
         let set = self.0.lock().iter().find(|set| (set.0, set.1) == (level, name)).map(|set| set.2);
         Ok(set.unwrap_or(default))

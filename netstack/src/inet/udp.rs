@@ -32,15 +32,17 @@ const COST: usize = 768;
 const ESTABLISHED: u32 = 1;
 const CLOSE: u32 = 7;
 
-static PORTS: BootCell<Box<Ports<Udp>>> = BootCell::new();
+/// The ports of UDP, and of UDP-Lite.
+static PORTS: BootCell<Box<[Ports<Udp>; 2]>> = BootCell::new();
 
 /// Sets up. Called once, at boot.
 pub fn init() {
     PORTS.set(Box::default());
 }
 
-fn ports() -> Result<&'static Ports<Udp>> {
-    PORTS.get().map(|ports| &**ports).ok_or(Errno::ENETDOWN)
+fn ports(protocol: u32) -> Result<&'static Ports<Udp>> {
+    let [plain, lite] = &**PORTS.get().ok_or(Errno::ENETDOWN)?;
+    Ok(if protocol == UDP { plain } else { lite })
 }
 
 #[derive(Default)]
@@ -57,6 +59,9 @@ struct Datagram {
     bytes: Vec<u8>,
     from: SocketAddr,
     to: IpAddr,
+    /// Hop limit (time to live) and traffic class (type of service).
+    hops: i32,
+    class: i32,
 }
 
 #[derive(Default)]
@@ -91,9 +96,9 @@ impl Bound for Udp {
 
 impl Udp {
     /// socket(2).
-    pub fn new(family: u32) -> Arc<Udp> {
+    pub fn new(family: u32, protocol: u32) -> Arc<Udp> {
         Arc::new_cyclic(|this| Udp {
-            common: Common::new(family, net::SOCK_DGRAM, UDP),
+            common: Common::new(family, net::SOCK_DGRAM, protocol),
             this: this.clone(),
             link: Mutex::default(),
             inbox: Mutex::default(),
@@ -120,7 +125,9 @@ impl Udp {
             return Ok(local);
         }
         let any = SocketAddr::new(endpoint::any(self.common.family), 0);
-        let place = ports()?.bind(&self.this()?, any, self.only_v6()).map_err(|_| Errno::EAGAIN)?;
+        let place = ports(self.common.protocol)?
+            .bind(&self.this()?, any, self.only_v6())
+            .map_err(|_| Errno::EAGAIN)?;
         Ok(self.set_place(place, false))
     }
 
@@ -129,7 +136,7 @@ impl Udp {
         let mut link = self.link.lock();
         if let Some(local) = link.local {
             drop(link);
-            if let Ok(ports) = ports() {
+            if let Ok(ports) = ports(self.common.protocol) {
                 ports.release(self, place.port());
             }
             return local;
@@ -158,8 +165,8 @@ impl Udp {
             }
         };
         match released {
-            Some((local, true)) => ports()?.release(self, local.port()),
-            Some((local, false)) => ports()?.moved(self, local),
+            Some((local, true)) => ports(self.common.protocol)?.release(self, local.port()),
+            Some((local, false)) => ports(self.common.protocol)?.moved(self, local),
             None => {}
         }
         Ok(())
@@ -207,6 +214,7 @@ impl Udp {
         }
         message.from = Some(endpoint::shown(self.common.family, datagram.from));
         self.tell_destination(datagram.to, message);
+        self.tell_hops(datagram, message);
         Ok(if message.has(net::MSG_TRUNC) { length } else { part.len() })
     }
 
@@ -229,6 +237,39 @@ impl Udp {
             let mut data = ip.octets().to_vec();
             data.extend_from_slice(&LOOPBACK.to_ne_bytes());
             message.ancillary.push((net::SOL_IPV6, net::IPV6_PKTINFO, data));
+        }
+    }
+
+    /// What a datagram is sent with: what comes with the message, else what the socket's options say.
+    fn hops_and_class(&self, message: &Outgoing<'_, '_>, to: SocketAddr) -> (i32, i32) {
+        let (level, hops, hops_option, class) = match to.ip() {
+            IpAddr::V4(_) => (IP, net::IP_TTL, net::IP_TTL, net::IP_TOS),
+            IpAddr::V6(_) => (net::SOL_IPV6, net::IPV6_HOPLIMIT, net::IPV6_UNICAST_HOPS, net::IPV6_TCLASS),
+        };
+        let given = |name: u32| {
+            let mut numbers = message.attached.numbers.iter().rev();
+            numbers.find(|number| (number.0, number.1) == (level, name)).map(|number| number.2)
+        };
+        let value =
+            |name, option| given(name).unwrap_or_else(|| self.numbers.value(level, option).unwrap_or(0));
+        (value(hops, hops_option), value(class, class))
+    }
+
+    /// `IP_RECVTTL`, `IP_RECVTOS`, `IPV6_RECVHOPLIMIT`, `IPV6_RECVTCLASS`.
+    fn tell_hops(&self, datagram: &Datagram, message: &mut Incoming<'_, '_>) {
+        let mut tell = |level, option, kind, bytes: &[u8]| {
+            if self.numbers.is_on(level, option) {
+                message.ancillary.push((level, kind, bytes.to_vec()));
+            }
+        };
+        let (hops, class) = (datagram.hops.to_ne_bytes(), datagram.class.to_ne_bytes());
+        if datagram.to.is_ipv4() {
+            tell(IP, net::IP_RECVTTL, net::IP_TTL, &hops);
+            tell(IP, net::IP_RECVTOS, net::IP_TOS, &[datagram.class as u8]);
+        }
+        if self.common.family == net::AF_INET6 {
+            tell(net::SOL_IPV6, net::IPV6_RECVHOPLIMIT, net::IPV6_HOPLIMIT, &hops);
+            tell(net::SOL_IPV6, net::IPV6_RECVTCLASS, net::IPV6_TCLASS, &class);
         }
     }
 
@@ -293,7 +334,7 @@ impl Socket for Udp {
         if self.link.lock().local.is_some() || self.only_v6() && ip.is_ipv4() {
             return Err(Errno::EINVAL);
         }
-        let place = ports()?.bind(&self.this()?, at, self.only_v6())?;
+        let place = ports(self.common.protocol)?.bind(&self.this()?, at, self.only_v6())?;
         if self.set_place(place, true) == place { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
@@ -315,7 +356,7 @@ impl Socket for Udp {
             })
         };
         if let Some(place) = moved {
-            ports()?.moved(self, place);
+            ports(self.common.protocol)?.moved(self, place);
         }
         Ok(())
     }
@@ -356,8 +397,11 @@ impl Socket for Udp {
         if message.source.take(&mut bytes)? != length {
             return Err(Errno::EFAULT);
         }
-        match ports()?.find(to, |socket: &Udp| socket.score(from)) {
-            Some(target) => target.deliver(Datagram { bytes, from, to: to.ip() }),
+        match ports(self.common.protocol)?.find(to, |socket: &Udp| socket.score(from)) {
+            Some(target) => {
+                let (hops, class) = self.hops_and_class(message, to);
+                target.deliver(Datagram { bytes, from, to: to.ip(), hops, class });
+            }
             // What ICMP would tell: only those who are connected, or ask for it, hear of it.
             None => {
                 let asks = self.numbers.is_on(IP, net::IP_RECVERR);
@@ -428,7 +472,7 @@ impl Socket for Udp {
             link.peer = None;
             link.local.take()
         };
-        if let (Some(local), Ok(ports)) = (local, ports()) {
+        if let (Some(local), Ok(ports)) = (local, ports(self.common.protocol)) {
             ports.release(self, local.port());
         }
         let emptied = core::mem::take(&mut *self.inbox.lock());
@@ -438,7 +482,7 @@ impl Socket for Udp {
 
 /// The lines of `/proc/net/udp`.
 pub fn lines() -> Vec<Line> {
-    let Ok(ports) = ports() else { return Vec::new() };
+    let Ok(ports) = ports(UDP) else { return Vec::new() };
     let line = |socket: Arc<Udp>| {
         let (local, peer) = {
             let link = socket.link.lock();

@@ -175,7 +175,7 @@ impl Unix {
         if total > 0 {
             self.common.move_peek_offset(peeking, total);
         }
-        if message.from.is_none() && total > 0 {
+        if message.wants_name && message.from.is_none() && total > 0 {
             message.from = self.peer().and_then(|peer| peer.current_name()).map(|name| name.address());
         }
         if total > 0 { Ok(total) } else { outcome.map(|()| 0) }

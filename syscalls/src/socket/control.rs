@@ -50,8 +50,12 @@ pub fn read(context: &Context<'_>, socket: &dyn Socket, at: u64, length: usize) 
                 attached.credentials = Some(credentials(context, data)?);
             }
             (net::SOL_SOCKET, _) if unix => return Err(Errno::EINVAL),
-            // Other families' own hints (addresses, timestamps) change nothing here.
-            _ => {}
+            _ => {
+                // Longer ones (addresses, timestamps) change nothing here.
+                if let Ok(value) = data.try_into().map(i32::from_ne_bytes) {
+                    attached.numbers.push((level, kind, value));
+                }
+            }
         }
         rest = rest.get(length.next_multiple_of(8)..).unwrap_or(&[]);
     }

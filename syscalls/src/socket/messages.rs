@@ -94,6 +94,7 @@ fn receive(
     let nonblocking = nonblocking || flags & net::MSG_DONTWAIT != 0;
     let mut sink = Sink::user(&spans);
     let mut message = Incoming::new(&mut sink, flags, nonblocking);
+    message.wants_name = !header.raw.msg_name.is_null();
     let count = socket.receive(&mut message)?;
     let (mut report, from) = (message.report, message.from);
     report |= flags & net::MSG_CMSG_CLOEXEC;

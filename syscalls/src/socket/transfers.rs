@@ -59,6 +59,7 @@ fn sys_recvfrom(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let nonblocking = file.nonblocking() || flags & net::MSG_DONTWAIT != 0;
     let mut sink = Sink::user(&spans);
     let mut message = Incoming::new(&mut sink, flags, nonblocking);
+    message.wants_name = args.u64(4) != 0;
     let count = socket.receive(&mut message)?;
     if args.u64(4) != 0 {
         address::write(&message.from.unwrap_or(Address::none()), args.u64(4), args.u64(5))?;
