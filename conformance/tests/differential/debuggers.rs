@@ -59,7 +59,7 @@ pub const APPLICATIONS: &[Application] = &[
         "strace_counts_calls",
         LINES,
         "env -i PATH=/usr/bin:/bin strace -f -c -e trace=read,write,close,execve,exit_group -o log sh -c 'cat lines | sort -r | head -1'; \
-         awk '$1 ~ /^[0-9]/ { print $4, $NF }' log | sort",
+         awk '$1 ~ /^[0-9]/ { print $4, $NF }' log | sort; rm log",
     ),
     debugger(
         "strace_attaches",

@@ -40,7 +40,9 @@ fn stop(thread: &Thread, regs: &mut Regs, wanted: Wanted) -> Option<Resumed> {
         return None;
     }
     thread.space().stop_rewriting();
-    task.signals.lock().trap = false;
+    if wanted.why != si::CLD_STOPPED {
+        task.signals.lock().trap = false;
+    }
     let tracer = publish(task, regs, &wanted)?;
     tell_tracer(task, &tracer, wanted.code, wanted.why);
     drop(tracer);
@@ -161,7 +163,12 @@ pub fn signal(thread: &Thread, regs: &mut Regs, info: SigInfo) -> Option<SigInfo
 /// A stop that the tracer asked for, or that the process's stop means (`do_jobctl_trap`).
 pub fn trap(thread: &Thread, regs: &mut Regs) {
     let task = &thread.task;
-    let group_stop = task.group.signals.lock().stop;
+    let group_stop = {
+        // One look: a SIGCONT that comes later asks for another stop, which must not be forgotten.
+        let signals = task.group.signals.lock();
+        task.signals.lock().trap = false;
+        signals.stop
+    };
     let wanted = |code, info| Wanted {
         code,
         kind: StopKind::Other,
