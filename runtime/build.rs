@@ -38,7 +38,19 @@ fn main() {
         println!("cargo:rerun-if-changed={}", workspace.join(name).display());
     }
     let image = build(&workspace, &out.join("image"));
-    println!("cargo:rustc-env=TRAPBOX_IMAGE={}", image.display());
+    let embedded = out.join("trapbox-kernel");
+    strip(&image, &embedded);
+    println!("cargo:rustc-env=TRAPBOX_IMAGE={}", embedded.display());
+}
+
+/// The image without what only debuggers read. The other one stays, for the names of addresses.
+fn strip(image: &Path, stripped: &Path) {
+    let status = Command::new("objcopy").arg("--strip-debug").arg(image).arg(stripped).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "objcopy (package binutils) cannot strip {}",
+        image.display()
+    );
 }
 
 fn build(workspace: &Path, target: &Path) -> PathBuf {
@@ -54,6 +66,7 @@ fn build(workspace: &Path, target: &Path) -> PathBuf {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_TARGET_DIR")
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .status()
         .expect("cargo runs");
     assert!(status.success(), "the kernel image does not build: see cargo's messages above");

@@ -145,10 +145,10 @@ impl End {
         let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        if kind == SFlag::S_IFCHR || kind == SFlag::S_IFIFO {
-            if let Ok(again) = open(path.as_str(), flags, Mode::empty()) {
-                return Ok(End(again.into()));
-            }
+        if (kind == SFlag::S_IFCHR || kind == SFlag::S_IFIFO)
+            && let Ok(again) = open(path.as_str(), flags, Mode::empty())
+        {
+            return Ok(End(again.into()));
         }
         Ok(End(nix::unistd::dup(fd)?.into()))
     }

@@ -37,6 +37,7 @@ fn set_up() {
                 log: -1,
                 strace: -1,
                 stats: -1,
+                terminal: -1,
                 heap: -1,
                 frames: -1,
             },
@@ -46,6 +47,7 @@ fn set_up() {
                 pids_limit: 1,
                 rlimits: vec![],
                 patch_calls: false,
+                terminal_size: [24, 80, 0, 0],
             },
             host: HostFacts {
                 release: String::new(),

@@ -113,7 +113,29 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
     let program = program(directory.path())?;
     // bubblewrap's calls are the host's: two ways are enough, and gVisor's where it is.
     let of = |way: &Way| figures(way, &[&program, "/dev/shm"], directory.path());
-    table(ways, "Calls", of, &[], true)
+    let mut table = table(ways, "Calls", of, &[], true)?;
+    // The way in that always works: a trap for each call.
+    let trapping = ways.iter().map(|way| with_options(way, &["--no-patch"]));
+    let trapped: Result<Vec<f64>> = trapping
+        .map(|way| {
+            let found = figures(&way, &[&program, "/dev/shm", "getppid"], directory.path())?;
+            Ok(found.first().map_or(f64::NAN, |(_, value)| *value))
+        })
+        .collect();
+    table
+        .rows
+        .insert(1, Row { name: "`getppid`, trapped (`--no-patch`)".into(), values: trapped?, aim: None });
+    Ok(table)
+}
+
+/// The way with options of ours, if it is the sandbox.
+fn with_options(way: &Way, options: &[&str]) -> Way {
+    let ours = way.name == "sandbox-exec";
+    let part = |part: &String| {
+        let options = options.iter().filter(|_| ours && part == "--").map(|option| option.to_string());
+        options.chain([part.clone()]).collect::<Vec<_>>()
+    };
+    Way { name: way.name.clone(), prefix: way.prefix.iter().flat_map(part).collect() }
 }
 
 /// Calls on a file of the host that is shared with it, which go through to the host.
@@ -123,20 +145,7 @@ pub fn measure_host_files(ways: &[Way]) -> Result<Table> {
     let program = program(directory.path())?;
     let place = shared.path().to_string_lossy().into_owned();
     let of = |way: &Way| {
-        let bound = Way {
-            name: way.name.clone(),
-            prefix: way
-                .prefix
-                .iter()
-                .flat_map(|part| {
-                    if part == "--" && way.prefix[0].ends_with("sandbox-exec") {
-                        vec!["--bind".into(), place.clone(), part.clone()]
-                    } else {
-                        vec![part.clone()]
-                    }
-                })
-                .collect(),
-        };
+        let bound = with_options(way, &["--bind", &place]);
         figures(&bound, &[&[program.as_str(), place.as_str()], HOST].concat(), directory.path())
     };
     table(ways, "Calls on a file of the host (`--bind`)", of, HOST, false)

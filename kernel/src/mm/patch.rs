@@ -141,7 +141,7 @@ impl AddressSpace {
         }
         let count = trapped.entry(site).or_insert(0);
         *count = count.wrapping_add(1);
-        *count % THRESHOLD == 0
+        count.is_multiple_of(THRESHOLD)
     }
 
     /// A process that forks again and again has all that is known rewritten, for its children. `alone`: as above.

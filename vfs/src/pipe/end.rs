@@ -64,7 +64,7 @@ impl PipeEnd {
     fn try_read(&self, sink: &mut Sink<'_>) -> Option<Result<usize>> {
         let (outcome, became_writable) = {
             let mut state = self.pipe.state.lock();
-            if state.ring.len() == 0 {
+            if state.ring.is_empty() {
                 return (state.writers == 0).then_some(Ok(0));
             }
             let before = state.writable();
@@ -214,7 +214,7 @@ impl FileOps for PipeEnd {
         let state = self.pipe.state.lock();
         let mut events = PollEvents::empty();
         if self.reads {
-            events.set(PollEvents::READABLE, state.ring.len() > 0);
+            events.set(PollEvents::READABLE, !state.ring.is_empty());
             events.set(PollEvents::HUP, state.writers == 0 && self.no_hang_up_at != Some(state.opened.1));
         }
         if self.writes {

@@ -86,7 +86,7 @@ impl Pipe {
 
     /// A blocked reader leaves: what it was told of and did not take is for the next one.
     fn reader_leaves(&self) {
-        let left = self.state.lock().ring.len() > 0;
+        let left = !self.state.lock().ring.is_empty();
         if left {
             self.readable.wake(PollEvents::READABLE);
         }

@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(read(&mut ring, 4), b"amon");
         assert_eq!(read(&mut ring, 2), b"tw");
         assert_eq!(read(&mut ring, 20), b"more!");
-        assert!(ring.records.is_empty() && ring.len() == 0);
+        assert!(ring.records.is_empty() && ring.is_empty());
     }
 
     #[test]
