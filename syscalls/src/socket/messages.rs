@@ -3,7 +3,7 @@
 use super::{control, flags, socket};
 use crate::args::Args;
 use crate::file::Walk;
-use crate::table::{Context, Row, Show, full};
+use crate::table::{Context, Row, Show, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::mem::offset_of;
@@ -16,19 +16,33 @@ use netstack::socket::Socket;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(raw::__NR_sendmsg, "sendmsg", sys_sendmsg, &[Show::Fd, Show::Address, flags::MESSAGE]),
-    full(raw::__NR_recvmsg, "recvmsg", sys_recvmsg, &[Show::Fd, Show::Address, flags::MESSAGE]),
-    full(
+    partial(
+        raw::__NR_sendmsg,
+        "sendmsg",
+        sys_sendmsg,
+        &[Show::Fd, Show::Address, flags::MESSAGE],
+        super::NOT_SENT,
+    ),
+    partial(
+        raw::__NR_recvmsg,
+        "recvmsg",
+        sys_recvmsg,
+        &[Show::Fd, Show::Address, flags::MESSAGE],
+        super::NOT_RECEIVED,
+    ),
+    partial(
         raw::__NR_sendmmsg,
         "sendmmsg",
         sys_sendmmsg,
         &[Show::Fd, Show::Address, Show::Unsigned, flags::MESSAGE],
+        super::NOT_SENT,
     ),
-    full(
+    partial(
         raw::__NR_recvmmsg,
         "recvmmsg",
         sys_recvmmsg,
         &[Show::Fd, Show::Address, Show::Unsigned, flags::MESSAGE, Show::Timespec],
+        super::NOT_RECEIVED,
     ),
 ];
 

@@ -14,6 +14,11 @@ use alloc::sync::Arc;
 use netstack::socket::{self, Socket};
 use vfs::file::FileRef;
 
+/// What sending lacks.
+const NOT_SENT: &str = "urgent data (MSG_OOB) gives EOPNOTSUPP";
+/// What receiving lacks.
+const NOT_RECEIVED: &str = "no urgent data, error queues or time stamps";
+
 /// The rows of this family, a slice a file.
 pub const ROWS: &[&[Row]] = &[connections::ROWS, messages::ROWS, options::ROWS, transfers::ROWS];
 

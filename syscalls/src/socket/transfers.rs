@@ -4,7 +4,7 @@ use super::{address, flags, socket};
 use crate::args::Args;
 use crate::file::Walk;
 use crate::file::one_span;
-use crate::table::{Context, Row, Show, full};
+use crate::table::{Context, Row, Show, partial};
 use crate::{Errno, Result};
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::{general as raw, net};
@@ -13,17 +13,19 @@ use netstack::message::{Attached, Destination, Incoming, Outgoing};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(
+    partial(
         raw::__NR_sendto,
         "sendto",
         sys_sendto,
         &[Show::Fd, Show::BytesIn, Show::Unsigned, flags::MESSAGE, Show::Address, Show::Int],
+        super::NOT_SENT,
     ),
-    full(
+    partial(
         raw::__NR_recvfrom,
         "recvfrom",
         sys_recvfrom,
         &[Show::Fd, Show::BytesOut, Show::Unsigned, flags::MESSAGE, Show::Address, Show::Address],
+        super::NOT_RECEIVED,
     ),
 ];
 

@@ -51,6 +51,10 @@ impl Tcp {
             Errno::EPIPE => message.broken_pipe(),
             errno => errno,
         };
+        if message.has(net::MSG_OOB) {
+            // Urgent data is not there: bytes among the others would be taken for something else.
+            return Err(Errno::EOPNOTSUPP);
+        }
         let peer = self.wait_connected(message.nonblocking).map_err(|errno| broken(message, errno))?;
         let wanted = message.source.left();
         let mut waiting = self.common.sending(message.nonblocking);
