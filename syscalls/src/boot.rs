@@ -81,6 +81,7 @@ fn set_up() -> Result<(), String> {
     crate::system::init(&config.hostname);
     crate::time::timers::init();
     crate::stats::init();
+    kernel::time::init();
     task::calls::set_on_look(crate::time::timers::look_from_thread);
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);
