@@ -182,6 +182,10 @@ fn end_other_threads(thread: &Thread) -> Result<()> {
         }
     }
     wait::killable(&group.exit_queue, || group.alive.load(Ordering::SeqCst) == 1);
+    if group.alive.load(Ordering::SeqCst) != 1 {
+        // Killed meanwhile, like the others: nobody's place is to be taken.
+        return Err(Errno::ERESTARTSYS);
+    }
     let mut signals = group.signals.lock();
     match signals.exit {
         Some(Exit::Exec(_)) => signals.exit = None,
