@@ -45,12 +45,25 @@ impl Recipient {
         .ok_or(Errno::ESRCH)
     }
 
-    /// Kind and number, as `F_GETOWN_EX` tells them; 0 for who is gone.
+    /// Kind and number, as `F_GETOWN_EX` tells them; 0 for who is gone: no longer in the process table, whoever still holds a
+    /// reference. Takes the table's lock.
     pub fn told(&self) -> (u32, i32) {
         match self {
             Recipient::Nobody => (raw::F_OWNER_TID, 0),
-            Recipient::Task(task) => (raw::F_OWNER_TID, task.upgrade().map_or(0, |task| task.tid())),
-            Recipient::Process(group) => (raw::F_OWNER_PID, group.upgrade().map_or(0, |group| group.tgid)),
+            Recipient::Task(task) => {
+                let task = task.upgrade();
+                let listed = task.as_ref().and_then(|task| task::lock_table().ok()?.task(task.tid()));
+                let same =
+                    listed.filter(|listed| task.as_ref().is_some_and(|task| Arc::ptr_eq(task, listed)));
+                (raw::F_OWNER_TID, same.map_or(0, |task| task.tid()))
+            }
+            Recipient::Process(group) => {
+                let group = group.upgrade();
+                let listed = group.as_ref().and_then(|group| task::lock_table().ok()?.group(group.tgid));
+                let same =
+                    listed.filter(|listed| group.as_ref().is_some_and(|group| Arc::ptr_eq(group, listed)));
+                (raw::F_OWNER_PID, same.map_or(0, |group| group.tgid))
+            }
             Recipient::ProcessGroup(id) => (raw::F_OWNER_PGRP, *id),
         }
     }

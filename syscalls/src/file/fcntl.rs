@@ -75,7 +75,8 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         | raw::F_OFD_SETLK
         | raw::F_OFD_SETLKW => locks::fcntl(context, &file, command, argument),
         raw::F_GETOWN => {
-            let (kind, id) = file.owner.lock().to.told();
+            let owner = file.owner.lock().to.clone();
+            let (kind, id) = owner.told();
             // Process groups are shown as negative numbers.
             let id = if kind == raw::F_OWNER_PGRP { id.wrapping_neg() } else { id };
             Ok(id as i64 as u64)
@@ -86,7 +87,8 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             set_owner(context, &file, kind, id.checked_abs().ok_or(Errno::EINVAL)?)
         }
         raw::F_GETOWN_EX => {
-            let (kind, pid) = file.owner.lock().to.told();
+            let owner = file.owner.lock().to.clone();
+            let (kind, pid) = owner.told();
             uaccess::write(argument, &raw::f_owner_ex { type_: kind as i32, pid })?;
             Ok(0)
         }
