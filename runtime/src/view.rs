@@ -402,17 +402,17 @@ mod tests {
         };
         let view = View::new(&Request {
             grants: vec![
-                grant("/usr/bin", "/work/bin", false),
+                grant("/usr/bin", "/srv/bin", false),
                 grant("/usr/share", "/dev/share", true),
                 grant("/usr", "/u", true),
             ],
-            memory: vec![MemoryDirectory { target: "/work".into(), size: 0 }],
+            memory: vec![MemoryDirectory { target: "/srv".into(), size: 0 }],
             workdir: "/".into(),
             ..Request::default()
         });
         let place =
             |path: &str| view.mounts.iter().rposition(|mount| mount.target == path.as_bytes()).expect(path);
-        assert!(place("/work") < place("/work/bin"));
+        assert!(place("/srv") < place("/srv/bin"));
         assert!(place("/dev") < place("/dev/share"));
         let at =
             |path: &str| view.host_paths.iter().position(|host| host.path == Path::new(path)).expect(path);
