@@ -141,7 +141,7 @@ fn exit_work(regs: &mut Regs) {
             Next::EndGroup(signal) => process::exit_group(thread, signal),
             Next::Stopped => process::wait_while_stopped(thread),
             Next::Stop(signal) => process::stop_group(thread, signal),
-            Next::Continued => process::tell_of_continuation(thread),
+            Next::Continued(code) => process::tell_of_continuation(thread, code),
             Next::Trap => stops::trap(thread, regs),
             Next::Trace(_) => {}
             Next::Handle(info, action) => {

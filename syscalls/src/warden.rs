@@ -196,7 +196,7 @@ impl fmt::Write for Fixed {
 /// Whether a process that still has threads runs in this host process.
 fn owns_live_process(host_pid: i32) -> bool {
     let Ok(table) = lock_table() else { return false };
-    table.groups().iter().any(|group| {
+    table.iter().any(|group| {
         group.host_pid.load(Ordering::SeqCst) == host_pid && group.alive.load(Ordering::SeqCst) > 0
     })
 }
@@ -225,12 +225,8 @@ fn forward(signal: i32) {
         let _ = signal::send_to_group(&first, info);
         return;
     }
-    let groups = table.groups();
     drop(table);
-    let pgid = first.family.lock().pgid;
-    for group in groups.iter().filter(|group| group.tgid > 1 && group.family.lock().pgid == pgid) {
-        let _ = signal::send_to_group(group, info);
-    }
+    kernel::task::signal_process_group(first.place().0, info);
 }
 
 fn control_message(control: i32) {

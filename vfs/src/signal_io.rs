@@ -38,7 +38,7 @@ impl Recipient {
             raw::F_OWNER_TID => table.task(id).map(|task| Recipient::Task(Arc::downgrade(&task))),
             raw::F_OWNER_PID => table.group(id).map(|group| Recipient::Process(Arc::downgrade(&group))),
             _ => {
-                let there = table.groups().iter().any(|group| group.family.lock().pgid == id);
+                let there = !table.process_group(id).is_empty();
                 there.then_some(Recipient::ProcessGroup(id))
             }
         }
@@ -162,9 +162,9 @@ fn send(owner: &Owner, events: PollEvents, fd: i32) {
         Recipient::Process(group) => group.upgrade().iter().for_each(to_group),
         Recipient::ProcessGroup(id) => {
             let Ok(table) = task::lock_table() else { return };
-            let groups = table.groups();
+            let members = table.process_group(*id);
             drop(table);
-            groups.iter().filter(|group| group.family.lock().pgid == *id).for_each(to_group);
+            members.iter().for_each(to_group);
         }
     }
 }

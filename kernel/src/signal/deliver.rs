@@ -21,8 +21,8 @@ pub enum Next {
     /// Stop the group for this signal, then ask again. A stop of the terminal (not SIGSTOP) is nothing in an orphaned process
     /// group: who stops it looks, because that takes the process table.
     Stop(i32),
-    /// The group was continued: tell its parent, then ask again.
-    Continued,
+    /// A stop of the group has ended: tell its parent so (`CLD_*`), then ask again.
+    Continued(i32),
     /// Run this handler.
     Handle(SigInfo, Action),
     /// Stop for the tracer: it asked for that, or the group is stopped.
@@ -47,8 +47,8 @@ pub fn next(task: &Task) -> Next {
         if killed == 0 && !traced && signals.stop.is_some() {
             return Next::Stopped;
         }
-        if core::mem::take(&mut signals.continued_untold) {
-            return Next::Continued;
+        if let Some(code) = signals.untold.take() {
+            return Next::Continued(code);
         }
         let allowed = if killed != 0 { killed } else { !own.blocked };
         let info = own.pending.take(allowed).or_else(|| signals.pending.take(allowed));

@@ -97,8 +97,10 @@ fn prepare(signals: &mut GroupSignals, group: &Arc<ThreadGroup>, signal: i32) {
         if signals.stop.take().is_some() {
             if signal == SIGCONT {
                 signals.continued = true;
-                signals.continued_untold = true;
+                signals.untold =
+                    Some(if signals.stop_complete { si::CLD_CONTINUED } else { si::CLD_STOPPED });
             }
+            signals.tasks.iter().for_each(|task| task.signals.lock().stopping = false);
             kick_all(signals, None, work::SIGNAL);
             group.stop_queue.wake_all(PollEvents::IN);
         }

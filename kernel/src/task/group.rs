@@ -41,12 +41,14 @@ pub struct GroupSignals {
     pub stop: Option<i32>,
     /// A thread has taken a stop signal and is about to stop the group; SIGCONT takes that back (`JOBCTL_STOP_DEQUEUED`).
     pub stop_taken: bool,
-    /// The stop was told to the parent (waitid consumes it).
+    /// All threads have stopped, and the parent has been told.
+    pub stop_complete: bool,
+    /// The stop was waited for (waitid consumes it).
     pub stop_reported: bool,
     /// Continued since the parent last looked.
     pub continued: bool,
-    /// Continued, and the parent was not told yet: the next thread that looks does it.
-    pub continued_untold: bool,
+    /// What the parent was not told yet of a stop that has ended (`CLD_*`): the next thread that looks does it.
+    pub untold: Option<i32>,
 }
 
 impl GroupSignals {
@@ -200,9 +202,10 @@ impl ThreadGroup {
                 exit: None,
                 stop: None,
                 stop_taken: false,
+                stop_complete: false,
                 stop_reported: false,
                 continued: false,
-                continued_untold: false,
+                untold: None,
             }),
             family: Mutex::new(Family {
                 parent,
@@ -232,6 +235,12 @@ impl ThreadGroup {
             personality: AtomicU32::new(0),
             calls: Mutex::default(),
         })
+    }
+
+    /// Process group and session.
+    pub fn place(&self) -> (i32, i32) {
+        let family = self.family.lock();
+        (family.pgid, family.sid)
     }
 
     /// Soft and hard limit of a resource (`RLIMIT_*`); `u64::MAX` is infinity, also for numbers that are none.

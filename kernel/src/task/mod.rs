@@ -51,6 +51,8 @@ pub struct TaskSignals {
     pub fault: (u64, u64, u64),
     /// The tracee is to stop for its tracer (an interrupt, a group-stop).
     pub trap: bool,
+    /// The process stops, and this thread has not come to it yet (`JOBCTL_STOP_CONSUME`).
+    pub stopping: bool,
 }
 
 /// Timer slack of a new thread.

@@ -21,7 +21,10 @@ pub trait ControllingTerminal: Send + Sync {
 impl Table {
     /// The processes of a process group, zombies included.
     pub fn process_group(&self, pgid: i32) -> Vec<Arc<ThreadGroup>> {
-        self.groups().into_iter().filter(|group| group.tgid > 1 && group.family.lock().pgid == pgid).collect()
+        let members = self.process_groups.get(&pgid).map(Vec::as_slice).unwrap_or_default();
+        let mut members: Vec<_> = members.iter().filter(|group| group.tgid > 1).cloned().collect();
+        members.sort_by_key(|group| group.tgid);
+        members
     }
 
     /// The processes of a session, zombies included.
@@ -45,9 +48,10 @@ impl Table {
                 parent.tgid > 1 && family.pgid != pgid && family.sid == sid
             })
         };
-        !self
-            .process_group(pgid)
+        let members = self.process_groups.get(&pgid).map(Vec::as_slice).unwrap_or_default();
+        !members
             .iter()
+            .filter(|member| member.tgid > 1)
             .any(|member| without.is_none_or(|without| !Arc::ptr_eq(member, without)) && connects(member))
     }
 }

@@ -17,6 +17,10 @@ const PID_RESTART: i32 = 300;
 pub struct Table {
     tasks: HashMap<i32, Arc<Task>>,
     groups: HashMap<i32, Arc<ThreadGroup>>,
+    /// Members of each process group, and the number of members of each session: a free id is found, and a group signalled,
+    /// without a look at every process. Changed by [`Table::place`] and where a process comes or goes.
+    pub(super) process_groups: HashMap<i32, Vec<Arc<ThreadGroup>>>,
+    sessions: HashMap<i32, usize>,
     last: i32,
     init: Arc<ThreadGroup>,
     limit: usize,
@@ -26,9 +30,18 @@ static TABLE: BootCell<Box<Mutex<Table>>> = BootCell::new();
 
 /// Sets the table up with the process 1. `limit` bounds the number of tasks. Called once, at boot.
 pub fn init_table(init: Arc<ThreadGroup>, limit: usize) {
-    let mut groups = HashMap::new();
-    groups.insert(init.tgid, init.clone());
-    TABLE.set(Box::new(Mutex::new(Table { tasks: HashMap::new(), groups, last: 1, init, limit })));
+    let mut table = Table {
+        tasks: HashMap::new(),
+        groups: HashMap::new(),
+        process_groups: HashMap::new(),
+        sessions: HashMap::new(),
+        last: 1,
+        init: init.clone(),
+        limit,
+    };
+    table.groups.insert(init.tgid, init.clone());
+    table.join(&init);
+    TABLE.set(Box::new(Mutex::new(table)));
 }
 
 /// The table's lock object; `None` only before boot has set it up.
@@ -50,6 +63,11 @@ impl Table {
     /// A process by its id (also a zombie).
     pub fn group(&self, tgid: i32) -> Option<Arc<ThreadGroup>> {
         self.groups.get(&tgid).cloned()
+    }
+
+    /// All processes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ThreadGroup>> {
+        self.groups.values()
     }
 
     /// All processes, by id.
@@ -84,10 +102,8 @@ impl Table {
             let id = self.last;
             let taken = self.tasks.contains_key(&id)
                 || self.groups.contains_key(&id)
-                || self.groups.values().any(|group| {
-                    let family = group.family.lock();
-                    family.pgid == id || family.sid == id
-                });
+                || self.process_groups.contains_key(&id)
+                || self.sessions.contains_key(&id);
             if !taken {
                 return Ok(id);
             }
@@ -98,7 +114,9 @@ impl Table {
     /// Puts a task in, and its group if that is new.
     pub fn insert(&mut self, task: &Arc<Task>) {
         self.tasks.insert(task.tid(), task.clone());
-        self.groups.entry(task.group.tgid).or_insert_with(|| task.group.clone());
+        if self.groups.insert(task.group.tgid, task.group.clone()).is_none() {
+            self.join(&task.group);
+        }
     }
 
     /// Takes an ended task out.
@@ -115,6 +133,45 @@ impl Table {
 
     /// Takes a process out that was waited for.
     pub fn remove_group(&mut self, tgid: i32) {
-        self.groups.remove(&tgid);
+        if let Some(group) = self.groups.remove(&tgid) {
+            self.part(&group);
+        }
+    }
+
+    /// Moves a process to another process group and session.
+    pub fn place(&mut self, group: &Arc<ThreadGroup>, pgid: i32, sid: i32) {
+        let listed = self.groups.contains_key(&group.tgid);
+        if listed {
+            self.part(group);
+        }
+        {
+            let mut family = group.family.lock();
+            (family.pgid, family.sid) = (pgid, sid);
+        }
+        if listed {
+            self.join(group);
+        }
+    }
+
+    fn join(&mut self, group: &Arc<ThreadGroup>) {
+        let (pgid, sid) = group.place();
+        self.process_groups.entry(pgid).or_default().push(group.clone());
+        *self.sessions.entry(sid).or_default() += 1;
+    }
+
+    fn part(&mut self, group: &Arc<ThreadGroup>) {
+        let (pgid, sid) = group.place();
+        if let Some(members) = self.process_groups.get_mut(&pgid) {
+            members.retain(|member| !Arc::ptr_eq(member, group));
+            if members.is_empty() {
+                self.process_groups.remove(&pgid);
+            }
+        }
+        if let Some(members) = self.sessions.get_mut(&sid) {
+            *members = members.saturating_sub(1);
+            if *members == 0 {
+                self.sessions.remove(&sid);
+            }
+        }
     }
 }

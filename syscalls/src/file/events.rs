@@ -170,7 +170,7 @@ fn epoll_wait(context: &Context<'_>, args: Args, deadline: Option<u64>) -> Resul
     }
     let epoll_file = file(context, args.i32(0))?;
     let epoll = epoll_file.ops.as_any().downcast_ref::<Epoll>().ok_or(Errno::EINVAL)?;
-    let events = epoll.wait((max as usize).min(4096), deadline)?;
+    let events = epoll.wait(max as usize, deadline)?;
     for (index, event) in events.iter().enumerate() {
         let mut bytes = [0u8; 12];
         let (first, second) = bytes.split_at_mut(4);

@@ -9,7 +9,13 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::signal::{COUNT, SIG_DFL, SIG_IGN, bit};
+use kernel::task::Task;
 use vfs::Result;
+
+fn has_stopped(task: &Task) -> bool {
+    let signals = task.group.signals.lock();
+    signals.stop.is_some() && !task.trace.is_traced() && !task.signals.lock().stopping
+}
 
 /// One letter: running for the one that asks, sleeping otherwise, stopped, zombie.
 fn state(thread: &Thread) -> (char, &'static str) {
@@ -18,7 +24,7 @@ fn state(thread: &Thread) -> (char, &'static str) {
         ('Z', "zombie")
     } else if thread.task.trace.is_stopped() {
         ('t', "tracing stop")
-    } else if group.signals.lock().stop.is_some() && !thread.task.trace.is_traced() {
+    } else if has_stopped(&thread.task) {
         ('T', "stopped")
     } else if core::ptr::eq(&*thread.task, &*thread::current().task) {
         ('R', "running")

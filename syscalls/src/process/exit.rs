@@ -22,13 +22,6 @@ pub const ROWS: &[Row] = &[
 fn sys_exit(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let thread = context.thread;
     let status = (args.i32(0) & 0xff) << 8;
-    {
-        // The last thread's status is the process's.
-        let mut signals = thread.task.group.signals.lock();
-        if signals.tasks.len() == 1 && signals.exit.is_none() {
-            signals.exit = Some(Exit::Group(status));
-        }
-    }
     thread.task.exit_status.store(status, Ordering::Relaxed);
     exit_thread(thread)
 }
@@ -59,7 +52,7 @@ pub fn exit_thread(thread: &Thread) -> ! {
     }
     ptrace::tracer_ends(&task);
     // Whoever joins the thread finds its id gone.
-    leave_group(&task, &group);
+    leave_group(&task, &group, status);
     futex::exit_robust_list(&task);
     futex::clear_child_tid(&task);
     if let Some(vfork) = thread.vfork.lock().take() {
@@ -113,11 +106,15 @@ fn add_times(task: &Task) {
     }
 }
 
-/// Takes the task out of its group and the table.
-fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) {
+/// Takes the task out of its group and the table. The status of the last one is the process's, if that does not end by
+/// another's doing (`synchronize_group_exit`).
+fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>, status: i32) {
     let Ok(mut table) = lock_table() else { return };
     let mut signals = group.signals.lock();
     signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
+    if signals.tasks.is_empty() && signals.exit.is_none() {
+        signals.exit = Some(Exit::Group(status));
+    }
     let pending = !signals.pending.is_empty();
     if pending {
         // Somebody else has to take what this thread was chosen for.
@@ -127,6 +124,8 @@ fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>) {
     table.remove_task(task.tid());
     drop(table);
     thread::unregister(task.tid());
+    // It may have been the one that a stop waited for.
+    super::complete_stop(group);
 }
 
 /// Tells the tracer of the end of a thread. A main thread's end is the process's, and shows when that is dead.

@@ -36,7 +36,7 @@ fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if pgid < 0 || (pgid == 0 && pid < 0) {
         return Err(Errno::EINVAL);
     }
-    let table = lock_table()?;
+    let mut table = lock_table()?;
     let target = find(&table, &own, pid)?;
     let pgid = if pgid == 0 { target.tgid } else { pgid };
     let own_sid = own.family.lock().sid;
@@ -59,15 +59,12 @@ fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
     }
     if pgid != target.tgid {
-        let exists = table.groups().iter().any(|group| {
-            let family = group.family.lock();
-            family.pgid == pgid && family.sid == own_sid
-        });
-        if !exists {
+        if !table.process_group(pgid).iter().any(|member| member.place().1 == own_sid) {
             return Err(Errno::EPERM);
         }
     }
-    target.family.lock().pgid = pgid;
+    let sid = target.place().1;
+    table.place(&target, pgid, sid);
     Ok(0)
 }
 
@@ -87,16 +84,12 @@ fn sys_getsid(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn sys_setsid(context: &mut Context<'_>, _args: Args) -> Result<u64> {
     let own = &context.thread.task.group;
-    let table = lock_table()?;
-    let taken = table.groups().iter().any(|group| group.family.lock().pgid == own.tgid);
-    if taken {
+    let mut table = lock_table()?;
+    if !table.process_group(own.tgid).is_empty() {
         return Err(Errno::EPERM);
     }
-    let mut family = own.family.lock();
-    family.pgid = own.tgid;
-    family.sid = own.tgid;
-    let terminal = family.terminal.take();
-    drop(family);
+    table.place(own, own.tgid, own.tgid);
+    let terminal = own.family.lock().terminal.take();
     drop(table);
     drop(terminal);
     Ok(own.tgid as u64)
@@ -105,16 +98,12 @@ fn sys_setsid(context: &mut Context<'_>, _args: Args) -> Result<u64> {
 /// `ended` has lost its last thread, and its `children` have new parents: process groups that are orphaned by that and have
 /// stopped members get SIGHUP and SIGCONT (`exit_notify`, POSIX 3.2.2.2).
 pub fn orphan_groups(table: &Table, ended: &Arc<ThreadGroup>, children: &[Arc<ThreadGroup>]) {
-    let place = |group: &ThreadGroup| {
-        let family = group.family.lock();
-        (family.pgid, family.sid)
-    };
-    let (own_pgid, own_sid) = place(ended);
+    let (own_pgid, own_sid) = ended.place();
     // It was a connection to its children's groups, and its own group's connection to its parent.
-    let below = children.iter().map(|child| place(child)).filter(|place| place.0 != own_pgid);
+    let below = children.iter().map(|child| child.place()).filter(|place| place.0 != own_pgid);
     let mut groups: Vec<i32> = below.filter(|place| place.1 == own_sid).map(|place| place.0).collect();
     let parent = ended.family.lock().parent.upgrade().filter(|parent| parent.tgid > 1);
-    if parent.is_some_and(|parent| place(&parent).0 != own_pgid && place(&parent).1 == own_sid) {
+    if parent.is_some_and(|parent| parent.place().0 != own_pgid && parent.place().1 == own_sid) {
         groups.push(own_pgid);
     }
     groups.sort_unstable();

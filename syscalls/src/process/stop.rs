@@ -4,11 +4,11 @@ use crate::ptrace;
 use crate::thread::Thread;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SIGSTOP, SigInfo, sa, si};
-use kernel::task::{ThreadGroup, is_orphaned, work};
+use kernel::task::{Task, ThreadGroup, is_orphaned, work};
 use kernel::wait;
 
-/// Stops the calling thread's process for `signal`, which it has taken, and tells the parent. A stop of the terminal does
-/// nothing in an orphaned process group, and none does once SIGCONT has come.
+/// Stops the calling thread's process for `signal`, which it has taken. A stop of the terminal does nothing in an orphaned
+/// process group, and none does once SIGCONT has come.
 pub fn stop_group(thread: &Thread, signal: i32) {
     let group = &thread.task.group;
     let pgid = group.family.lock().pgid;
@@ -18,18 +18,37 @@ pub fn stop_group(thread: &Thread, signal: i32) {
     {
         let mut signals = group.signals.lock();
         let traced = thread.task.trace.is_traced();
-        if signals.exit.is_some() || (signals.stop.is_some() && !traced) || !signals.stop_taken {
+        let stopped = signals.stop.is_some();
+        if signals.exit.is_some() || (stopped && !traced) || !signals.stop_taken {
             return;
         }
-        for task in signals.tasks.iter().filter(|task| task.trace.is_traced()) {
-            task.signals.lock().trap = true;
+        for task in &signals.tasks {
+            let mut own = task.signals.lock();
+            own.trap |= task.trace.is_traced();
+            own.stopping = !stopped && !task.trace.is_traced();
         }
         signals.stop = Some(signal);
         signals.stop_taken = false;
+        signals.stop_complete = false;
         signals.stop_reported = false;
         signals.continued = false;
         signal::kick_all(&signals, Some(&thread.task), work::SIGNAL);
     }
+    complete_stop(group);
+}
+
+/// Tells the parent of the stop once the last thread has come to it (or has ended). Tracees show their stops one by one.
+pub fn complete_stop(group: &ThreadGroup) {
+    let signal = {
+        let mut signals = group.signals.lock();
+        let Some(signal) = signals.stop else { return };
+        let running = signals.tasks.iter().any(|task| task.signals.lock().stopping);
+        if running || signals.stop_complete || signals.exit.is_some() {
+            return;
+        }
+        signals.stop_complete = true;
+        signal
+    };
     // A parent that traces the process sees the stop as its tracer.
     let parent = group.family.lock().parent.upgrade();
     if !parent.is_some_and(|parent| ptrace::traces(&parent, group)) {
@@ -37,16 +56,34 @@ pub fn stop_group(thread: &Thread, signal: i32) {
     }
 }
 
+/// The thread has come to a stop of its process.
+pub fn come_to_stop(task: &Task) {
+    let was_running = {
+        let _signals = task.group.signals.lock();
+        core::mem::take(&mut task.signals.lock().stopping)
+    };
+    if was_running {
+        complete_stop(&task.group);
+    }
+}
+
 /// Sleeps while the process is stopped.
 pub fn wait_while_stopped(thread: &Thread) {
     let group = &thread.task.group;
     let task = &thread.task;
-    wait::killable(&group.stop_queue, || group.signals.lock().stop.is_none() || task.trace.is_traced());
+    come_to_stop(task);
+    // Continued and stopped again before it looked: it comes to the new stop.
+    let goes_on = || {
+        let signals = group.signals.lock();
+        signals.stop.is_none() || task.signals.lock().stopping
+    };
+    wait::killable(&group.stop_queue, || goes_on() || task.trace.is_traced());
 }
 
-/// Tells the parent that the process was continued.
-pub fn tell_of_continuation(thread: &Thread) {
-    tell_parent(&thread.task.group, si::CLD_CONTINUED, signal::SIGCONT);
+/// Tells the parent that a stop has ended: with `CLD_STOPPED` if it was never complete (`prepare_signal`).
+pub fn tell_of_continuation(thread: &Thread, code: i32) {
+    let status = if code == si::CLD_CONTINUED { signal::SIGCONT } else { 0 };
+    tell_parent(&thread.task.group, code, status);
 }
 
 fn tell_parent(group: &ThreadGroup, code: i32, status: i32) {

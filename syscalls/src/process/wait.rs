@@ -280,6 +280,7 @@ fn stop_or_continue(child: &Arc<ThreadGroup>, options: u32) -> Option<i32> {
     let keep = options & WNOWAIT != 0;
     if let Some(signal) = signals.stop
         && options & WUNTRACED != 0
+        && signals.stop_complete
         && !signals.stop_reported
     {
         signals.stop_reported = !keep;

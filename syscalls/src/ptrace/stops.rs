@@ -2,6 +2,7 @@
 
 use super::attach::is_killed;
 use super::{notification, pt};
+use crate::process;
 use crate::thread::Thread;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -169,6 +170,7 @@ pub fn trap(thread: &Thread, regs: &mut Regs) {
         task.signals.lock().trap = false;
         signals.stop
     };
+    process::come_to_stop(task);
     let wanted = |code, info| Wanted {
         code,
         kind: StopKind::Other,
