@@ -153,29 +153,12 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     vfs::tty::process_ended(group);
     crate::time::timers::process_ended(group.tgid);
     let Ok(mut table) = lock_table() else { return };
-    let adopter = adopter_of(group, table.init());
-    let children = core::mem::take(&mut group.family.lock().children);
-    let orphans = children.clone();
-    let mut dead = alloc::vec::Vec::new();
-    for child in children {
-        let zombie = {
-            let mut family = child.family.lock();
-            family.parent = Arc::downgrade(&adopter);
-            family.zombie.is_some()
-        };
-        child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
-        send_death_signal(&child);
-        if zombie && adopter.tgid == 1 {
-            dead.push(child);
-        } else {
-            adopter.family.lock().children.push(child);
-        }
-    }
-    for child in dead {
-        table.remove_group(child.tgid);
+    let orphans = core::mem::take(&mut group.family.lock().children);
+    // Who has no children looks for nobody to adopt them: a chain of processes may be thousands deep.
+    if !orphans.is_empty() {
+        give_away(&mut table, group, &orphans);
     }
     super::sessions::orphan_groups(&table, group, &orphans);
-    adopter.child_queue.wake_all(PollEvents::IN);
     let (parent, tracer) = {
         let mut family = group.family.lock();
         family.zombie = Some(status);
@@ -195,6 +178,26 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     drop(table);
     group.exit_queue.wake_all(PollEvents::IN);
     crate::boot::process_ended(group, status);
+}
+
+/// Hands the children of an ended process to their new parent.
+fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadGroup>]) {
+    let adopter = adopter_of(group, table.init());
+    for child in orphans {
+        let zombie = {
+            let mut family = child.family.lock();
+            family.parent = Arc::downgrade(&adopter);
+            family.zombie.is_some()
+        };
+        child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
+        send_death_signal(child);
+        if zombie && adopter.tgid == 1 {
+            table.remove_group(child.tgid);
+        } else {
+            adopter.family.lock().children.push(child.clone());
+        }
+    }
+    adopter.child_queue.wake_all(PollEvents::IN);
 }
 
 /// Tells the parent of a dead process of its end; a process that nobody will wait for is gone then.
