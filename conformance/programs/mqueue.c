@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -96,6 +97,27 @@ static void notice(void)
     close(q); mq_unlink(name);
 }
 
+static int pipe_ends[2];
+static void in_a_thread(union sigval value) { dprintf(pipe_ends[1], "%d", value.sival_int); }
+static void notice_in_a_thread(void)
+{
+    char text[16] = "";
+    pipe(pipe_ends);
+    int q = opened(O_RDWR | O_NONBLOCK, 5, 10);
+    struct sigevent ev = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = in_a_thread, .sigev_value = { .sival_int = 7 } };
+    CALL(mq_notify(q, &ev)); CALL(mq_notify(q, &ev)); status(q); CALL(mq_send(q, "a", 1, 0)); CALL(read(pipe_ends[0], text, 16)); printf("%s\n", text); status(q); take(q);
+    CALL(mq_notify(q, &ev)); CALL(mq_notify(q, NULL)); CALL(mq_send(q, "b", 1, 0)); CALL(fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK)); CALL(read(pipe_ends[0], text, 16)); take(q);
+    /* What the C library does for it. */
+    char cookie[32] = "told by a socket, 32 bytes long.", got[64] = "";
+    int s = socket(AF_NETLINK, SOCK_RAW, 0), other = socket(AF_UNIX, SOCK_DGRAM, 0);
+    struct { unsigned long cookie; int socket, how; char rest[48]; } raw = { (unsigned long)cookie, s, SIGEV_THREAD };
+    CALL(syscall(SYS_mq_notify, q, &raw)); CALL(mq_send(q, "c", 1, 0)); CALL(recv(s, got, 64, 0)); printf("%.31s %d\n", got, got[31]); take(q);
+    CALL(syscall(SYS_mq_notify, q, &raw)); CALL(syscall(SYS_mq_notify, q, NULL)); CALL(recv(s, got, 64, 0)); printf("%.31s %d\n", got, got[31]); CALL(recv(s, got, 64, MSG_DONTWAIT));
+    raw.cookie = 8; CALL(syscall(SYS_mq_notify, q, &raw)); raw.cookie = (unsigned long)cookie;
+    raw.socket = 99; CALL(syscall(SYS_mq_notify, q, &raw)); raw.socket = q; CALL(syscall(SYS_mq_notify, q, &raw)); raw.socket = other; CALL(syscall(SYS_mq_notify, q, &raw));
+    close(s); close(other); close(q); mq_unlink(name);
+}
+
 static int other_user(void) { return setgid(1234) || setuid(1234); }
 
 static void rights(void)
@@ -128,7 +150,7 @@ int main(void)
     snprintf(name, sizeof name, "/conformance-%d", getpid());
     puts("-- basics"); basics();
     puts("-- waiting"); waiting();
-    puts("-- notice"); notice();
+    puts("-- notice"); notice(); notice_in_a_thread();
     puts("-- rights"); rights();
     puts("-- crowd"); crowd();
     return 0;

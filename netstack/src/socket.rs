@@ -34,7 +34,7 @@ bitflags::bitflags! {
 /// A socket. Defaults are the answers of families that cannot do the thing.
 ///
 /// Blocking is the implementation's, by [`Common::sending`] and [`Common::receiving`].
-pub trait Socket: Send + Sync {
+pub trait Socket: Any + Send + Sync {
     /// What all sockets have.
     fn common(&self) -> &Common;
 

@@ -7,7 +7,7 @@ use crate::address::{self, Address};
 use crate::common::Common;
 use crate::message::{Incoming, Outgoing};
 use crate::options::OptionValue;
-use crate::socket::{Shutdown, Socket};
+use crate::socket::{self, Shutdown, Socket};
 use crate::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -19,6 +19,8 @@ use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
 use kernel::task;
 use linux_raw_sys::net;
+use vfs::file::OpenFile;
+use vfs::mqueue::{COOKIE, NoticeSocket};
 use vfs::namespace::Lookup;
 
 /// The only protocol there is (`NETLINK_ROUTE`).
@@ -33,6 +35,12 @@ pub struct Netlink {
     port: AtomicU32,
     groups: AtomicU32,
     answers: Mutex<VecDeque<Vec<u8>>>,
+}
+
+/// The netlink socket behind a file: `ENOTSOCK`, `EINVAL` if it is of another family.
+pub fn of(file: &OpenFile) -> Result<Arc<Netlink>> {
+    let socket: Arc<dyn Any + Send + Sync> = socket::of(file)?.clone();
+    socket.downcast().map_err(|_| Errno::EINVAL)
 }
 
 /// socket(2): `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`.
@@ -90,6 +98,20 @@ impl Netlink {
         drop(answers);
         drop(gone);
         Some(outcome.map(|_| length))
+    }
+}
+
+/// mq_notify(2) tells threads through a socket of this family.
+impl NoticeSocket for Netlink {
+    fn put(&self, cookie: &[u8; COOKIE]) {
+        let mut waiting = self.answers.lock();
+        let used: usize = waiting.iter().map(Vec::len).sum();
+        if used > self.common.receive_room() {
+            return;
+        }
+        waiting.push_back(cookie.to_vec());
+        drop(waiting);
+        self.common.queue.wake(PollEvents::READABLE);
     }
 }
 

@@ -1,14 +1,15 @@
 //! POSIX message queues: mq_open(2), mq_unlink(2), mq_timedsend(2), mq_timedreceive(2), mq_notify(2), mq_getsetattr(2).
 
 use crate::args::Args;
-use crate::file;
+use crate::file::{self, file};
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::{signal, time, uaccess};
 use linux_raw_sys::general as raw;
+use netstack::netlink;
 use vfs::file::{FileRef, OpenFile};
-use vfs::mqueue::{self, Message, Notice, OpenQueue, PRIORITIES, Queue};
+use vfs::mqueue::{self, COOKIE, Message, Notice, OpenQueue, PRIORITIES, Queue};
 
 const A: Show = Show::Address;
 
@@ -117,8 +118,8 @@ fn sys_mq_notify(context: &mut Context<'_>, args: Args) -> Result<u64> {
                 SIGEV_NONE => Notice::Silent,
                 SIGEV_SIGNAL if (0..=signal::COUNT).contains(&number) => Notice::Signal(number, value),
                 SIGEV_THREAD => {
-                    kernel::warn!("mq_notify: SIGEV_THREAD is not implemented: ENOSYS");
-                    return Err(Errno::ENOSYS);
+                    let cookie: [u8; COOKIE] = uaccess::read(value)?;
+                    Notice::Socket(netlink::of(&*file(context, number)?)?, cookie)
                 }
                 _ => return Err(Errno::EINVAL),
             })

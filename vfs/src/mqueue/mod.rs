@@ -5,7 +5,7 @@ mod open;
 mod queue;
 
 pub use open::OpenQueue;
-pub use queue::{Message, Notice, PRIORITIES, Queue};
+pub use queue::{COOKIE, Message, Notice, NoticeSocket, PRIORITIES, Queue};
 
 use crate::anonymous::Birth;
 use crate::attributes::{AttributeChange, Attributes, Kind, device};

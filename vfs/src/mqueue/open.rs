@@ -24,6 +24,7 @@ impl OpenQueue {
         let (sigev, signal, pid) = match self.0.notice() {
             Some((pid, Notice::Signal(signal, _))) => (0, signal, pid),
             Some((pid, Notice::Silent)) => (1, 0, pid),
+            Some((pid, Notice::Socket(..))) => (2, 0, pid),
             None => (0, 0, 0),
         };
         let bytes = self.0.usage().1;

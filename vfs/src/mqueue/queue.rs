@@ -41,12 +41,38 @@ impl Message {
 }
 
 /// How somebody is told that there is a message (`struct sigevent`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Notice {
     /// Not at all; nobody else can ask to be told (`SIGEV_NONE`).
     Silent,
     /// By a signal with a value (`SIGEV_SIGNAL`).
     Signal(i32, u64),
+    /// By these bytes on a socket, where a thread of the C library waits for them (`SIGEV_THREAD`).
+    Socket(Arc<dyn NoticeSocket>, [u8; COOKIE]),
+}
+
+/// Bytes of what a [`NoticeSocket`] is given (`NOTIFY_COOKIE_LEN`).
+pub const COOKIE: usize = 32;
+
+/// A socket that takes notices: a netlink socket (crate `netstack`).
+pub trait NoticeSocket: Send + Sync {
+    /// Puts the notice in front of who receives from the socket. One that finds no room is lost, as in Linux.
+    fn put(&self, cookie: &[u8; COOKIE]);
+}
+
+/// Why a notice comes: its last byte.
+#[derive(Clone, Copy)]
+enum Why {
+    /// There is a message (`NOTIFY_WOKENUP`).
+    Message = 1,
+    /// None will be told of (`NOTIFY_REMOVED`).
+    Removed = 2,
+}
+
+fn put_cookie(socket: &dyn NoticeSocket, mut cookie: [u8; COOKIE], why: Why) {
+    let [.., last] = &mut cookie;
+    *last = why as u8;
+    socket.put(&cookie);
 }
 
 /// A receiver or sender that waits: a receiver gets the message, a sender had its message taken.
@@ -159,7 +185,7 @@ impl Queue {
 
     /// Who is to be told of the next message, and how.
     pub fn notice(&self) -> Option<(i32, Notice)> {
-        self.state.lock().notice
+        self.state.lock().notice.clone()
     }
 
     fn touched(&self, read: bool) {
@@ -214,7 +240,11 @@ impl Queue {
     fn tell(&self, told: Option<(i32, Notice)>) {
         /// `SI_MESGQ`.
         const CODE: i32 = -3;
-        let Some((pid, Notice::Signal(number, value))) = told else { return };
+        let (pid, number, value) = match told {
+            Some((pid, Notice::Signal(number, value))) => (pid, number, value),
+            Some((_, Notice::Socket(socket, cookie))) => return put_cookie(&*socket, cookie, Why::Message),
+            Some((_, Notice::Silent)) | None => return,
+        };
         let task = task::current();
         let mut info = SigInfo::from_process(number, CODE, task.group.tgid, task.cred().uid);
         info.fields[1] = value;
@@ -275,9 +305,9 @@ impl Queue {
 
     /// The process is no longer to be told.
     pub fn unregister(&self, pid: i32) {
-        let mut state = self.state.lock();
-        if state.notice.is_some_and(|(owner, _)| owner == pid) {
-            state.notice = None;
+        let removed = self.state.lock().notice.take_if(|(owner, _)| *owner == pid);
+        if let Some((_, Notice::Socket(socket, cookie))) = removed {
+            put_cookie(&*socket, cookie, Why::Removed);
         }
     }
 }
