@@ -66,7 +66,7 @@ static void flags(void) {
     CALL(fcntl(p[0], F_SETOWN, 999999)), owner.type = 9, CALL(fcntl(p[0], F_SETOWN_EX, &owner)), CALL(fcntl(p[0], F_SETOWN, 0)),
         CALL(fcntl(p[0], F_GETOWN));
     CALL(fcntl(f, F_GETPIPE_SZ)), CALL(fcntl(f, F_GET_SEALS)), CALL(fcntl(p[0], F_GET_SEALS)), CALL(fcntl(f, F_ADD_SEALS, 0));
-    CALL(fcntl(f, F_GETLEASE)), CALL(fcntl(p[0], F_SETLEASE, F_RDLCK));
+    CALL(fcntl(f, F_NOTIFY, 0)), CALL(fcntl(f, F_NOTIFY, (int)DN_MULTISHOT)), CALL(fcntl(f, F_GETLEASE)), CALL(fcntl(p[0], F_SETLEASE, F_RDLCK));
     int o = open("file", O_PATH);
     CALL(fcntl(o, F_SETFD, 1)), CALL(fcntl(o, F_GETFD)), CALL(fcntl(o, F_SETFL, 0)), CALL(dup(o) >= 0),
         CALL(fcntl(o, F_GETLK, 1)), CALL(ioctl(o, FIONREAD, &on)), CALL(flock(o, LOCK_SH)), CALL(fsync(o)),

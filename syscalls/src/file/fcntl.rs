@@ -19,7 +19,7 @@ pub const ROWS: &[Row] = &[partial(
     "fcntl",
     sys_fcntl,
     &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
-    "no leases and no F_NOTIFY: EINVAL; O_ASYNC for pipes, FIFOs and inotify only",
+    "no leases and no events of F_NOTIFY: EINVAL; O_ASYNC for pipes, FIFOs and inotify only",
 )];
 
 const F_LINUX: u32 = 1024;
@@ -27,6 +27,7 @@ const F_DUPFD_QUERY: u32 = F_LINUX + 3;
 const F_GETLEASE: u32 = F_LINUX + 1;
 const F_SETLEASE: u32 = F_LINUX;
 const F_NOTIFY: u32 = F_LINUX + 2;
+const DN_MULTISHOT: u32 = 0x8000_0000;
 const F_GET_RW_HINT: u32 = F_LINUX + 11;
 const F_SET_RW_HINT: u32 = F_LINUX + 12;
 const F_UNLCK: u64 = 2;
@@ -104,6 +105,8 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             file.owner.lock().signal = argument as i32;
             Ok(0)
         }
+        // No events: the watch of this descriptor ends. There is none.
+        F_NOTIFY if argument as u32 & !DN_MULTISHOT == 0 => Ok(0),
         F_GETLEASE => Ok(F_UNLCK),
         F_SETLEASE if argument == F_UNLCK => Err(Errno::EAGAIN),
         F_SETLEASE | F_NOTIFY => {
