@@ -36,7 +36,7 @@ fn host(what: &'static str) -> LaunchError {
 pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchError> {
     let base = reserve()?;
     let program = loader::parse(image).map_err(|error| LaunchError::Image(error.what))?;
-    map_image(image, &program, base + IMAGE_OFFSET)?;
+    let image_end = map_image(image, &program, base + IMAGE_OFFSET)?;
     for (fd, offset, size) in [(heap, HEAP_OFFSET, HEAP_SIZE), (frames, FRAMES_OFFSET, FRAMES_SIZE)] {
         map_fixed(
             base + offset,
@@ -47,6 +47,10 @@ pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchErr
         )
         .ok_or_else(|| host("mapping the sandbox's memory"))?;
     }
+    // What is left of the reservation: the kernel chooses every address by itself, and each mapping less is one less to copy
+    // for a fork.
+    unmap(image_end, base + HEAP_OFFSET)?;
+    unmap(base + FRAMES_OFFSET + FRAMES_SIZE, base + REGION_SIZE)?;
     let (address, size) =
         loader::section_range(image, b".gadget").ok_or(LaunchError::Image("the image has no gadget"))?;
     let start = base + IMAGE_OFFSET + address;
@@ -94,10 +98,19 @@ fn map_fixed(address: u64, length: u64, prot: i32, flags: i32, fd: RawFd) -> Opt
     (at as u64 == address).then_some(())
 }
 
+fn unmap(start: u64, end: u64) -> Result<(), LaunchError> {
+    // SAFETY: inside the region that `reserve` made ours; nothing refers to this part of it.
+    match unsafe { libc::munmap(start as *mut _, (end - start) as usize) } {
+        0 => Ok(()),
+        _ => Err(host("mapping the sandbox's memory")),
+    }
+}
+
 /// Maps the image's segments privately: those that are never written are the command's own pages, which every sandbox and the
 /// host's page cache share; the others are anonymous memory with a copy of the bytes. The relocations that the image applies to
-/// itself are all in its writable segments. (The command's file need not be reachable from the sandbox's tree.)
-fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<(), LaunchError> {
+/// itself are all in its writable segments. (The command's file need not be reachable from the sandbox's tree.) Gives the image's
+/// end.
+fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<u64, LaunchError> {
     let limits = Limits { start: bias, end: bias + IMAGE_SIZE, reserved: 0..0 };
     let plan = loader::plan::plan(program, bias, &limits).map_err(|error| LaunchError::Image(error.what))?;
     for step in &plan.steps {
@@ -124,7 +137,7 @@ fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<(), LaunchErr
             return Err(host("protecting the kernel image"));
         }
     }
-    Ok(())
+    Ok(plan.range.end)
 }
 
 fn map_writable(addr: u64, len: u64) -> Result<(), LaunchError> {
@@ -147,7 +160,23 @@ fn share(image: &[u8], addr: u64, len: u64, offset: u64) -> bool {
     // same bytes: the command never writes to its read-only data.
     let at =
         unsafe { libc::mremap(from as *mut _, len as usize, len as usize, flags, addr as *mut libc::c_void) };
-    at as u64 == addr
+    if at as u64 != addr {
+        return false;
+    }
+    copy_tables_on_fork(addr, len);
+    true
+}
+
+/// Makes fork(2) copy the page tables of the mapping of a file at `addr`, as it does if one page of it was ever written: less
+/// than the faults of a child that finds none. Where it cannot be had, those faults are all.
+fn copy_tables_on_fork(addr: u64, len: u64) {
+    // SAFETY: a mapping that was just made, whose first byte is written with what is there.
+    unsafe {
+        if libc::mprotect(addr as *mut _, len as usize, libc::PROT_READ | libc::PROT_WRITE) == 0 {
+            let first = addr as *mut u8;
+            first.write_volatile(first.read_volatile());
+        }
+    }
 }
 
 /// Copies a segment's pages, as far as the image goes, to memory that was just mapped.
