@@ -1,4 +1,4 @@
-//! Builds the kernel image that the commands embed: a freestanding ELF, in a target folder of its own so that the nested cargo
+//! Writes down the table of calls, and builds the kernel image that the commands embed: a freestanding ELF, in a target folder of its own so that the nested cargo
 //! does not wait for the lock of the outer one.
 
 use std::env;
@@ -37,6 +37,9 @@ fn main() {
     for name in ["Cargo.lock", "Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", workspace.join(name).display());
     }
+    let listing = out.join("syscalls.txt");
+    std::fs::write(&listing, syscalls::names::listing()).expect("the output folder can be written");
+    println!("cargo:rustc-env=TRAPBOX_SYSCALLS={}", listing.display());
     let image = build(&workspace, &out.join("image"));
     let embedded = out.join("trapbox-kernel");
     strip(&image, &embedded);

@@ -18,8 +18,8 @@ pub const IMAGE_OFFSET: u64 = 0;
 /// Room for the image.
 pub const IMAGE_SIZE: u64 = 64 << 20;
 
-/// Kernel stacks (private, one a thread).
-pub const STACKS_OFFSET: u64 = 1 << 30;
+/// Kernel stacks (private, one a thread). Close to the image, so that the first ones share its page tables.
+pub const STACKS_OFFSET: u64 = IMAGE_OFFSET + IMAGE_SIZE;
 /// Room for stacks.
 pub const STACKS_SIZE: u64 = 31 << 30;
 /// One slot: a guard page, the stack, and the thread block at its end. A power of two; slots are aligned to it.

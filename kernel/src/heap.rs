@@ -62,6 +62,19 @@ pub fn init() {
     };
     // SAFETY: the heap is mapped and nobody uses it yet.
     unsafe { shared().write(Shared { lock: RawMutex::INIT, state }) }
+    copy_tables_on_fork();
+}
+
+/// Makes the host's fork copy the page tables of the heap, as it does for a mapping that ever had a guard page (madvise(2),
+/// `MADV_GUARD_INSTALL`, for shared mappings since Linux 6.15): less than the faults of a child that finds none. Where it
+/// cannot be had, those faults are all.
+fn copy_tables_on_fork() {
+    const MADV_GUARD_INSTALL: u32 = 102;
+    const MADV_GUARD_REMOVE: u32 = 103;
+    let last_page = region::base() + HEAP_OFFSET + HEAP_SIZE - PAGE_SIZE;
+    if host::madvise(last_page, PAGE_SIZE, MADV_GUARD_INSTALL).is_ok() {
+        let _ = host::madvise(last_page, PAGE_SIZE, MADV_GUARD_REMOVE);
+    }
 }
 
 /// Bytes in use by kernel objects.

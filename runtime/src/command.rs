@@ -256,7 +256,7 @@ fn one_line(error: &clap::Error) -> String {
 
 fn run(options: Options) -> anyhow::Result<u8> {
     if options.list_syscalls {
-        print(&syscalls::names::listing())?;
+        print(include_str!(env!("TRAPBOX_SYSCALLS")))?;
         return Ok(0);
     }
     check_hostname(&options.hostname)?;

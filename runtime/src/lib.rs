@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod filter;
+mod footprint;
 pub mod launch;
 pub mod program;
 pub mod standard;

@@ -4,6 +4,7 @@
 //! shown without control characters. Nothing that the inside does, or leaves undone, keeps the caller's signals from ending
 //! it: a sandbox that does not take its messages, or closes the socket and goes on, is killed.
 
+use crate::footprint;
 use crate::launch::Launched;
 use crate::terminal::{self, Terminal};
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
@@ -133,6 +134,7 @@ impl<'a> Watch<'a> {
 
     /// Until the warden has ended, or was killed; what is known of the reason.
     fn run(mut self, signal_fd: &SignalFd) -> anyhow::Result<Option<End>> {
+        footprint::release();
         loop {
             self.wait(signal_fd)?;
             if self.open {

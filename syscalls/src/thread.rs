@@ -3,7 +3,7 @@
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use hashbrown::HashMap;
 use kernel::mm::AddressSpace;
 use kernel::sync::{BootCell, Mutex, RwLock};
@@ -48,6 +48,8 @@ pub struct Memory {
     strings: Mutex<(Vec<u8>, Vec<u8>)>,
     /// How many programs it has held.
     programs: AtomicU32,
+    /// Threads that sleep, or are about to, on a futex of the program.
+    futex_waiters: AtomicU32,
 }
 
 impl Memory {
@@ -60,6 +62,7 @@ impl Memory {
             users: Arc::new(Users(AtomicU32::new(1))),
             strings: Mutex::default(),
             programs: AtomicU32::new(0),
+            futex_waiters: AtomicU32::new(0),
         })
     }
 
@@ -86,6 +89,14 @@ impl Memory {
     /// A new program takes it over.
     pub fn note_exec(&self) {
         self.programs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Runs `wait`, which may sleep on a futex.
+    pub fn while_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.futex_waiters.fetch_add(1, Ordering::SeqCst);
+        let result = wait();
+        self.futex_waiters.fetch_sub(1, Ordering::SeqCst);
+        result
     }
 
     /// Number of mapped slots.
@@ -153,6 +164,13 @@ impl Thread {
         let memory = self.memory.read();
         let site = return_address.wrapping_sub(LENGTH_OF_SYSCALL);
         memory.space.call_trapped(site, number, !memory.users.are_several());
+    }
+
+    /// Whether some thread of its memory may sleep on a futex that was looked at before the caller's last store: a waiter
+    /// counts itself first and has the host look at the word then, so one of both sees the other.
+    pub fn has_futex_waiters(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.memory.read().futex_waiters.load(Ordering::SeqCst) != 0
     }
 
     /// Its process's memory.

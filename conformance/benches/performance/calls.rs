@@ -1,6 +1,6 @@
 //! Single calls: `benches/calls.c`, run as a whole in turns.
 
-use crate::{Row, Table, Way, median};
+use crate::{Row, Table, Way, median, quick};
 use anyhow::{Context, Result, ensure};
 use conformance::{compile, scratch};
 use std::path::Path;
@@ -20,11 +20,14 @@ const CALLS: &[(&str, &str, Option<f64>)] = &[
     ("stat", "`stat`, hot, tmpfs", Some(0.6)),
     ("stat_usr", "`stat`, hot, read-only host tree", Some(0.6)),
     ("stat_missing", "`stat` of what is not there", Some(0.6)),
+    ("stat_cold", "`stat`, cold, read-only host tree", None),
+    ("getdents", "`getdents` of 10,000 entries", Some(0.5)),
     ("open+close", "`open` + `close`, tmpfs", Some(0.6)),
     ("open+close_usr", "`open` + `close`, read-only host tree", Some(0.6)),
     ("create+unlink", "`open(O_CREAT)` + `close` + `unlink`, tmpfs", None),
     ("pread_1", "`pread` 1 B, tmpfs", Some(0.5)),
     ("pread_4k", "`pread` 4 KiB, tmpfs", Some(0.5)),
+    ("pwrite_1", "`pwrite` 1 B, tmpfs", Some(0.5)),
     ("pwrite_4k", "`pwrite` 4 KiB, tmpfs", Some(0.5)),
     ("pread_1m", "`pread` 1 MiB, tmpfs", None),
     ("pwrite_1m", "`pwrite` 1 MiB, tmpfs", None),
@@ -32,6 +35,11 @@ const CALLS: &[(&str, &str, Option<f64>)] = &[
     ("pipe_4k", "pipe, `write` + `read` 4 KiB", Some(0.5)),
     ("eventfd", "eventfd, `write` + `read`", Some(0.5)),
     ("unix_pair", "unix socket pair, `write` + `read` 1 B", Some(0.6)),
+    ("tcp_pair", "loopback TCP, `write` + `read` 1 B", Some(0.6)),
+    ("unix_round", "unix socket, round trip between threads", Some(0.6)),
+    ("tcp_round", "loopback TCP, round trip between threads", Some(0.6)),
+    ("unix_64k", "unix socket, 64 KiB to another thread", None),
+    ("tcp_64k", "loopback TCP, 64 KiB to another thread", None),
     ("poll", "`poll`, nothing ready, no time", Some(0.5)),
     ("epoll_wait", "`epoll_wait`, one ready", Some(0.5)),
     ("futex_wake", "`futex` wake, nobody waits", Some(1.25)),
@@ -42,6 +50,7 @@ const CALLS: &[(&str, &str, Option<f64>)] = &[
     ("madvise", "`madvise(DONTNEED)`", Some(1.25)),
     ("thread", "thread create + join", Some(1.25)),
     ("fork", "`fork` + `exit` + `wait`", Some(1.3)),
+    ("vfork", "`vfork` + `exec /bin/true` + `wait`", Some(1.0)),
     ("spawn", "`posix_spawn` `/bin/true` + `wait`", Some(1.0)),
     ("ping_threads", "pipe ping-pong, two threads", Some(0.3)),
     ("ping_processes", "pipe ping-pong, two processes", Some(1.1)),
@@ -55,13 +64,18 @@ const HOST: &[&str] = &[
     "create+unlink",
     "pread_1",
     "pread_4k",
+    "pwrite_1",
     "pwrite_4k",
+    "getdents",
     "pread_1m",
     "pwrite_1m",
 ];
 
 fn figures(way: &Way, argv: &[&str], directory: &Path) -> Result<Vec<(String, f64)>> {
-    let output = way.command(argv, directory).output()?;
+    let (program, arguments) = argv.split_first().context("no program")?;
+    let brief = if quick() { &["-q"][..] } else { &[] };
+    let argv = [&[*program], brief, arguments].concat();
+    let output = way.command(&argv, directory).output()?;
     ensure!(output.status.success(), "{} does not run the calls: {}", way.name, output.status);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = |line: &str| {
@@ -79,7 +93,7 @@ fn table(
     aims: bool,
 ) -> Result<Table> {
     let mut runs = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..if quick() { 1 } else { RUNS } {
         let run: Result<Vec<_>> = ways.iter().map(&of).collect();
         runs.push(run?);
     }
@@ -97,7 +111,7 @@ fn table(
             aim: if aims { *aim } else { None },
         },
     );
-    Ok(Table { title, unit: "ns", rows: rows.collect() })
+    Ok(Table { title, unit: "ns", rows: rows.collect(), share: false })
 }
 
 fn program(directory: &Path) -> Result<String> {
@@ -115,7 +129,7 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
     let of = |way: &Way| figures(way, &[&program, "/dev/shm"], directory.path());
     let mut table = table(ways, "Calls", of, &[], true)?;
     // The way in that always works: a trap for each call.
-    let trapping = ways.iter().map(|way| with_options(way, &["--no-patch"]));
+    let trapping = ways.iter().map(|way| way.with_options(&["--no-patch"]));
     let trapped: Result<Vec<f64>> = trapping
         .map(|way| {
             let found = figures(&way, &[&program, "/dev/shm", "getppid"], directory.path())?;
@@ -128,16 +142,6 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
     Ok(table)
 }
 
-/// The way with options of ours, if it is the sandbox.
-fn with_options(way: &Way, options: &[&str]) -> Way {
-    let ours = way.name == "sandbox-exec";
-    let part = |part: &String| {
-        let options = options.iter().filter(|_| ours && part == "--").map(|option| option.to_string());
-        options.chain([part.clone()]).collect::<Vec<_>>()
-    };
-    Way { name: way.name.clone(), prefix: way.prefix.iter().flat_map(part).collect() }
-}
-
 /// Calls on a file of the host that is shared with it, which go through to the host.
 pub fn measure_host_files(ways: &[Way]) -> Result<Table> {
     let directory = scratch()?;
@@ -145,7 +149,7 @@ pub fn measure_host_files(ways: &[Way]) -> Result<Table> {
     let program = program(directory.path())?;
     let place = shared.path().to_string_lossy().into_owned();
     let of = |way: &Way| {
-        let bound = with_options(way, &["--bind", &place]);
+        let bound = way.with_options(&["--bind", &place]);
         figures(&bound, &[&[program.as_str(), place.as_str()], HOST].concat(), directory.path())
     };
     table(ways, "Calls on a file of the host (`--bind`)", of, HOST, false)

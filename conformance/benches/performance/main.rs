@@ -4,15 +4,20 @@
 mod applications;
 mod calls;
 mod memory;
+mod patched;
 mod plot;
+mod servers;
 mod start_up;
+mod work;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use conformance::sandbox_exec;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A way to run a command.
+#[derive(Clone)]
 pub struct Way {
     /// As the column is headed.
     pub name: String,
@@ -26,6 +31,16 @@ impl Way {
         let mut command = Command::new(all.next().unwrap_or_default());
         command.args(all).current_dir(directory).stdin(Stdio::null()).stderr(Stdio::null());
         command
+    }
+
+    /// The way with options of ours, if it is the sandbox.
+    pub fn with_options(&self, options: &[&str]) -> Way {
+        let ours = self.name == "sandbox-exec";
+        let part = |part: &String| {
+            let options = options.iter().filter(|_| ours && part == "--").map(|option| option.to_string());
+            options.chain([part.clone()]).collect::<Vec<_>>()
+        };
+        Way { name: self.name.clone(), prefix: self.prefix.iter().flat_map(part).collect() }
     }
 }
 
@@ -54,6 +69,9 @@ fn ways() -> Vec<Way> {
     if let Some(version) = version("runsc") {
         let options = ["runsc", "--platform=systrap", "--network=none", "--ignore-cgroups", "do", "--"];
         ways.push(way(&format!("{version}, systrap"), &options));
+    }
+    if version("runc").is_some() {
+        eprintln!("left out: runc, which runs images and no single commands");
     }
     ways
 }
@@ -89,10 +107,15 @@ pub struct Table {
     pub unit: &'static str,
     /// Lines.
     pub rows: Vec<Row>,
+    /// Not measured natively; aims are what is to be reached at least.
+    pub share: bool,
 }
 
 impl Table {
     fn markdown(&self, ways: &[Way]) -> String {
+        if self.share {
+            return self.markdown_of_shares();
+        }
         let aims = self.rows.iter().any(|row| row.aim.is_some());
         let mut text = format!("### {}\n\n| {} |", self.title, self.unit);
         for way in ways {
@@ -127,6 +150,24 @@ impl Table {
     }
 }
 
+impl Table {
+    fn markdown_of_shares(&self) -> String {
+        let mut text =
+            format!("### {}\n\n| {} | sandbox-exec | aim |\n| --- | --- | --- |\n", self.title, self.unit);
+        for row in &self.rows {
+            let value = row.values.get(1).copied().unwrap_or(f64::NAN);
+            let aim = match row.aim {
+                Some(aim) if value >= aim => format!("{aim}"),
+                Some(aim) => format!("{aim}, missed"),
+                None => String::new(),
+            };
+            text.push_str(&format!("| {} | {value:.1} | {aim} |\n", row.name));
+        }
+        text.push('\n');
+        text
+    }
+}
+
 /// Three digits that matter.
 fn shown(value: f64) -> String {
     let digits = if value >= 100.0 {
@@ -141,23 +182,38 @@ fn shown(value: f64) -> String {
 
 type Measure = fn(&[Way]) -> Result<Table>;
 
-const TABLES: &[(&str, Measure)] = &[
+const TABLES: [(&str, Measure); 8] = [
     ("start-up", start_up::measure),
     ("calls", calls::measure),
     ("host-files", calls::measure_host_files),
+    ("computing", applications::measure_computing),
     ("applications", applications::measure),
+    ("servers", servers::measure),
+    ("patched", patched::measure),
     ("memory", memory::measure),
 ];
 
+static QUICK: AtomicBool = AtomicBool::new(false);
+
+/// Everything once and briefly: whether it runs, not what it costs.
+pub fn quick() -> bool {
+    QUICK.load(Ordering::Relaxed)
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let write = arguments.iter().any(|argument| argument == "--write");
-    let wanted: Vec<&String> = arguments.iter().filter(|argument| *argument != "--write").collect();
+    let (options, wanted): (Vec<&String>, Vec<&String>) =
+        arguments.iter().partition(|argument| argument.starts_with("--"));
+    let write = options.iter().any(|option| *option == "--write");
+    QUICK.store(options.iter().any(|option| *option == "--quick"), Ordering::Relaxed);
+    if let Some(unknown) = wanted.iter().find(|word| !TABLES.iter().any(|(name, _)| name == **word)) {
+        bail!("there is no table {unknown}; there are {}", TABLES.map(|(name, _)| name).join(", "));
+    }
     let ways = ways();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let mut text = String::new();
     for (name, measure) in TABLES {
-        if !wanted.is_empty() && !wanted.iter().any(|word| word == name) {
+        if !wanted.is_empty() && !wanted.iter().any(|word| *word == name) {
             continue;
         }
         eprintln!("measuring {name} ...");
@@ -165,7 +221,7 @@ fn main() -> Result<()> {
         let part = table.markdown(&ways);
         println!("{part}");
         text.push_str(&part);
-        if write {
+        if write && !table.share {
             let plot = format!("performance-{name}.svg");
             plot::write(&table, &ways, &docs.join(&plot))?;
             text.push_str(&format!("![{} as ratios to native]({plot})\n\n", table.title));

@@ -1,6 +1,6 @@
 //! Memory of an idle sandbox, and of many at once.
 
-use crate::{Row, Table, Way};
+use crate::{Row, Table, Way, quick};
 use anyhow::Result;
 use conformance::scratch;
 use std::path::Path;
@@ -8,7 +8,9 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// Idle sandboxes at once.
-const MANY: usize = 200;
+fn many() -> usize {
+    if quick() { 10 } else { 200 }
+}
 
 /// Processes that run and are ended when the value goes.
 struct Running(Vec<Child>);
@@ -66,15 +68,15 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
     let mut rows = vec![
         Row { name: "proportional memory of one `sleep`".into(), values: vec![], aim: None },
         Row { name: "sum of the peak resident sets of the same".into(), values: vec![], aim: None },
-        Row { name: format!("proportional memory of each of {MANY} at once"), values: vec![], aim: None },
+        Row { name: format!("proportional memory of each of {} at once", many()), values: vec![], aim: None },
     ];
     for way in ways {
         let one = idle(way, 1, directory.path())?;
         rows[0].values.push(sum(&one, proportional));
         rows[1].values.push(sum(&one, peak));
         drop(one);
-        let many = idle(way, MANY, directory.path())?;
-        rows[2].values.push(sum(&many, proportional) / MANY as f64);
+        let all = idle(way, many(), directory.path())?;
+        rows[2].values.push(sum(&all, proportional) / many() as f64);
     }
-    Ok(Table { title: "Memory of an idle sandbox", unit: "KiB", rows })
+    Ok(Table { title: "Memory of an idle sandbox", unit: "KiB", rows, share: false })
 }

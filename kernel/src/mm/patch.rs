@@ -290,7 +290,12 @@ impl Inner {
             }
         }
         let (Some(first), Some(last)) = (plans.first(), plans.last()) else { return };
-        let (first, last) = (first.head, last.head + JUMP);
+        // All of the mapping, so that the host need not split it and put it together again; but not what lies behind its file.
+        let (first, last) = if self.beyond.within(start, end).is_empty() {
+            (start, end)
+        } else {
+            (first.head, last.head + JUMP)
+        };
         let written = self.write_trampolines(&plans).and_then(|()| {
             while_writable(first, last, || {
                 plans.iter().try_for_each(|plan| copy::to_user(plan.head, &plan.jump))

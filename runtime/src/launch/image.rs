@@ -6,11 +6,17 @@ use boundary::layout::{
     FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE,
     REGION_ALIGN, REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
 };
-use loader::{Limits, Program, Step};
+use loader::{Limits, Program, Prot, Step};
 use std::os::fd::RawFd;
 
+/// Begins on a page, in memory and so in the command's file.
+#[repr(C, align(4096))]
+struct OnPage<T: ?Sized>(T);
+
+static ON_PAGE: &OnPage<[u8]> = &OnPage(*include_bytes!(env!("TRAPBOX_IMAGE")));
+
 /// The kernel image, built by the build script.
-pub static IMAGE: &[u8] = include_bytes!(env!("TRAPBOX_IMAGE"));
+pub static IMAGE: &[u8] = &ON_PAGE.0;
 
 /// Where the image lies and what the filter must know of it.
 pub struct Mapped {
@@ -30,7 +36,7 @@ fn host(what: &'static str) -> LaunchError {
 pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchError> {
     let base = reserve()?;
     let program = loader::parse(image).map_err(|error| LaunchError::Image(error.what))?;
-    map_image(image, &program, base + IMAGE_OFFSET)?;
+    let image_end = map_image(image, &program, base + IMAGE_OFFSET)?;
     for (fd, offset, size) in [(heap, HEAP_OFFSET, HEAP_SIZE), (frames, FRAMES_OFFSET, FRAMES_SIZE)] {
         map_fixed(
             base + offset,
@@ -41,6 +47,10 @@ pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchErr
         )
         .ok_or_else(|| host("mapping the sandbox's memory"))?;
     }
+    // What is left of the reservation: the kernel chooses every address by itself, and each mapping less is one less to copy
+    // for a fork.
+    unmap(image_end, base + HEAP_OFFSET)?;
+    unmap(base + FRAMES_OFFSET + FRAMES_SIZE, base + REGION_SIZE)?;
     let (address, size) =
         loader::section_range(image, b".gadget").ok_or(LaunchError::Image("the image has no gadget"))?;
     let start = base + IMAGE_OFFSET + address;
@@ -88,36 +98,93 @@ fn map_fixed(address: u64, length: u64, prot: i32, flags: i32, fd: RawFd) -> Opt
     (at as u64 == address).then_some(())
 }
 
-/// Maps the image's segments as private anonymous memory with a copy of the bytes: the command's own file need not be
-/// reachable from the sandbox's tree, and the pages are never written back.
-fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<(), LaunchError> {
+fn unmap(start: u64, end: u64) -> Result<(), LaunchError> {
+    // SAFETY: inside the region that `reserve` made ours; nothing refers to this part of it.
+    match unsafe { libc::munmap(start as *mut _, (end - start) as usize) } {
+        0 => Ok(()),
+        _ => Err(host("mapping the sandbox's memory")),
+    }
+}
+
+/// Maps the image's segments privately: those that are never written are the command's own pages, which every sandbox and the
+/// host's page cache share; the others are anonymous memory with a copy of the bytes. The relocations that the image applies to
+/// itself are all in its writable segments. (The command's file need not be reachable from the sandbox's tree.) Gives the image's
+/// end.
+fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<u64, LaunchError> {
     let limits = Limits { start: bias, end: bias + IMAGE_SIZE, reserved: 0..0 };
     let plan = loader::plan::plan(program, bias, &limits).map_err(|error| LaunchError::Image(error.what))?;
-    let writable = libc::PROT_READ | libc::PROT_WRITE;
     for step in &plan.steps {
-        if let Step::MapFile { addr, len, .. } | Step::MapAnonymous { addr, len, .. } = *step {
-            map_fixed(addr, len, writable, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
-                .ok_or_else(|| host("mapping the kernel image"))?;
-        }
-    }
-    for segment in &program.segments {
-        let range = segment.offset as usize..(segment.offset + segment.file_size) as usize;
-        let bytes = image.get(range).ok_or(LaunchError::Image("a segment lies outside the image"))?;
-        // SAFETY: the segment's pages were just mapped writable, and hold at least `file_size` bytes.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (segment.vaddr + bias) as *mut u8, bytes.len())
-        };
-    }
-    // The relocations that the image applies to itself are all in its writable segments.
-    for step in &plan.steps {
-        let (Step::MapFile { addr, len, prot, .. } | Step::MapAnonymous { addr, len, prot }) = *step else {
-            continue;
+        let (addr, len, prot) = match *step {
+            Step::MapFile { addr, len, offset, prot } => {
+                if prot.contains(Prot::WRITE) || !share(image, addr, len, offset) {
+                    map_writable(addr, len)?;
+                    copy(image, addr, len, offset)?;
+                }
+                (addr, len, prot)
+            }
+            Step::MapAnonymous { addr, len, prot } => {
+                map_writable(addr, len)?;
+                (addr, len, prot)
+            }
+            Step::ZeroTail { addr, len } => {
+                // SAFETY: within a page of the image that the step before has mapped writable.
+                unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len as usize) };
+                continue;
+            }
         };
         // SAFETY: the image's own pages.
         if unsafe { libc::mprotect(addr as *mut _, len as usize, prot.bits() as i32) } != 0 {
             return Err(host("protecting the kernel image"));
         }
     }
+    Ok(plan.range.end)
+}
+
+fn map_writable(addr: u64, len: u64) -> Result<(), LaunchError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    map_fixed(addr, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1)
+        .ok_or_else(|| host("mapping the kernel image"))
+}
+
+/// Moves whole pages of the embedded image to `addr`, which takes mremap(2) with `MREMAP_DONTUNMAP` for mappings of files
+/// (Linux 5.13). False where that cannot be done: on an older host, or for an image that lies elsewhere in memory.
+fn share(image: &[u8], addr: u64, len: u64, offset: u64) -> bool {
+    let embedded = std::ptr::eq(image, IMAGE);
+    let whole = offset.checked_add(len).is_some_and(|end| end <= image.len() as u64);
+    let from = (image.as_ptr() as u64).wrapping_add(offset);
+    if !embedded || !whole || !from.is_multiple_of(PAGE_SIZE) {
+        return false;
+    }
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: the new place is inside the region that `reserve` made ours. The old one stays a mapping of the file and has the
+    // same bytes: the command never writes to its read-only data.
+    let at =
+        unsafe { libc::mremap(from as *mut _, len as usize, len as usize, flags, addr as *mut libc::c_void) };
+    if at as u64 != addr {
+        return false;
+    }
+    copy_tables_on_fork(addr, len);
+    true
+}
+
+/// Makes fork(2) copy the page tables of the mapping of a file at `addr`, as it does if one page of it was ever written: less
+/// than the faults of a child that finds none. Where it cannot be had, those faults are all.
+fn copy_tables_on_fork(addr: u64, len: u64) {
+    // SAFETY: a mapping that was just made, whose first byte is written with what is there.
+    unsafe {
+        if libc::mprotect(addr as *mut _, len as usize, libc::PROT_READ | libc::PROT_WRITE) == 0 {
+            let first = addr as *mut u8;
+            first.write_volatile(first.read_volatile());
+        }
+    }
+}
+
+/// Copies a segment's pages, as far as the image goes, to memory that was just mapped.
+fn copy(image: &[u8], addr: u64, len: u64, offset: u64) -> Result<(), LaunchError> {
+    let bytes = image.get(offset as usize..).ok_or(LaunchError::Image("a segment lies outside the image"))?;
+    let bytes = bytes.get(..len as usize).unwrap_or(bytes);
+    // SAFETY: `len` bytes were just mapped writable at `addr`, for nobody else.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), addr as *mut u8, bytes.len()) };
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::args::Args;
 use crate::restart::Restart;
 use crate::strace::flags::FUTEX_OPS;
 use crate::table::{Context, Row, Show, full, partial, refused};
-use crate::{Errno, Result};
+use crate::{Errno, Result, thread};
 use kernel::{time, uaccess};
 use linux_raw_sys::general as raw;
 use trap_handler::{host, region};
@@ -110,6 +110,8 @@ fn sys_futex(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let tid = context.thread.task.tid() as u32;
     match command {
+        // Nobody can hear a wake-up of private words; the host has nothing to do.
+        WAKE if operation & PRIVATE != 0 && !context.thread.has_futex_waiters() => Ok(0),
         WAKE | WAKE_BITSET => {
             call([address, u64::from(operation), u64::from(value), 0, 0, u64::from(args.u32(5))])
         }
@@ -202,5 +204,5 @@ pub fn wait_until(mut arguments: [u64; 6], deadline: Option<u64>) -> Result<u64>
         arguments[3] = deadline as *const _ as u64;
     }
     // SAFETY: the address was checked to be the program's; argument 3 is null or kernel memory.
-    unsafe { host::futex_user(arguments) }
+    thread::current().memory().while_waiting(|| unsafe { host::futex_user(arguments) })
 }

@@ -15,7 +15,7 @@ const SIZE_U32: u32 = 2;
 /// `FUTEX2_PRIVATE`.
 const PRIVATE: u32 = 128;
 
-pub(super) fn sys_futex_waitv(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+pub(super) fn sys_futex_waitv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (count, clock) = (args.u32(1), args.u32(4));
     if args.u32(2) != 0 || count == 0 || count > MAX || args.u64(0) == 0 {
         return Err(Errno::EINVAL);
@@ -41,7 +41,8 @@ pub(super) fn sys_futex_waitv(_context: &mut Context<'_>, args: Args) -> Result<
         check_address(waiter.uaddr)?;
     }
     // SAFETY: the addresses were checked, and the list is the kernel's own copy.
-    match unsafe { host::futex_waitv(&waiters, timeout.as_ref(), clock) } {
+    let wait = || unsafe { host::futex_waitv(&waiters, timeout.as_ref(), clock) };
+    match context.thread.memory().while_waiting(wait) {
         // The deadline is absolute: the call can run again as it is.
         Err(Errno::EINTR) => Err(Errno::ERESTARTSYS),
         other => other,

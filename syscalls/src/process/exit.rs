@@ -168,14 +168,17 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     let tracer = table.group(tracer).filter(|tracer| {
         tracer.tgid != 1 && parent.as_ref().is_none_or(|parent| !Arc::ptr_eq(parent, tracer))
     });
-    match tracer {
+    let waiting = match tracer {
         Some(tracer) => {
             send_end(&tracer, group.tgid, 0, SIGCHLD, status, *group.ended_times.lock());
-            tracer.child_queue.wake_all(PollEvents::IN);
+            Some(tracer)
         }
         None => tell_of_end(&mut table, group, status),
-    }
+    };
     drop(table);
+    if let Some(waiting) = waiting {
+        waiting.child_queue.wake_all(PollEvents::IN);
+    }
     group.exit_queue.wake_all(PollEvents::IN);
     crate::boot::process_ended(group, status);
 }
@@ -200,8 +203,10 @@ fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadG
     adopter.child_queue.wake_all(PollEvents::IN);
 }
 
-/// Tells the parent of a dead process of its end; a process that nobody will wait for is gone then.
-pub fn tell_of_end(table: &mut Table, group: &Arc<ThreadGroup>, status: i32) {
+/// Tells the parent of a dead process of its end; a process that nobody will wait for is gone then. Gives the parent, whose
+/// `child_queue` is the caller's to wake: best when it has given the table back, which who waits takes first of all.
+#[must_use]
+pub fn tell_of_end(table: &mut Table, group: &Arc<ThreadGroup>, status: i32) -> Option<Arc<ThreadGroup>> {
     let parent = group.family.lock().parent.upgrade();
     let reaped_at_once = match &parent {
         Some(parent) => tell_parent(parent, group, status),
@@ -213,9 +218,7 @@ pub fn tell_of_end(table: &mut Table, group: &Arc<ThreadGroup>, status: i32) {
         }
         table.remove_group(group.tgid);
     }
-    if let Some(parent) = parent {
-        parent.child_queue.wake_all(PollEvents::IN);
-    }
+    parent
 }
 
 /// Who adopts the children of `group`: the next subreaper above it, or the process 1 (prctl(2)).

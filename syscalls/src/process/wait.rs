@@ -7,6 +7,7 @@ use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use kernel::poll::PollEvents;
 use kernel::signal::{SIGCHLD, SIGCONT, SigInfo, si};
 use kernel::task::{Exit, Table, Task, ThreadGroup, Times, lock_table};
 use kernel::{time, uaccess, wait};
@@ -270,7 +271,9 @@ fn look_at_tracee(
     }
     if !keep {
         tracee.unlink_from_tracer(None);
-        super::tell_of_end(table, &tracee.group, status);
+        if let Some(parent) = super::tell_of_end(table, &tracee.group, status) {
+            parent.child_queue.wake_all(PollEvents::IN);
+        }
     }
     found(status, false)
 }

@@ -1,5 +1,6 @@
 //! Programs for processes that share their memory with another: a vfork child that executes a program must not unmap its
-//! parent's. The warden, which has almost no memory and so forks cheaply, forks the new address space for it.
+//! parent's. The warden, which has almost no memory and so forks cheaply, forks the new address space for it; from the first
+//! time on it keeps one in reserve, so that the next such child neither waits for the fork nor wakes the warden first.
 
 use super::exec::Execution;
 use super::exit::leave_host;
@@ -9,7 +10,7 @@ use crate::{Errno, Result, boot, warden};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use kernel::sync::{BootCell, Mutex};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
@@ -28,42 +29,121 @@ const WAITING: u32 = 0;
 const STARTED: u32 = 1;
 const REFUSED: u32 = 2;
 
-static ORDERS: BootCell<Box<Mutex<VecDeque<Arc<Order>>>>> = BootCell::new();
+/// A host process without a program, which waits for an order.
+struct Spare {
+    host_pid: AtomicI32,
+    order: Mutex<Option<Arc<Order>>>,
+    /// 1 when there is one: a futex word.
+    ordered: AtomicU32,
+}
+
+#[derive(Default)]
+struct Zygote {
+    /// For the warden.
+    orders: Mutex<VecDeque<Arc<Order>>>,
+    spare: Mutex<Option<Arc<Spare>>>,
+    /// A spare is to be made: somebody has needed one.
+    wanted: AtomicBool,
+}
+
+static ZYGOTE: BootCell<Box<Zygote>> = BootCell::new();
 
 /// Sets up the queue. Called once, at boot.
 pub fn init() {
-    ORDERS.set(Box::default());
+    ZYGOTE.set(Box::default());
 }
 
 /// Lets `thread`, the calling one and the only one of its process, go on in an address space of its own with a new program;
 /// the calling host thread ends. `EAGAIN` if the host has no process left.
 pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
-    let orders = ORDERS.get().ok_or(Errno::EAGAIN)?;
+    let zygote = ZYGOTE.get().ok_or(Errno::EAGAIN)?;
     let users = thread.memory().users();
     let thread = thread::find(thread.task.tid()).ok_or(Errno::EAGAIN)?;
     let old_memory = thread.memory();
     thread.set_memory(boot::fresh_memory());
     let order = Arc::new(Order { thread: thread.clone(), execution, outcome: AtomicU32::new(WAITING) });
-    orders.lock().push_back(order.clone());
-    warden::wake();
-    while order.outcome.load(Ordering::SeqCst) == WAITING {
-        host::futex_wait_lock(&order.outcome, WAITING);
+    let spare = zygote.spare.lock().take();
+    zygote.wanted.store(true, Ordering::SeqCst);
+    match spare {
+        // The warden makes the next one when something wakes it, the end of a process at the latest.
+        Some(spare) => spare.start(order),
+        None if zygote.ask_warden(&order) => {}
+        None => {
+            thread.set_memory(old_memory);
+            return Err(Errno::EAGAIN);
+        }
     }
-    if order.outcome.load(Ordering::SeqCst) == REFUSED {
-        thread.set_memory(old_memory);
-        return Err(Errno::EAGAIN);
-    }
-    drop((order, thread, old_memory));
+    drop((thread, old_memory));
     drop(Thread::release());
     leave_host(users)
 }
 
+impl Zygote {
+    /// Waits for the warden to fork; whether it could.
+    fn ask_warden(&self, order: &Arc<Order>) -> bool {
+        self.orders.lock().push_back(order.clone());
+        warden::wake();
+        while order.outcome.load(Ordering::SeqCst) == WAITING {
+            host::futex_wait_lock(&order.outcome, WAITING);
+        }
+        order.outcome.load(Ordering::SeqCst) == STARTED
+    }
+
+    /// Makes the next spare. If the host refuses, the next order is one for the warden, which says so.
+    fn make_spare(&self) {
+        if !self.wanted.swap(false, Ordering::SeqCst) || self.spare.lock().is_some() {
+            return;
+        }
+        let spare = Arc::new(Spare {
+            host_pid: AtomicI32::new(0),
+            order: Mutex::new(None),
+            ordered: AtomicU32::new(0),
+        });
+        let childs = spare.clone();
+        // SAFETY: as in `serve`.
+        match unsafe { host::clone_process(u64::from(raw::CLONE_FILES) | SIGCHLD) } {
+            Ok(0) => childs.wait(),
+            Ok(host_pid) => {
+                core::mem::forget(childs);
+                spare.host_pid.store(host_pid, Ordering::SeqCst);
+                *self.spare.lock() = Some(spare);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Spare {
+    fn start(&self, order: Arc<Order>) {
+        // As in `serve`: before the old host process may end.
+        let group = &order.thread.task.group;
+        group.host_pid.store(self.host_pid.load(Ordering::SeqCst), Ordering::SeqCst);
+        *self.order.lock() = Some(order);
+        self.ordered.store(1, Ordering::SeqCst);
+        host::futex_wake(&self.ordered, 1);
+    }
+
+    /// What the spare process does.
+    fn wait(self: Arc<Spare>) -> ! {
+        loop {
+            if self.ordered.load(Ordering::SeqCst) != 0 {
+                let order = self.order.lock().take();
+                if let Some(order) = order {
+                    drop(self);
+                    run(order)
+                }
+            }
+            host::futex_wait_lock(&self.ordered, 0);
+        }
+    }
+}
+
 /// Forks what was ordered. Called by the warden; the new processes do not return.
 pub fn serve() {
-    let Some(orders) = ORDERS.get() else { return };
+    let Some(zygote) = ZYGOTE.get() else { return };
     loop {
-        let order = orders.lock().pop_front();
-        let Some(order) = order else { return };
+        let order = zygote.orders.lock().pop_front();
+        let Some(order) = order else { break };
         let childs = order.clone();
         // SAFETY: the child goes on with `childs` only, which it owns; it never returns.
         let outcome = match unsafe { host::clone_process(u64::from(raw::CLONE_FILES) | SIGCHLD) } {
@@ -80,6 +160,7 @@ pub fn serve() {
         order.outcome.store(outcome, Ordering::SeqCst);
         host::futex_wake(&order.outcome, 1);
     }
+    zygote.make_spare();
 }
 
 const SIGCHLD: u64 = 17;
