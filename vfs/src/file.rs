@@ -183,6 +183,10 @@ impl Mappable for NamedMapping {
         self.content.end()
     }
 
+    fn remove(&self, offset: u64, length: u64) -> Option<Result<()>> {
+        self.content.remove(offset, length)
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let (dev, ino, _) = self.content.describe();
         (dev, ino, self.path.full_text())

@@ -318,6 +318,13 @@ impl Mappable for MemfdMapping {
         self.inner.end()
     }
 
+    fn remove(&self, offset: u64, length: u64) -> Option<Result<()>> {
+        if *self.memfd.seals.read() & WRITES != 0 {
+            return Some(Err(Errno::EPERM));
+        }
+        self.inner.remove(offset, length)
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         self.inner.describe()
     }

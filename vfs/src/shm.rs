@@ -186,6 +186,10 @@ impl Mappable for Attachment {
         self.inner.backing(offset, length, shared, writable)
     }
 
+    fn remove(&self, offset: u64, length: u64) -> Option<Result<()>> {
+        self.inner.remove(offset, length)
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         self.inner.describe()
     }

@@ -77,6 +77,20 @@ fn check_advice(area: &Area, advice: u32) -> Result<()> {
     Ok(())
 }
 
+/// `MADV_REMOVE` of `[start, end)` where the file's pages are this kernel's: also those that are not mapped yet because they came
+/// after the mapping.
+fn removed_by_file(
+    area: &Area,
+    advice: u32,
+    (area_start, start, end): (u64, u64, u64),
+) -> Option<Result<()>> {
+    let Content::File(file, offset) = &area.content else { return None };
+    if advice != raw::MADV_REMOVE {
+        return None;
+    }
+    file.remove(offset.saturating_add(start - area_start), end - start)
+}
+
 impl AddressSpace {
     /// madvise(2). Holes give `ENOMEM` after the rest has been advised, as on Linux.
     pub fn madvise(&self, address: u64, length: u64, advice: u32) -> Result<()> {
@@ -105,9 +119,13 @@ impl AddressSpace {
                     }
                     at = area.end;
                     check_advice(area, advice)?;
+                    let area_start = start;
                     let (start, end) = (start.max(address), area.end.min(end));
                     host_map::check(start, end - start)?;
-                    host::madvise(start, end - start, advice)?;
+                    match removed_by_file(area, advice, (area_start, start, end)) {
+                        Some(removed) => removed?,
+                        None => host::madvise(start, end - start, advice)?,
+                    }
                 }
                 return if inner.map.covered(address, end).1 { Ok(()) } else { Err(Errno::ENOMEM) };
             }

@@ -4,8 +4,10 @@ use super::area::{Area, AreaFlags, Content};
 use super::area_map::STACK_GUARD;
 use super::space::{AddressSpace, Inner, Limits};
 use super::{Backing, host_map};
+use crate::task;
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
+use core::sync::atomic::Ordering;
 use trap_handler::region;
 
 const SIGBUS: i32 = 7;
@@ -42,6 +44,14 @@ pub enum FaultOutcome {
     },
 }
 
+/// A file that is mapped was made shorter: the call that did it has the pages taken away ([`AddressSpace::cut_behind_ends`]) in
+/// every process once it holds no lock.
+pub fn note_cut_file() {
+    if let Some(task) = task::current_if_any() {
+        task.cut_a_mapped_file.store(true, Ordering::SeqCst);
+    }
+}
+
 impl AddressSpace {
     /// What a fault means: pages of a file that came into being since it was mapped are mapped now, areas that grow
     /// downwards grow, anything else is the program's signal. For the calling process.
@@ -63,17 +73,7 @@ impl AddressSpace {
     /// that a private mapping had copied. For the calling process.
     pub fn cut_behind_ends(&self) {
         let mut inner = self.inner.write();
-        let mut cut = Vec::new();
-        for (start, area) in inner.map.iter() {
-            let Content::File(file, offset) = &area.content else { continue };
-            let Some(end) = file.end() else { continue };
-            let kept = end.next_multiple_of(PAGE_SIZE).saturating_sub(*offset);
-            let from = start.saturating_add(kept);
-            let known = inner.beyond.find(from).is_some_and(|(_, to)| to >= area.end);
-            if from < area.end && !known {
-                cut.push((from, area.tail(start, from)));
-            }
-        }
+        let cut: Vec<_> = inner.behind_ends().collect();
         for (from, part) in cut {
             let gone = [Backing::BeyondEnd { length: part.end - from }];
             // Should the host refuse, the pages stay: the program reads what was cut off.
@@ -81,6 +81,11 @@ impl AddressSpace {
                 inner.beyond.insert(from, part.end);
             }
         }
+    }
+
+    /// Whether there is something for [`Self::cut_behind_ends`] to take away. For any process.
+    pub fn reaches_behind_ends(&self) -> bool {
+        self.inner.read().behind_ends().next().is_some()
     }
 
     /// Maps what a file has come to hold at a page that was behind its end.
@@ -103,6 +108,17 @@ impl AddressSpace {
 }
 
 impl Inner {
+    /// The parts of areas that are behind the end of their file and are not known to be.
+    fn behind_ends(&self) -> impl Iterator<Item = (u64, Area)> {
+        self.map.iter().filter_map(|(start, area)| {
+            let Content::File(file, offset) = &area.content else { return None };
+            let kept = file.end()?.checked_next_multiple_of(PAGE_SIZE)?.saturating_sub(*offset);
+            let from = start.saturating_add(kept);
+            let known = self.beyond.find(from).is_some_and(|(_, to)| to >= area.end);
+            (from < area.end && !known).then(|| (from, area.tail(start, from)))
+        })
+    }
+
     /// Grows the area above `page` down to it if it is of that kind and there is room (Linux's `expand_downwards`).
     fn grow_down(&mut self, page: u64, limits: &Limits) -> bool {
         // Another thread may have grown it since.

@@ -54,6 +54,12 @@ pub trait Mappable: Send + Sync {
         None
     }
 
+    /// Makes a page aligned range read as zero (madvise(2) `MADV_REMOVE`), if that is for this kernel to do; `None` where the host
+    /// does it. Locks of address spaces may be held.
+    fn remove(&self, _offset: u64, _length: u64) -> Option<Result<()>> {
+        None
+    }
+
     /// Device, inode number and name, for `/proc/PID/maps`; no name for a file of the tree, which is known by its place.
     fn describe(&self) -> (u64, u64, Vec<u8>);
 

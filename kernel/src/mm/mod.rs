@@ -25,7 +25,7 @@ mod tests;
 
 pub use area::{Area, AreaFlags, Content, Prot};
 pub use area_map::{AreaMap, STACK_GUARD, Totals};
-pub use fault::{Fault, FaultOutcome};
+pub use fault::{Fault, FaultOutcome, note_cut_file};
 pub use map_calls::{FileToMap, MapRequest};
 pub use mappable::{Backing, Mappable, MappingId};
 pub use range_set::RangeSet;

@@ -16,7 +16,7 @@ use crate::signal::{AltStack, Pending, SigSet};
 use crate::sync::{BootCell, Mutex};
 use crate::wait::Waiter;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use trap_handler::block::{ThreadBlock, ThreadState};
 
 /// Bits of `ThreadState::work`.
@@ -93,6 +93,8 @@ pub struct Task {
     pub trace: trace::Trace,
     /// Wait status with which the thread ends if it ends alone.
     pub exit_status: AtomicI32,
+    /// It has made a file shorter that somebody maps, and mappings are still to be told.
+    pub cut_a_mapped_file: AtomicBool,
 }
 
 /// How a thread asks to be scheduled. The host is not told.
@@ -137,6 +139,7 @@ impl Task {
             sem_undo: crate::ipc::Undo::default(),
             trace: trace::Trace::default(),
             exit_status: AtomicI32::new(0),
+            cut_a_mapped_file: AtomicBool::new(false),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Walk, file};
 use crate::args::Args;
+use crate::memory;
 use crate::strace::flags::AT_FLAGS;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
@@ -163,7 +164,7 @@ fn sys_truncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let size = new_size(context, args.i64(1))?;
     let target = find(context, HERE, &path, 0)?;
     namespace::truncate(&Walk::new(context).lookup(), &target, size)?;
-    context.thread.memory().space.cut_behind_ends();
+    memory::tell_of_cut_file(context.thread);
     Ok(0)
 }
 
@@ -177,7 +178,7 @@ fn sys_ftruncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let size = new_size(context, args.i64(1))?;
     namespace::truncate_open(&Walk::new(context).lookup(), &file, size)?;
-    context.thread.memory().space.cut_behind_ends();
+    memory::tell_of_cut_file(context.thread);
     Ok(0)
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Walk, descriptor_limit};
 use crate::args::Args;
+use crate::memory;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use kernel::cred::cap;
@@ -33,7 +34,7 @@ fn open(context: &Context<'_>, base: i32, path: &[u8], flags: u32, mode: u32, re
     let file =
         namespace::open(&walk.lookup(), base, path, flags, mode, Resolve::from_bits_truncate(resolve))?;
     if flags & raw::O_TRUNC != 0 {
-        context.thread.memory().space.cut_behind_ends();
+        memory::tell_of_cut_file(context.thread);
     }
     let cloexec = flags & raw::O_CLOEXEC != 0;
     let fd = context.thread.files().insert(file, cloexec, descriptor_limit(context))?;

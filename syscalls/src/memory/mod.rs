@@ -1,5 +1,9 @@
 //! Calls on memory: mmap(2) and its family. The record of areas and what changes it are `kernel::mm`'s.
 
+mod cut;
+
+pub use cut::tell_of_cut_file;
+
 use crate::args::Args;
 use crate::file;
 use crate::strace::flags::{MAP, PROT};

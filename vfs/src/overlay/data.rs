@@ -127,6 +127,13 @@ impl UpperData {
         self.mapped.store(true, Ordering::SeqCst);
     }
 
+    /// Before the size grows: what a program wrote behind the end through a mapping is not the file's.
+    fn clean_tail(&self, pages: &Pages) {
+        if self.mapped.load(Ordering::SeqCst) {
+            pages.zero(pages.size, pages.size.next_multiple_of(PAGE_SIZE) - pages.size);
+        }
+    }
+
     pub(super) fn read(&self, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
         let pages = self.pages.lock();
         let mut at = offset;
@@ -162,6 +169,9 @@ impl UpperData {
         let start = offset.unwrap_or(pages.size);
         if source.left() > 0 && start >= MAX_SIZE {
             return Err(Errno::EFBIG);
+        }
+        if source.left() > 0 && start > pages.size {
+            self.clean_tail(&pages);
         }
         let mut at = start;
         while source.left() > 0 && at < MAX_SIZE {
@@ -201,8 +211,14 @@ impl UpperData {
             if !self.mapped.load(Ordering::SeqCst) {
                 pages.free(size.div_ceil(PAGE_SIZE), u64::MAX);
             }
-            let length = pages.size - size;
+            // What programs wrote behind the end of the last page goes with it.
+            let length = pages.size.next_multiple_of(PAGE_SIZE) - size;
             pages.zero(size, length);
+            if self.mapped.load(Ordering::SeqCst) {
+                kernel::mm::note_cut_file();
+            }
+        } else if size > pages.size {
+            self.clean_tail(&pages);
         }
         pages.size = size;
         Ok(())
@@ -213,6 +229,9 @@ impl UpperData {
         let end = offset.checked_add(length).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let keep = mode & raw::FALLOC_FL_KEEP_SIZE != 0;
         let mut pages = self.pages.lock();
+        if !keep && end > pages.size {
+            self.clean_tail(&pages);
+        }
         match mode & !raw::FALLOC_FL_KEEP_SIZE {
             0 => pages.provide(offset, length)?,
             raw::FALLOC_FL_PUNCH_HOLE if keep => {

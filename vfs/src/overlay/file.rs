@@ -95,6 +95,10 @@ impl Mappable for OverlayMapping {
         Some(self.data.size())
     }
 
+    fn remove(&self, offset: u64, length: u64) -> Option<Result<()>> {
+        Some(self.data.allocate(raw::FALLOC_FL_PUNCH_HOLE | raw::FALLOC_FL_KEEP_SIZE, offset, length))
+    }
+
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let dev = self.node.attributes().map_or(0, |attributes| attributes.dev);
         (dev, self.node.ino, Vec::new())

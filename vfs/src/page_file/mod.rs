@@ -373,6 +373,9 @@ impl PageFile {
             inner.size = size;
             // With what was allocated behind the end.
             inner.punch(&self.quota, size, SIZE_MAX);
+            if inner.mappings > 0 {
+                kernel::mm::note_cut_file();
+            }
         } else if size > inner.size {
             inner.clean_tail();
             inner.size = size;
@@ -481,6 +484,10 @@ impl Mappable for Mapping {
 
     fn end(&self) -> Option<u64> {
         Some(self.file.size())
+    }
+
+    fn remove(&self, offset: u64, length: u64) -> Option<Result<()>> {
+        Some(self.file.allocate(raw::FALLOC_FL_PUNCH_HOLE | raw::FALLOC_FL_KEEP_SIZE, offset, length))
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {

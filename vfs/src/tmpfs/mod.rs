@@ -212,11 +212,10 @@ impl TmpInode {
 
     fn exchange(&self, name: &[u8], other: &TmpInode, other_name: &[u8]) -> Result<()> {
         let (first, second) = (self.child(name)?, other.child(other_name)?);
-        let old = [
-            self.directory()?.lock().entries.insert(name, second.clone()),
-            other.directory()?.lock().entries.insert(other_name, first.clone()),
-        ];
-        drop(old);
+        // One after the other: both may be the same directory.
+        let old = self.directory()?.lock().entries.insert(name, second.clone());
+        let other_old = other.directory()?.lock().entries.insert(other_name, first.clone());
+        drop((old, other_old));
         for (inode, parent) in [(&first, other), (&second, self)] {
             if let Ok(directory) = inode.directory() {
                 directory.lock().parent = parent.me.clone();
