@@ -137,6 +137,8 @@ pub struct BootFds {
     pub terminal: i32,
     /// Where the table of `--stats` goes at the end; -1 for none.
     pub stats: i32,
+    /// The socket to the broker (`--network=broker`), see [`crate::broker`]; -1 for none.
+    pub broker: i32,
     /// The heap and frames `memfd`s (needed to map frames into programs).
     pub heap: i32,
     /// See `heap`.
@@ -156,6 +158,8 @@ pub struct BootOptions {
     pub rlimits: Vec<(u64, u64)>,
     /// Rewrite call sites, so that calls need not trap.
     pub patch_calls: bool,
+    /// The broker also reaches the host's loopback addresses: what nobody in the sandbox serves there is asked of it.
+    pub host_loopback: bool,
     /// Size of the caller's terminal: rows, columns, and both in pixels.
     pub terminal_size: [u16; 4],
 }

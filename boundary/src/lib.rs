@@ -8,5 +8,6 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod broker;
 pub mod control;
 pub mod layout;

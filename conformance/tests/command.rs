@@ -27,7 +27,7 @@ fn a_failure_is_one_line_that_names_the_thing() {
         (&["/usr"], 126, "/usr"),
         (&["--frobnicate", "true"], 125, "--frobnicate"),
         (&["--bind", "/no/such/source", "true"], 125, "/no/such/source"),
-        (&["--network=host", "true"], 125, "host"),
+        (&["--network=stack", "true"], 125, "stack"),
     ];
     let directory = scratch().expect("a directory");
     let files = [

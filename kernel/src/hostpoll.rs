@@ -6,7 +6,7 @@
 //!
 //! The list of watches is a wait-queue-level lock in the lock order.
 
-use crate::poll::PollEvents;
+use crate::poll::{PollEvents, PollTable};
 use crate::sync::{BootCell, Mutex};
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;
@@ -50,7 +50,12 @@ pub struct Watch {
 impl Watch {
     /// A watch on `fd`, which stays open as long as the watch lives. Nothing is armed yet.
     pub fn new(fd: i32) -> Arc<Watch> {
-        let watch = Arc::new(Watch { fd, queue: WaitQueue::new(), armed: AtomicU32::new(0) });
+        Watch::on(fd, WaitQueue::new())
+    }
+
+    /// As [`Self::new`], for a file that has a queue already.
+    pub fn on(fd: i32, queue: WaitQueue) -> Arc<Watch> {
+        let watch = Arc::new(Watch { fd, queue, armed: AtomicU32::new(0) });
         if let Some(registry) = REGISTRY.get() {
             let mut watches = registry.watches.lock();
             watches.retain(|other| other.strong_count() > 0);
@@ -68,6 +73,42 @@ impl Watch {
     pub fn arm(&self, events: PollEvents) {
         let wanted = events.union(PollEvents::ALWAYS).bits();
         if self.armed.fetch_or(wanted, Ordering::SeqCst) & wanted != wanted {
+            wake_warden();
+        }
+    }
+
+    /// What the descriptor is ready for right now.
+    pub fn ready(&self, events: PollEvents) -> PollEvents {
+        let revents = host::poll_now(self.fd, events.bits() as i16);
+        PollEvents::from_bits_truncate(u32::from(revents as u16))
+    }
+
+    /// Those who listen, if any, are to hear when `events` come about (again).
+    pub fn arm_for_listeners(&self, events: PollEvents) {
+        if !self.queue.is_empty() && !events.is_empty() {
+            self.arm(events);
+        }
+    }
+
+    /// A file's `poll`: what it is ready for; who listens through `table` hears of what it is not.
+    pub fn poll(&self, table: &mut PollTable) -> PollEvents {
+        table.add(&self.queue);
+        let asked = PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::PRI | PollEvents::RDHUP;
+        let ready = self.ready(asked);
+        // The first round has put listeners on the queue; later rounds come with a table that adds nothing.
+        if !ready.intersects(PollEvents::ALWAYS) {
+            self.arm_for_listeners((PollEvents::IN | PollEvents::OUT).difference(ready));
+            // What came about between the look and the arming is seen by the warden: its poll is level-triggered.
+        }
+        ready
+    }
+
+    /// Closes the descriptor, of which this watch was the last user. A poll of the warden's that has it keeps the host's file
+    /// open (and a connection from ending) until it comes back.
+    pub fn close(&self) {
+        let armed = self.armed.swap(0, Ordering::SeqCst) != 0;
+        let _ = host::close(self.fd);
+        if armed {
             wake_warden();
         }
     }
@@ -106,8 +147,9 @@ pub fn dispatch(set: &[raw::pollfd]) {
     if set.iter().all(|entry| entry.revents == 0) {
         return;
     }
+    let reported: Vec<&raw::pollfd> = set.iter().filter(|entry| entry.revents != 0).collect();
     for watch in live() {
-        let revents = set
+        let revents = reported
             .iter()
             .filter(|entry| entry.fd == watch.fd)
             .fold(0, |all, entry| all | u32::from(entry.revents as u16));

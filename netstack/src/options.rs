@@ -91,7 +91,10 @@ pub fn get(socket: &dyn Socket, name: u32) -> Result<OptionValue> {
         net::SO_TYPE => common.kind,
         net::SO_DOMAIN => common.family,
         net::SO_PROTOCOL => common.protocol,
-        net::SO_ERROR => common.take_error().map_or(0, |error| error.0 as u32),
+        net::SO_ERROR => {
+            socket.gather_error();
+            common.take_error().map_or(0, |error| error.0 as u32)
+        }
         net::SO_SNDBUF => common.send_buffer.load(Ordering::Relaxed),
         net::SO_RCVBUF => common.receive_buffer.load(Ordering::Relaxed),
         net::SO_RCVLOWAT => common.low_water.load(Ordering::Relaxed),

@@ -85,6 +85,12 @@ pub trait Socket: Any + Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Takes an error that waits elsewhere over to [`Common`], for those who ask for it.
+    fn gather_error(&self) {}
+
+    /// setsockopt(2) has set an option, of whatever level.
+    fn option_was_set(&self, _level: u32, _name: u32, _value: &[u8]) {}
+
     /// ioctl(2).
     fn ioctl(&self, _command: u32, _argument: u64) -> Result<u64> {
         Err(Errno::ENOTTY)

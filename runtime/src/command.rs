@@ -1,5 +1,6 @@
 //! The command line of `sandbox-exec`.
 
+use crate::broker::{self, Broker};
 use crate::filter::{self, Configuration};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Run a program in a sandbox: on a Linux kernel of its own, in its own address space.
 ///
 /// The program sees the system's read-only parts, its own directory and the working directory (what it writes stays in
-/// memory), and empty /tmp, /run and home directories. It has no network, and no secrets of yours.
+/// memory), and empty /tmp, /run and home directories. It has no network unless you allow one, and no secrets of yours.
 #[derive(Debug, Parser)]
 #[command(name = "sandbox-exec", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Options {
@@ -62,9 +63,8 @@ pub struct Options {
     #[arg(long)]
     no_patch: bool,
 
-    /// Which network the program gets; only `none` for now (loopback alone).
-    #[arg(long, value_name = "KIND", default_value = "none", value_parser = ["none"])]
-    network: String,
+    #[command(flatten)]
+    network: broker::options::Options,
 
     /// Give the sandbox a terminal of its own, which yours is passed on to: for shells and other interactive programs. Without it
     /// Ctrl-C ends the sandbox.
@@ -116,6 +116,7 @@ Examples:
   sandbox-exec -- sh -c 'echo hi > f; cat f'       the file f is gone afterwards
   sandbox-exec --bind \"$PWD\" make                  let a build write to the working directory
   sandbox-exec --strace python3 -c 'print(1)'      watch what a program asks for
+  sandbox-exec --allow-net example.com:443 curl https://example.com/     one server, and nothing else
 
 Exit codes:
   the program's own, or 128+n if signal n killed it
@@ -283,7 +284,7 @@ fn run(options: Options) -> anyhow::Result<u8> {
     let mut request = Request { grants, memory, workdir: workdir.clone(), program: None, home };
     if options.show_filter {
         let view = View::new(&request);
-        show_filter(&view, options.json, options.tty)?;
+        show_filter(&view, options.json, options.tty, options.network.has_broker())?;
         return Ok(0);
     }
     let name = options.program.first().context("name a program to run; see --help")?;
@@ -324,7 +325,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn show_filter(view: &View, json: bool, own_terminal: bool) -> anyhow::Result<()> {
+fn show_filter(view: &View, json: bool, own_terminal: bool, broker: bool) -> anyhow::Result<()> {
     let configuration = Configuration {
         writable_bind: view.has_writable_host_path(),
         terminal: !own_terminal
@@ -333,6 +334,7 @@ fn show_filter(view: &View, json: bool, own_terminal: bool) -> anyhow::Result<()
                 unsafe { libc::isatty(fd) == 1 }
             }),
         control_fd: 0,
+        broker_fd: broker.then_some(0),
     };
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?))?;
@@ -370,6 +372,9 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         false => Ok((None, None)),
     }
     .context("a socket for the terminal")?;
+    let settings = options.network.settings(["info", "debug", "trace"].contains(&options.log.as_str()))?;
+    let host_loopback = settings.as_ref().is_some_and(|settings| settings.reach_loopback());
+    let (broker, to_broker) = settings.map(Broker::start).transpose()?.unzip();
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: options.allow_missing.clone(),
@@ -390,11 +395,13 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             rlimits: resource_limits(),
             patch_calls: !options.no_patch,
             terminal_size: terminal::size(),
+            host_loopback,
         },
         log: Some(open_log(&options.log_file)?),
         strace,
         stats,
         terminal: inside,
+        broker: to_broker,
     };
     let signals = supervisor::block_signals(options.tty).context("blocking signals")?;
     let modes = terminal_modes();
@@ -407,6 +414,9 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         }
     };
     let end = supervisor::watch(launched, &signals, terminal);
+    if let Some(broker) = broker {
+        broker.finish();
+    }
     if let Some(modes) = modes {
         let _ = nix::sys::termios::tcsetattr(std::io::stdin(), nix::sys::termios::SetArg::TCSANOW, &modes);
     }
@@ -482,8 +492,8 @@ mod tests {
     #[test]
     fn a_usage_error_is_one_line() {
         let error =
-            Options::try_parse_from(["sandbox-exec", "--network", "host", "ls"]).expect_err("refused");
+            Options::try_parse_from(["sandbox-exec", "--network", "stack", "ls"]).expect_err("refused");
         let line = one_line(&error);
-        assert!(line.contains("host") && line.contains("none") && !line.contains('\n'), "{line}");
+        assert!(line.contains("stack") && line.contains("none") && !line.contains('\n'), "{line}");
     }
 }

@@ -85,7 +85,8 @@ pub fn run() -> ! {
         let now = time::monotonic();
         timer::run(now);
         fds.clear();
-        for fd in [state.event, control] {
+        let broker = netstack::inet::broker::descriptor();
+        for fd in [state.event, control, broker] {
             fds.push(raw::pollfd { fd, events: raw::POLLIN as i16, revents: 0 });
         }
         hostpoll::collect(&mut fds);
@@ -101,7 +102,10 @@ pub fn run() -> ! {
         if fds.get(1).is_some_and(|control| control.revents != 0) {
             control_message(control);
         }
-        hostpoll::dispatch(fds.get(2..).unwrap_or(&[]));
+        if fds.get(2).is_some_and(|broker| broker.revents != 0) {
+            netstack::inet::broker::serve();
+        }
+        hostpoll::dispatch(fds.get(3..).unwrap_or(&[]));
     }
 }
 

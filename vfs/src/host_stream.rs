@@ -100,11 +100,8 @@ impl HostStream {
 
     /// Somebody who listens is to hear when `events` come about (again).
     fn arm_for_listeners(&self, events: PollEvents) {
-        if let Some(watch) = &self.watch
-            && !watch.queue().is_empty()
-            && !events.is_empty()
-        {
-            watch.arm(events);
+        if let Some(watch) = &self.watch {
+            watch.arm_for_listeners(events);
         }
     }
 
@@ -288,16 +285,7 @@ impl FileOps for HostStream {
 
     fn poll(&self, table: &mut PollTable) -> PollEvents {
         let Some(watch) = &self.watch else { return PollEvents::READABLE | PollEvents::WRITABLE };
-        table.add(watch.queue());
-        let asked = PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::PRI | PollEvents::RDHUP;
-        let ready = self.ready(asked);
-        // The first round has put listeners on the queue; later rounds come with a table that adds nothing.
-        let missing = (PollEvents::IN | PollEvents::OUT).difference(ready);
-        if !ready.intersects(PollEvents::ALWAYS) {
-            self.arm_for_listeners(missing);
-            // What came about between the look and the arming is seen by the warden: its poll is level-triggered.
-        }
-        ready
+        watch.poll(table)
     }
 
     fn pollable(&self) -> bool {

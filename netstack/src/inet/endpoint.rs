@@ -1,5 +1,6 @@
 //! Internet addresses of sockets (ip(7), ipv6(7)).
 
+use super::broker;
 use crate::address::{self, Address};
 use crate::{Errno, Result};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -74,15 +75,16 @@ pub fn any(family: u32) -> IpAddr {
     if family == net::AF_INET { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
-/// Where a packet to `ip` goes: the wildcard means this host. `ENETUNREACH` for what is not here; an IPv6 socket that is not to
-/// use IPv4 does not reach it.
+/// Where a packet to `ip` goes: the wildcard means this host. `ENETUNREACH` for what is not here, unless there is a way out; an
+/// IPv6 socket that is not to use IPv4 does not reach it.
 pub fn reach(ip: IpAddr, only_v6: bool) -> Result<IpAddr> {
     let ip = match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    if ip.is_loopback() && !(only_v6 && ip.is_ipv4()) { Ok(ip) } else { Err(Errno::ENETUNREACH) }
+    let there = ip.is_loopback() || broker::routes(ip);
+    if there && !(only_v6 && ip.is_ipv4()) { Ok(ip) } else { Err(Errno::ENETUNREACH) }
 }
 
 /// The address that packets to `ip` come from.

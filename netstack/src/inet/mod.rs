@@ -1,9 +1,11 @@
 //! Internet sockets on the loopback interface, in memory: no packets, no timers, nothing lost. Of the addresses there are, 127.0.0.0/8
-//! and ::1 are here; everything else is unreachable at once.
+//! and ::1 are here; everything else is unreachable at once, unless there is a broker ([`broker`]).
 
+pub mod broker;
 pub mod endpoint;
 mod options;
 mod ports;
+mod remote;
 mod report;
 pub mod tcp;
 pub mod udp;
@@ -22,6 +24,7 @@ const UDP_LITE: u32 = 136;
 
 /// Sets up what internet sockets share. Called once, at boot.
 pub fn init() {
+    broker::init();
     tcp::init();
     udp::init();
 }

@@ -103,8 +103,12 @@ impl Numbers {
     /// As [`Self::get`], the number itself.
     pub fn value(&self, level: u32, name: u32) -> Result<i32> {
         let default = known(level, name).ok_or(Errno::ENOPROTOOPT)?.2;
-        let set = self.0.lock().iter().find(|set| (set.0, set.1) == (level, name)).map(|set| set.2);
-        Ok(set.unwrap_or(default))
+        Ok(self.if_set(level, name).unwrap_or(default))
+    }
+
+    /// What a program has set it to, if it has.
+    pub fn if_set(&self, level: u32, name: u32) -> Option<i32> {
+        self.0.lock().iter().find(|set| (set.0, set.1) == (level, name)).map(|set| set.2)
     }
 
     /// Whether an option is on.

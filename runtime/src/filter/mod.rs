@@ -8,7 +8,7 @@ pub mod table;
 
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use std::io::{Read, Seek};
-use table::{CONTROL_FD, Check, ROWS, Row, When};
+use table::{BROKER_FD, CONTROL_FD, Check, ROWS, Row, When};
 
 /// What the filter depends on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +19,8 @@ pub struct Configuration {
     pub terminal: bool,
     /// Number of the control socket.
     pub control_fd: u64,
+    /// Number of the socket to the broker, if there is one.
+    pub broker_fd: Option<u64>,
 }
 
 impl Configuration {
@@ -28,6 +30,7 @@ impl Configuration {
             When::Always => true,
             When::WritableBind => self.writable_bind,
             When::Terminal => self.terminal,
+            When::Broker => self.broker_fd.is_some(),
         })
     }
 
@@ -122,6 +125,10 @@ fn comparison(check: &Check, configuration: &Configuration) -> ScmpArgCompare {
         Check::Equal(argument, CONTROL_FD) => {
             ScmpArgCompare::new(argument, ScmpCompareOp::Equal, configuration.control_fd)
         }
+        Check::Equal(argument, BROKER_FD) => {
+            // Without a broker no row with this check applies.
+            ScmpArgCompare::new(argument, ScmpCompareOp::Equal, configuration.broker_fd.unwrap_or(BROKER_FD))
+        }
         Check::Equal(argument, value) => ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value),
         Check::NoneOf(argument, bits) => ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(bits), 0),
     }
@@ -149,6 +156,7 @@ pub fn describe(configuration: &Configuration) -> String {
             When::Always => "",
             When::WritableBind => " [--bind]",
             When::Terminal => " [terminal]",
+            When::Broker => " [broker]",
         };
         text.push_str(&format!("{:<18} {:<44} {}{}\n", row.call, checks, row.why, brought_in));
     }
@@ -158,6 +166,7 @@ pub fn describe(configuration: &Configuration) -> String {
 fn describe_check(check: &Check) -> String {
     match *check {
         Check::Equal(argument, CONTROL_FD) => format!("arg{argument} is the control socket"),
+        Check::Equal(argument, BROKER_FD) => format!("arg{argument} is the socket to the broker"),
         Check::Equal(argument, value) => format!("arg{argument} = {value:#x}"),
         Check::NoneOf(argument, bits) => format!("arg{argument} without {bits:#x}"),
     }

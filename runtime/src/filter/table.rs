@@ -21,6 +21,8 @@ pub enum When {
     WritableBind,
     /// A standard descriptor is a terminal.
     Terminal,
+    /// There is a broker (`--network=broker`, `--network=host`).
+    Broker,
 }
 
 /// One row: a call is allowed if one of its rows' checks all hold.
@@ -48,8 +50,14 @@ const fn terminal(command: &'static [Check]) -> Row {
     Row { call: "ioctl", checks: command, why: "the host terminal", when: When::Terminal }
 }
 
+const fn broker(call: &'static str, checks: &'static [Check], why: &'static str) -> Row {
+    Row { call, checks, why, when: When::Broker }
+}
+
 /// Stands for the control socket's number in a check; replaced when the filter is made.
 pub const CONTROL_FD: u64 = 0xffff_0001;
+/// Stands for the number of the socket to the broker.
+pub const BROKER_FD: u64 = 0xffff_0002;
 
 const NEW_NAMESPACES: u64 = 0x7e02_0080;
 /// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | __O_TMPFILE`.
@@ -58,6 +66,12 @@ const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
 const OTHER_PROT: u64 = !7;
 /// All but `PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN`.
 const OTHER_MPROTECT: u64 = !0x0100_0007;
+/// All but `MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE`: above all no `MSG_FASTOPEN`.
+const OTHER_SEND: u64 = !0xc041;
+/// All but `MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL`.
+const OTHER_RECEIVE: u64 = !0x163;
+/// All but `MSG_DONTWAIT | MSG_CMSG_CLOEXEC`.
+const OTHER_RECVMSG: u64 = !0x4000_0040;
 /// `MAP_HUGETLB`.
 const MAP_HUGETLB: u64 = 0x4_0000;
 
@@ -130,4 +144,23 @@ pub const ROWS: &[Row] = &[
     terminal(&[Equal(1, 0x540b)]),
     terminal(&[Equal(1, 0x5413)]),
     terminal(&[Equal(1, 0x541b)]),
+    // Without an address a datagram socket sends to whom it is connected. sendmsg(2) would have one where no filter sees it.
+    broker("sendto", &[Equal(4, 0), NoneOf(3, OTHER_SEND)], "data to a connected socket"),
+    broker("recvfrom", &[Equal(4, 0), NoneOf(3, OTHER_RECEIVE)], "data from a connected socket"),
+    broker("recvmsg", &[Equal(0, BROKER_FD), NoneOf(2, OTHER_RECVMSG)], "connected sockets from the broker"),
+    broker("shutdown", &[], "half-closed connections"),
+    broker("getsockopt", &[Equal(1, 1), Equal(2, 4)], "SO_ERROR: how connecting went"),
+    broker("getsockopt", &[Equal(1, 6), Equal(2, 11)], "TCP_INFO"),
+    broker("setsockopt", &[Equal(1, 1), Equal(2, 9)], "SO_KEEPALIVE"),
+    broker("setsockopt", &[Equal(1, 1), Equal(2, 10)], "SO_OOBINLINE"),
+    broker("setsockopt", &[Equal(1, 1), Equal(2, 13)], "SO_LINGER"),
+    broker("setsockopt", &[Equal(1, 6), Equal(2, 1)], "TCP_NODELAY"),
+    broker("setsockopt", &[Equal(1, 6), Equal(2, 3)], "TCP_CORK"),
+    broker("setsockopt", &[Equal(1, 6), Equal(2, 4)], "TCP_KEEPIDLE"),
+    broker("setsockopt", &[Equal(1, 6), Equal(2, 5)], "TCP_KEEPINTVL"),
+    broker("setsockopt", &[Equal(1, 6), Equal(2, 6)], "TCP_KEEPCNT"),
+    broker("setsockopt", &[Equal(1, 6), Equal(2, 18)], "TCP_USER_TIMEOUT"),
+    broker("ioctl", &[Equal(1, 0x541b)], "FIONREAD: bytes that wait"),
+    broker("ioctl", &[Equal(1, 0x5411)], "TIOCOUTQ: bytes on their way"),
+    broker("ioctl", &[Equal(1, 0x8905)], "SIOCATMARK: whether the next byte is urgent"),
 ];

@@ -75,6 +75,9 @@ fn widest(row: &Row, configuration: &Configuration) -> [u64; 6] {
     for check in row.checks {
         match *check {
             Check::Equal(argument, CONTROL_FD) => arguments[argument as usize] = configuration.control_fd,
+            Check::Equal(argument, BROKER_FD) => {
+                arguments[argument as usize] = configuration.broker_fd.unwrap();
+            }
             Check::Equal(argument, value) => arguments[argument as usize] = value,
             Check::NoneOf(argument, bits) => arguments[argument as usize] &= !bits,
         }
@@ -85,6 +88,7 @@ fn widest(row: &Row, configuration: &Configuration) -> [u64; 6] {
 fn meets(row: &Row, arguments: &[u64; 6], configuration: &Configuration) -> bool {
     row.checks.iter().all(|check| match *check {
         Check::Equal(argument, CONTROL_FD) => arguments[argument as usize] == configuration.control_fd,
+        Check::Equal(argument, BROKER_FD) => configuration.broker_fd == Some(arguments[argument as usize]),
         Check::Equal(argument, value) => arguments[argument as usize] == value,
         Check::NoneOf(argument, bits) => arguments[argument as usize] & bits == 0,
     })
@@ -92,10 +96,12 @@ fn meets(row: &Row, arguments: &[u64; 6], configuration: &Configuration) -> bool
 
 fn every_configuration() -> impl Iterator<Item = Configuration> {
     let flags = [(false, false), (false, true), (true, false), (true, true)];
-    flags.into_iter().map(|(writable_bind, terminal)| Configuration {
+    let both = flags.into_iter().flat_map(|flags| [(flags, None), (flags, Some(6))]);
+    both.map(|((writable_bind, terminal), broker_fd)| Configuration {
         writable_bind,
         terminal,
         control_fd: 5,
+        broker_fd,
     })
 }
 
@@ -171,7 +177,9 @@ fn what_is_never_allowed_is_in_no_row() {
         "bind",
         "memfd_create",
         "sendmsg",
-        "recvmsg",
+        "accept",
+        "accept4",
+        "listen",
         "kill",
         "rt_sigaction",
         "rt_sigprocmask",
@@ -206,6 +214,24 @@ fn arguments_are_checked() {
     let send = |fd: u64| run(&program, &from_gadget(44, [fd, 0, 0, 0, 0, 0]));
     assert_eq!(send(5), ALLOW);
     assert_eq!(send(1), KILL);
+}
+
+#[test]
+fn a_broker_brings_in_what_a_connected_socket_needs_and_no_address() {
+    let with = program(&Configuration { control_fd: 5, broker_fd: Some(6), ..Configuration::default() });
+    let call = |number, arguments| run(&with, &from_gadget(number, arguments));
+    let (sendto, recvfrom, recvmsg) = (44, 45, 47);
+    assert_eq!(call(sendto, [9, 0, 0, 0x4040, 0, 0]), ALLOW);
+    assert_eq!(call(sendto, [9, 0, 0, 0, 0x1000, 16]), KILL, "an address");
+    assert_eq!(call(sendto, [9, 0, 0, 0x2000_0000, 0, 0]), KILL, "MSG_FASTOPEN");
+    assert_eq!(call(recvfrom, [9, 0, 0, 0x40, 0x1000, 0]), KILL, "an address");
+    assert_eq!(
+        (call(recvmsg, [6, 0, 0x4000_0040, 0, 0, 0]), call(recvmsg, [9, 0, 0, 0, 0, 0])),
+        (ALLOW, KILL)
+    );
+    assert_eq!(call(54, [9, 0, 20, 0, 0, 0]), KILL, "an option that is not listed (IP_TRANSPARENT's level)");
+    let without = program(&Configuration { control_fd: 5, ..Configuration::default() });
+    assert_eq!(run(&without, &from_gadget(recvmsg, [6, 0, 0x40, 0, 0, 0])), KILL);
 }
 
 #[test]

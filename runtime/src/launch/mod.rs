@@ -8,6 +8,7 @@ mod image;
 mod namespaces;
 mod tree;
 
+pub use confine::close_others;
 pub use facts::{Identity, caller};
 pub use image::IMAGE;
 pub use namespaces::Layer;
@@ -119,6 +120,8 @@ pub struct Request {
     pub terminal: Option<OwnedFd>,
     /// Where the table of `--stats` goes.
     pub stats: Option<OwnedFd>,
+    /// The socket to the broker, if there is one.
+    pub broker: Option<OwnedFd>,
 }
 
 /// A launched sandbox.
@@ -250,6 +253,7 @@ fn prepare(
         strace: fd_of(&request.strace),
         terminal: fd_of(&request.terminal),
         stats: fd_of(&request.stats),
+        broker: fd_of(&request.broker),
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
     };
@@ -257,6 +261,7 @@ fn prepare(
         writable_bind: request.view.has_writable_host_path(),
         terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
         control_fd: control.as_raw_fd() as u64,
+        broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),
     };
     facts.gadget = mapped.gadget;
     let config = BootConfig {
@@ -279,6 +284,7 @@ fn prepare(
         fds.strace,
         fds.terminal,
         fds.stats,
+        fds.broker,
         fds.heap,
         fds.frames,
         failure.as_raw_fd(),

@@ -125,11 +125,13 @@ impl Test {
                 rlimits: Vec::new(),
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
+                host_loopback: false,
             },
             log: None,
             strace: None,
             stats: None,
             terminal: None,
+            broker: None,
         })
     }
 

@@ -168,6 +168,7 @@ fn sys_recvmmsg(context: &mut Context<'_>, args: Args) -> Result<u64> {
         None => None,
     };
     let (socket, file) = socket(context, args.i32(0))?;
+    socket.gather_error();
     if let Some(error) = socket.common().take_error() {
         return Err(error);
     }

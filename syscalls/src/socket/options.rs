@@ -60,9 +60,12 @@ fn sys_setsockopt(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn set(socket: &dyn Socket, level: u32, name: u32, value: &[u8]) -> Result<()> {
     if level == net::SOL_SOCKET {
-        return options::set(socket, name, value);
+        options::set(socket, name, value)?;
+    } else {
+        unknown_option(socket.set_option(level, name, value), level, name)?;
     }
-    unknown_option(socket.set_option(level, name, value), level, name)
+    socket.option_was_set(level, name, value);
+    Ok(())
 }
 
 fn unknown_option<T>(outcome: Result<T>, level: u32, name: u32) -> Result<T> {

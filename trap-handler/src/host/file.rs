@@ -266,26 +266,3 @@ pub fn poll_now(fd: i32, events: i16) -> i16 {
         unsafe { call(raw::__NR_ppoll, [fds.as_mut_ptr() as u64, 1, &raw mut timeout as u64, 0, 0, 0]) };
     if result.is_ok() { fds[0].revents } else { 0 }
 }
-
-/// sendto(2) on the control socket, without an address.
-pub fn send(fd: i32, message: &[u8]) -> Result<usize, Errno> {
-    let no_signal = 0x4000u64; // MSG_NOSIGNAL
-    // SAFETY: the message is ours.
-    unsafe {
-        call(raw::__NR_sendto, [fd as u64, message.as_ptr() as u64, message.len() as u64, no_signal, 0, 0])
-    }
-    .map(|n| n as usize)
-}
-
-/// recvfrom(2) on the control socket, without blocking.
-pub fn receive(fd: i32, message: &mut [u8]) -> Result<usize, Errno> {
-    let dont_wait = 0x40u64; // MSG_DONTWAIT
-    // SAFETY: the buffer is ours.
-    unsafe {
-        call(
-            raw::__NR_recvfrom,
-            [fd as u64, message.as_mut_ptr() as u64, message.len() as u64, dont_wait, 0, 0],
-        )
-    }
-    .map(|n| n as usize)
-}

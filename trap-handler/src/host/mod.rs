@@ -6,10 +6,12 @@
 
 mod file;
 mod memory;
+mod socket;
 mod thread;
 
 pub use file::*;
 pub use memory::*;
+pub use socket::*;
 pub use thread::*;
 
 use crate::{Errno, gadget};

@@ -1,12 +1,13 @@
 //! Connecting, listening, accepting.
 
-use super::{State, Tcp, ports};
+use super::{State, Tcp, outside, ports};
 use crate::address;
-use crate::inet::endpoint;
+use crate::inet::{broker, endpoint};
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use boundary::broker::Protocol;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
@@ -19,6 +20,12 @@ enum Asked {
     Refused,
 }
 
+/// Where a connection that is accepted comes from.
+enum Accepted {
+    Inside(Arc<Tcp>),
+    Outside(outside::Arrival),
+}
+
 impl Tcp {
     /// connect(2). One that does not wait says `EINPROGRESS` even if the connection is there at once, as on Linux.
     pub(super) fn connect_to(&self, address: &[u8], nonblocking: bool) -> Result<()> {
@@ -26,6 +33,9 @@ impl Tcp {
             return self.disconnect();
         }
         let to = endpoint::read(self.common.family, address)?;
+        if let Some(remote) = self.remote() {
+            return self.finish_connect(&remote, nonblocking);
+        }
         {
             let mut link = self.link.lock();
             let unreported = core::mem::take(&mut link.unreported);
@@ -47,10 +57,13 @@ impl Tcp {
             }
         }
         let to = SocketAddr::new(endpoint::reach(to.ip(), self.only_v6())?, to.port());
-        let from = self.place_for(to)?;
+        let listener = ports()?.find(to, |socket: &Tcp| socket.inbox.lock().backlog.map(|_| 0));
         // A reset of an earlier connection is no news for this one.
         self.shut.store(0, Ordering::SeqCst);
-        let listener = ports()?.find(to, |socket: &Tcp| socket.inbox.lock().backlog.map(|_| 0));
+        if listener.is_none() && broker::may_serve(Protocol::Tcp, to) {
+            return self.connect_outside(to, nonblocking);
+        }
+        let from = self.place_for(to)?;
         let asked = match &listener {
             Some(listener) => self.ask(listener, from, to),
             None => Asked::Refused,
@@ -217,6 +230,7 @@ impl Tcp {
 
     /// connect(2) with `AF_UNSPEC`: resets the connection; the socket can be used again.
     fn disconnect(&self) -> Result<()> {
+        self.set_remote(None);
         match self.state() {
             State::Listening => self.stop_listening(),
             State::Connecting => self.leave_queue(),
@@ -249,7 +263,7 @@ impl Tcp {
             let link = self.link.lock();
             (link.state, link.local)
         };
-        if !matches!(state, State::Fresh | State::Listening) {
+        if !matches!(state, State::Fresh | State::Listening) || self.remote().is_some() {
             return Err(Errno::EINVAL);
         }
         let only_v6 = self.only_v6();
@@ -279,11 +293,13 @@ impl Tcp {
 
     /// Closes the queue: connections in it are reset, who waits for a place is refused.
     pub(super) fn stop_listening(&self) {
-        let (ready, asking) = {
+        let (ready, asking, arrived) = {
             let mut inbox = self.inbox.lock();
             inbox.backlog = None;
-            (core::mem::take(&mut inbox.ready), core::mem::take(&mut inbox.asking))
+            let arrived = core::mem::take(&mut inbox.arrived);
+            (core::mem::take(&mut inbox.ready), core::mem::take(&mut inbox.asking), arrived)
         };
+        drop(arrived);
         self.link.lock().state = State::Fresh;
         self.common.queue.wake_all(PollEvents::READABLE | PollEvents::HUP);
         for child in ready {
@@ -337,9 +353,15 @@ impl Tcp {
             if inbox.backlog.is_none() {
                 return Some(Err(Errno::EINVAL));
             }
-            inbox.ready.pop_front().map(Ok)
+            match inbox.ready.pop_front() {
+                Some(child) => Some(Ok(Accepted::Inside(child))),
+                None => inbox.arrived.pop_front().map(|arrival| Ok(Accepted::Outside(arrival))),
+            }
         })?;
         self.admit();
-        Ok(accepted)
+        Ok(match accepted {
+            Accepted::Inside(child) => child,
+            Accepted::Outside(arrival) => self.accept_from_outside(arrival),
+        })
     }
 }

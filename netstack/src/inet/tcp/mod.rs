@@ -5,10 +5,12 @@
 //! knows yet.
 
 mod connect;
+mod outside;
 mod stream;
 
 use super::options::Numbers;
 use super::ports::{Bound, Ports};
+use super::remote::Remote;
 use super::report::Line;
 use super::{TCP, endpoint};
 use crate::address::Address;
@@ -24,11 +26,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
+pub use outside::arrived;
 use vfs::namespace::Lookup;
 use vfs::pipe::Ring;
 
@@ -91,11 +94,13 @@ struct Inbox {
     backlog: Option<usize>,
     ready: VecDeque<Arc<Tcp>>,
     asking: VecDeque<Arc<Tcp>>,
+    /// Connections from outside that wait.
+    arrived: VecDeque<outside::Arrival>,
 }
 
 impl Inbox {
     fn has_place(&self) -> bool {
-        self.backlog.is_some_and(|backlog| self.ready.len() <= backlog)
+        self.backlog.is_some_and(|backlog| self.ready.len() + self.arrived.len() <= backlog)
     }
 }
 
@@ -108,6 +113,9 @@ pub struct Tcp {
     /// [`Shutdown`] bits. The peer's end of stream is `RECEIVE`.
     shut: AtomicU32,
     numbers: Numbers,
+    /// The host's socket that it stands for, and whether there is one.
+    remote: Mutex<Option<Arc<Remote>>>,
+    is_outside: AtomicBool,
 }
 
 impl Bound for Tcp {
@@ -134,6 +142,8 @@ impl Tcp {
             inbox: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
+            remote: Mutex::default(),
+            is_outside: AtomicBool::new(false),
         });
         socket.common.send_buffer.store(SEND_DEFAULT, Ordering::Relaxed);
         socket.common.receive_buffer.store(RECEIVE_DEFAULT, Ordering::Relaxed);
@@ -235,7 +245,11 @@ impl Socket for Tcp {
         }
         {
             let link = self.link.lock();
-            if link.state != State::Fresh || link.local.is_some() || self.only_v6() && at.is_ipv4() {
+            if self.remote().is_some()
+                || link.state != State::Fresh
+                || link.local.is_some()
+                || self.only_v6() && at.is_ipv4()
+            {
                 return Err(Errno::EINVAL);
             }
         }
@@ -265,25 +279,41 @@ impl Socket for Tcp {
 
     fn name(&self) -> Result<Address> {
         let family = self.common.family;
+        if let Some(remote) = self.remote() {
+            return Ok(endpoint::shown(family, remote.local));
+        }
         let local = self.link.lock().local.unwrap_or(SocketAddr::new(endpoint::any(family), 0));
         Ok(endpoint::shown(family, local))
     }
 
     fn peer_name(&self) -> Result<Address> {
+        if let Some(remote) = self.remote() {
+            let peer = Some(remote.peer).filter(|_| remote.is_connected()).ok_or(Errno::ENOTCONN)?;
+            return Ok(endpoint::shown(self.common.family, peer));
+        }
         let link = self.link.lock();
         let peer = link.peer_place.filter(|_| link.state == State::Connected).ok_or(Errno::ENOTCONN)?;
         Ok(endpoint::shown(self.common.family, peer))
     }
 
     fn send(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
-        self.send_bytes(message)
+        match self.remote() {
+            Some(remote) => remote.send(&self.common, message),
+            None => self.send_bytes(message),
+        }
     }
 
     fn receive(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
-        self.receive_bytes(message)
+        match self.remote() {
+            Some(remote) => remote.receive(&self.common, message),
+            None => self.receive_bytes(message),
+        }
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if let Some(remote) = self.remote() {
+            return remote.shutdown(how);
+        }
         let (state, peer) = {
             let link = self.link.lock();
             (link.state, link.peer.clone())
@@ -313,14 +343,18 @@ impl Socket for Tcp {
         }
     }
 
-    fn poll(&self, _table: &mut PollTable) -> PollEvents {
+    fn poll(&self, table: &mut PollTable) -> PollEvents {
+        if let Some(remote) = self.remote() {
+            return remote.poll(table);
+        }
         let (state, peer) = {
             let link = self.link.lock();
             (link.state, link.peer.clone())
         };
         let mut events = PollEvents::empty();
         if state == State::Listening {
-            events.set(PollEvents::READABLE, !self.inbox.lock().ready.is_empty());
+            let inbox = self.inbox.lock();
+            events.set(PollEvents::READABLE, !inbox.ready.is_empty() || !inbox.arrived.is_empty());
             return events;
         }
         let shut = Shutdown::from_bits_truncate(self.shut.load(Ordering::SeqCst));
@@ -344,7 +378,15 @@ impl Socket for Tcp {
                 Ok(OptionValue::Number(u32::from(self.state() == State::Listening)))
             }
             (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
-            (net::SOL_TCP, net::TCP_INFO) => Ok(OptionValue::Bytes(self.info())),
+            (net::SOL_TCP, net::TCP_INFO) => match self.remote() {
+                Some(remote) => {
+                    let mut info = vec![0; size_of::<net::tcp_info>()];
+                    let length = remote.info(&mut info)?;
+                    info.truncate(length);
+                    Ok(OptionValue::Bytes(info))
+                }
+                None => Ok(OptionValue::Bytes(self.info())),
+            },
             (net::SOL_TCP, net::TCP_CONGESTION) => {
                 let mut name = b"cubic".to_vec();
                 name.resize(16, 0);
@@ -367,7 +409,24 @@ impl Socket for Tcp {
         }
     }
 
+    fn gather_error(&self) {
+        if let Some(remote) = self.remote() {
+            remote.gather_error(&self.common);
+        }
+    }
+
+    fn option_was_set(&self, level: u32, name: u32, value: &[u8]) {
+        if let Some(remote) = self.remote() {
+            remote.option_set(level, name, value);
+        }
+    }
+
     fn ioctl(&self, command: u32, argument: u64) -> Result<u64> {
+        if let Some(remote) = self.remote()
+            && matches!(command, ioctl::FIONREAD | ioctl::TIOCOUTQ | ioctl::SIOCATMARK)
+        {
+            return uaccess::write(argument, &remote.count(command)?).map(|()| 0);
+        }
         let bytes = match command {
             ioctl::FIONREAD | ioctl::TIOCOUTQ if self.state() == State::Listening => {
                 return Err(Errno::EINVAL);
@@ -382,6 +441,7 @@ impl Socket for Tcp {
     }
 
     fn close(&self) {
+        self.set_remote(None);
         match self.state() {
             State::Listening => self.stop_listening(),
             State::Connecting => self.leave_queue(),

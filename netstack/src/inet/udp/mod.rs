@@ -1,5 +1,8 @@
 //! UDP (udp(7)).
 
+mod outside;
+mod receive;
+
 use super::options::{IP, Numbers};
 use super::ports::{Bound, Ports};
 use super::report::Line;
@@ -11,7 +14,6 @@ use crate::options::OptionValue;
 use crate::socket::{Shutdown, Socket};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -21,13 +23,13 @@ use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
+use outside::Outside;
+use receive::{Datagram, Inbox};
 use vfs::namespace::Lookup;
 
 /// Longest datagram: what the length field of IPv4 leaves, and of IPv6.
 const LENGTH_MAX_V4: usize = 65_507;
 const LENGTH_MAX_V6: usize = 65_527;
-/// What a datagram counts for beyond its bytes (the host kernel's `truesize`).
-const COST: usize = 768;
 /// States of the host kernel that `/proc/net/udp` shows.
 const ESTABLISHED: u32 = 1;
 const CLOSE: u32 = 7;
@@ -55,27 +57,14 @@ struct Link {
     closed: bool,
 }
 
-struct Datagram {
-    bytes: Vec<u8>,
-    from: SocketAddr,
-    to: IpAddr,
-    /// Hop limit (time to live) and traffic class (type of service).
-    hops: i32,
-    class: i32,
-}
-
-#[derive(Default)]
-struct Inbox {
-    queue: VecDeque<Datagram>,
-    used: usize,
-}
-
 /// A UDP socket.
 pub struct Udp {
     common: Common,
     this: Weak<Udp>,
     link: Mutex<Link>,
     inbox: Mutex<Inbox>,
+    /// Destinations outside, the oldest first.
+    destinations: Mutex<Vec<(SocketAddr, Outside)>>,
     shut: AtomicU32,
     numbers: Numbers,
 }
@@ -102,6 +91,7 @@ impl Udp {
             this: this.clone(),
             link: Mutex::default(),
             inbox: Mutex::default(),
+            destinations: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
         })
@@ -169,6 +159,7 @@ impl Udp {
             Some((local, false)) => ports(self.common.protocol)?.moved(self, local),
             None => {}
         }
+        self.forget_destinations(None);
         Ok(())
     }
 
@@ -177,66 +168,6 @@ impl Udp {
         match self.link.lock().peer {
             Some(peer) => (peer == from).then_some(1),
             None => Some(0),
-        }
-    }
-
-    fn try_receive(&self, message: &mut Incoming<'_, '_>) -> Option<Result<usize>> {
-        let peeking = message.has(net::MSG_PEEK);
-        let (datagram, outcome) = {
-            let mut inbox = self.inbox.lock();
-            if let Some(error) = self.common.take_error() {
-                return Some(Err(error));
-            }
-            let Some(datagram) = inbox.queue.front() else {
-                return (self.is_shut(Shutdown::RECEIVE) && !message.nonblocking).then_some(Ok(0));
-            };
-            let outcome = self.copy(datagram, message);
-            if peeking {
-                (None, outcome)
-            } else {
-                let datagram = inbox.queue.pop_front();
-                inbox.used -= datagram.as_ref().map_or(0, |datagram| datagram.bytes.len() + COST);
-                (datagram, outcome)
-            }
-        };
-        drop(datagram);
-        Some(outcome)
-    }
-
-    fn copy(&self, datagram: &Datagram, message: &mut Incoming<'_, '_>) -> Result<usize> {
-        let length = datagram.bytes.len();
-        let part = datagram.bytes.get(..message.sink.left()).unwrap_or(&datagram.bytes);
-        if message.sink.put(part)? < part.len() {
-            return Err(Errno::EFAULT);
-        }
-        if part.len() < length {
-            message.report |= net::MSG_TRUNC;
-        }
-        message.from = Some(endpoint::shown(self.common.family, datagram.from));
-        self.tell_destination(datagram.to, message);
-        self.tell_hops(datagram, message);
-        Ok(if message.has(net::MSG_TRUNC) { length } else { part.len() })
-    }
-
-    /// `IP_PKTINFO`, `IPV6_RECVPKTINFO`: by which interface and to which address it came.
-    fn tell_destination(&self, to: IpAddr, message: &mut Incoming<'_, '_>) {
-        const LOOPBACK: u32 = 1;
-        if let IpAddr::V4(ip) = to
-            && self.numbers.is_on(IP, net::IP_PKTINFO)
-        {
-            let mut data = LOOPBACK.to_ne_bytes().to_vec();
-            data.extend_from_slice(&ip.octets());
-            data.extend_from_slice(&ip.octets());
-            message.ancillary.push((IP, net::IP_PKTINFO, data));
-        }
-        if self.numbers.is_on(net::SOL_IPV6, net::IPV6_RECVPKTINFO) {
-            let ip = match to {
-                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                IpAddr::V6(ip) => ip,
-            };
-            let mut data = ip.octets().to_vec();
-            data.extend_from_slice(&LOOPBACK.to_ne_bytes());
-            message.ancillary.push((net::SOL_IPV6, net::IPV6_PKTINFO, data));
         }
     }
 
@@ -253,41 +184,6 @@ impl Udp {
         let value =
             |name, option| given(name).unwrap_or_else(|| self.numbers.value(level, option).unwrap_or(0));
         (value(hops, hops_option), value(class, class))
-    }
-
-    /// `IP_RECVTTL`, `IP_RECVTOS`, `IPV6_RECVHOPLIMIT`, `IPV6_RECVTCLASS`.
-    fn tell_hops(&self, datagram: &Datagram, message: &mut Incoming<'_, '_>) {
-        let mut tell = |level, option, kind, bytes: &[u8]| {
-            if self.numbers.is_on(level, option) {
-                message.ancillary.push((level, kind, bytes.to_vec()));
-            }
-        };
-        let (hops, class) = (datagram.hops.to_ne_bytes(), datagram.class.to_ne_bytes());
-        if datagram.to.is_ipv4() {
-            tell(IP, net::IP_RECVTTL, net::IP_TTL, &hops);
-            tell(IP, net::IP_RECVTOS, net::IP_TOS, &[datagram.class as u8]);
-        }
-        if self.common.family == net::AF_INET6 {
-            tell(net::SOL_IPV6, net::IPV6_RECVHOPLIMIT, net::IPV6_HOPLIMIT, &hops);
-            tell(net::SOL_IPV6, net::IPV6_RECVTCLASS, net::IPV6_TCLASS, &class);
-        }
-    }
-
-    /// Puts a datagram into the inbox; one that finds no room is lost.
-    fn deliver(&self, datagram: Datagram) {
-        let delivered = {
-            let mut inbox = self.inbox.lock();
-            let used = inbox.used + datagram.bytes.len() + COST;
-            let room = inbox.used < self.common.receive_room() && inbox.queue.try_reserve(1).is_ok();
-            if room && !self.is_shut(Shutdown::RECEIVE) {
-                inbox.used = used;
-                inbox.queue.push_back(datagram);
-            }
-            room
-        };
-        if delivered {
-            self.common.queue.wake(PollEvents::READABLE);
-        }
     }
 }
 
@@ -344,6 +240,11 @@ impl Socket for Udp {
         }
         let to = endpoint::read(self.common.family, address)?;
         let to = SocketAddr::new(endpoint::reach(to.ip(), self.only_v6())?, to.port());
+        let here = || ports(self.common.protocol).is_ok_and(|ports| ports.find(to, |_| Some(0)).is_some());
+        if self.may_go_out(to) && !here() {
+            self.outside(to)?;
+        }
+        self.forget_destinations(Some(to));
         self.place()?;
         let moved = {
             let mut link = self.link.lock();
@@ -363,8 +264,12 @@ impl Socket for Udp {
 
     fn name(&self) -> Result<Address> {
         let family = self.common.family;
-        let local = self.link.lock().local.unwrap_or(SocketAddr::new(endpoint::any(family), 0));
-        Ok(endpoint::shown(family, local))
+        let (local, connected) = {
+            let link = self.link.lock();
+            (link.local.unwrap_or(SocketAddr::new(endpoint::any(family), 0)), link.peer.is_some())
+        };
+        let outside = self.remotes().first().filter(|_| connected).map(|remote| remote.local);
+        Ok(endpoint::shown(family, outside.unwrap_or(local)))
     }
 
     fn peer_name(&self) -> Result<Address> {
@@ -402,6 +307,7 @@ impl Socket for Udp {
                 let (hops, class) = self.hops_and_class(message, to);
                 target.deliver(Datagram { bytes, from, to: to.ip(), hops, class });
             }
+            None if self.may_go_out(to) => return self.send_out(to, bytes, message.nonblocking),
             // What ICMP would tell: only those who are connected, or ask for it, hear of it.
             None => {
                 let asks = self.numbers.is_on(IP, net::IP_RECVERR);
@@ -416,7 +322,14 @@ impl Socket for Udp {
 
     fn receive(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
         let mut waiting = self.common.receiving(message.nonblocking);
-        waiting.until(&[&self.common.queue], || self.try_receive(message))
+        waiting.until(&[&self.common.queue], || {
+            // The end of a socket that was shut down comes last.
+            let local = self.try_receive(message);
+            match local {
+                None | Some(Ok(0)) => self.receive_from_outside(message).or(local),
+                local => local,
+            }
+        })
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -429,7 +342,8 @@ impl Socket for Udp {
     fn poll(&self, _table: &mut PollTable) -> PollEvents {
         let mut events = PollEvents::WRITABLE | PollEvents::WRBAND;
         let shut = Shutdown::from_bits_truncate(self.shut.load(Ordering::SeqCst));
-        let readable = !self.inbox.lock().queue.is_empty();
+        let readable = !self.inbox.lock().queue.is_empty()
+            | self.remotes().iter().fold(false, |any, remote| any | remote.has_datagram());
         events.set(PollEvents::READABLE, readable || shut.contains(Shutdown::RECEIVE));
         events.set(PollEvents::RDHUP, shut.contains(Shutdown::RECEIVE));
         events.set(PollEvents::HUP, shut.is_all());
@@ -457,7 +371,10 @@ impl Socket for Udp {
 
     fn ioctl(&self, command: u32, argument: u64) -> Result<u64> {
         let bytes = match command {
-            ioctl::FIONREAD => self.inbox.lock().queue.front().map_or(0, |datagram| datagram.bytes.len()),
+            ioctl::FIONREAD => match self.inbox.lock().queue.front().map(|datagram| datagram.bytes.len()) {
+                Some(bytes) => bytes,
+                None => self.waiting_outside(),
+            },
             ioctl::TIOCOUTQ => 0,
             _ => return Err(Errno::ENOTTY),
         };
@@ -477,6 +394,7 @@ impl Socket for Udp {
         }
         let emptied = core::mem::take(&mut *self.inbox.lock());
         drop(emptied);
+        self.forget_destinations(None);
     }
 }
 

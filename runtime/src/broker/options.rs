@@ -1,0 +1,108 @@
+//! The network's part of the command line.
+
+use super::{Published, Rule, Rules, Settings, parse_host};
+use std::fs::File;
+use std::path::PathBuf;
+
+/// Which network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    /// Loopback alone.
+    None,
+    /// What --allow-net names.
+    Broker,
+    /// EVERYTHING that this host can reach, its own loopback services and private networks included.
+    Host,
+}
+
+/// Options of the network.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub struct Options {
+    /// Which network the program gets. Its own loopback interface is there in any case [default: none; broker with
+    /// --allow-net or --publish].
+    #[arg(long, value_name = "KIND", value_enum)]
+    network: Option<Network>,
+
+    /// Let the program connect to HOST: a name, *.NAME (what is below it), an address, a network such as 192.0.2.0/24, or * for
+    /// all public ones; IPv6 in brackets if ports follow. Private, link-local and loopback addresses must be named themselves
+    /// (may be given again).
+    #[arg(long, value_name = "HOST[:PORT[-PORT]]")]
+    allow_net: Vec<String>,
+
+    /// Do not let the program connect to HOST, whatever else allows it (may be given again).
+    #[arg(long, value_name = "HOST[:PORT[-PORT]]")]
+    deny_net: Vec<String>,
+
+    /// Let the program find NAME at ADDRESS, and connect to it there if --allow-net has NAME (may be given again).
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    resolve: Vec<String>,
+
+    /// Pass TCP connections to HOSTPORT of this host on to PORT of the sandbox. Without ADDRESS, of the host's loopback interface;
+    /// 0.0.0.0 means all (may be given again).
+    #[arg(long, value_name = "[ADDRESS:]HOSTPORT:PORT")]
+    publish: Vec<String>,
+
+    /// Write each decision about the network to FILE, as one line of JSON [default: with --log info, standard error].
+    #[arg(long, value_name = "FILE")]
+    net_log: Option<PathBuf>,
+}
+
+fn each<T>(
+    option: &str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> anyhow::Result<Vec<T>> {
+    let parse = |text: &String| {
+        parse(text).map_err(|reason| anyhow::anyhow!("{option} {}: {reason}", text.escape_debug()))
+    };
+    texts.iter().map(parse).collect()
+}
+
+impl Options {
+    /// Which network it is to be.
+    fn network(&self) -> Network {
+        let asked = !self.allow_net.is_empty() || !self.publish.is_empty();
+        self.network.unwrap_or(if asked { Network::Broker } else { Network::None })
+    }
+
+    /// Whether there is to be a broker.
+    pub fn has_broker(&self) -> bool {
+        self.network() != Network::None
+    }
+
+    /// What the broker is to do; `None` for no broker. Decisions go to standard error if `informed` and nothing else was said.
+    ///
+    /// # Errors
+    /// An option that cannot be read, or makes no sense with the others.
+    pub fn settings(&self, informed: bool) -> anyhow::Result<Option<Settings>> {
+        let network = self.network();
+        let rules = |option, texts| -> anyhow::Result<Vec<Rule>> {
+            Ok(each(option, texts, Rule::parse)?.into_iter().flatten().collect())
+        };
+        let rules = Rules {
+            allow: rules("--allow-net", &self.allow_net)?,
+            deny: rules("--deny-net", &self.deny_net)?,
+            everything: network == Network::Host,
+        };
+        let hosts = each("--resolve", &self.resolve, parse_host)?;
+        let published = each("--publish", &self.publish, Published::parse)?;
+        if network == Network::None {
+            let none =
+                rules.allow.is_empty() && rules.deny.is_empty() && hosts.is_empty() && published.is_empty();
+            anyhow::ensure!(
+                none,
+                "--network=none: there is nothing to allow, deny, resolve or publish; use --network=broker"
+            );
+            return Ok(None);
+        }
+        let log = match &self.net_log {
+            Some(path) => Some(File::create(path).map_err(|error| {
+                anyhow::anyhow!("--net-log {}: cannot be written: {error}; name another file", path.display())
+            })?),
+            None if informed => Some(nix::unistd::dup(std::io::stderr())?.into()),
+            None => None,
+        };
+        Ok(Some(Settings { rules, hosts, published, log }))
+    }
+}

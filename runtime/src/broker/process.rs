@@ -1,0 +1,133 @@
+//! The broker's process: started before the sandbox, from a process with one thread; it ends when nobody inside has the other
+//! end of its socket any more.
+
+use super::{Published, Settings, serve};
+use anyhow::Context;
+use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// The broker as its parent has it.
+pub struct Broker(Pid);
+
+/// How long it may take over its end.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The identity it has on the host when root starts it (`nobody`).
+const NOBODY: u32 = 65534;
+
+impl Broker {
+    /// Starts it; the end of its socket that is the sandbox's.
+    ///
+    /// # Errors
+    /// A published port that cannot be had; a host that has no process or descriptor left.
+    pub fn start(settings: Settings) -> anyhow::Result<(Broker, OwnedFd)> {
+        let listeners = listen(&settings.published)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .context("a socket for the broker")?;
+        let parent = nix::unistd::getpid();
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }.context("a process for the broker")? {
+            ForkResult::Parent { child } => Ok((Broker(child), theirs)),
+            ForkResult::Child => {
+                drop(theirs);
+                let result = run(settings, listeners, ours, parent);
+                if let Err(error) = &result {
+                    eprintln!("sandbox-exec: the broker: {error:#}");
+                }
+                // Nothing of the parent's is to be done here.
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(i32::from(result.is_err())) }
+            }
+        }
+    }
+
+    /// Waits until it has written its last line.
+    pub fn finish(self) {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            match waitpid(self.0, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
+                _ => return,
+            }
+        }
+        let _ = nix::sys::signal::kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+fn listen(published: &[Published]) -> anyhow::Result<Vec<(TcpListener, u16)>> {
+    let listen = |published: &Published| {
+        let listener = TcpListener::bind(published.host).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        let host = published.host;
+        let listener = listener.map_err(|error| {
+            anyhow::anyhow!("--publish {host}:{}: {error}; choose another port", published.port)
+        })?;
+        Ok((listener, published.port))
+    };
+    published.iter().map(listen).collect()
+}
+
+fn run(
+    settings: Settings,
+    listeners: Vec<(TcpListener, u16)>,
+    socket: OwnedFd,
+    parent: Pid,
+) -> anyhow::Result<()> {
+    detach()?;
+    let mut keep: Vec<RawFd> = listeners.iter().map(|(listener, _)| listener.as_raw_fd()).collect();
+    keep.push(socket.as_raw_fd());
+    keep.extend(settings.log.as_ref().map(AsRawFd::as_raw_fd));
+    crate::launch::close_others(&keep)?;
+    if Uid::effective().is_root() {
+        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        nix::unistd::setgroups(&[]).context("giving up groups")?;
+        nix::unistd::setresgid(group, group, group).context("giving up the group")?;
+        nix::unistd::setresuid(user, user, user).context("giving up the user")?;
+    }
+    nix::sys::prctl::set_no_new_privs().context("PR_SET_NO_NEW_PRIVS")?;
+    nix::sys::prctl::set_dumpable(false).context("PR_SET_DUMPABLE")?;
+    // After the change of identity, which undoes it.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("PR_SET_PDEATHSIG")?;
+    if nix::unistd::getppid() != parent {
+        return Ok(());
+    }
+    serve::run(settings, listeners, socket)
+}
+
+/// What was opened stays; nothing else of the host's files is of use to it, or to somebody who takes it over.
+pub fn fence() -> anyhow::Result<()> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(ABI::V6))?
+        .scope(Scope::from_all(ABI::V6))?
+        .create()?
+        .restrict_self()
+        .context("landlock")?;
+    Ok(())
+}
+
+/// What the terminal sends is not for this process, and what it had as standard descriptors is not its own.
+fn detach() -> anyhow::Result<()> {
+    nix::unistd::setsid().context("setsid")?;
+    SigSet::empty().thread_set_mask().context("the signal mask")?;
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.context("SIGPIPE")?;
+    let nothing = std::fs::File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+    for fd in 0..2 {
+        // SAFETY: only numbers. Standard error stays, for what keeps the broker from starting.
+        unsafe { libc::dup2(nothing.as_raw_fd(), fd) };
+    }
+    Ok(())
+}
