@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod filter;
+mod grants;
 pub mod launch;
 pub mod program;
 pub mod standard;

@@ -94,6 +94,7 @@ fn every_configuration() -> impl Iterator<Item = Configuration> {
     let flags = [(false, false), (false, true), (true, false), (true, true)];
     flags.into_iter().map(|(writable_bind, terminal)| Configuration {
         writable_bind,
+        granted: writable_bind,
         terminal,
         control_fd: 5,
     })
@@ -210,7 +211,7 @@ fn arguments_are_checked() {
 
 #[test]
 fn a_writable_bind_brings_in_what_changes_files() {
-    let with = program(&Configuration { writable_bind: true, ..Configuration::default() });
+    let with = program(&Configuration { writable_bind: true, granted: true, ..Configuration::default() });
     let without = program(&Configuration::default());
     let mkdirat = from_gadget(258, [3, 0, 0, 0, 0, 0]);
     assert_eq!((run(&with, &mkdirat), run(&without, &mkdirat)), (ALLOW, KILL));

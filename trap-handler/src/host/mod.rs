@@ -7,10 +7,12 @@
 mod file;
 mod memory;
 mod thread;
+mod xattr;
 
 pub use file::*;
 pub use memory::*;
 pub use thread::*;
+pub use xattr::*;
 
 use crate::{Errno, gadget};
 pub use linux_raw_sys::general as raw;
