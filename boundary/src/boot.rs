@@ -90,10 +90,17 @@ pub enum MountKind {
         /// Others may change it while the sandbox runs: attributes are revalidated. Otherwise they are cached for good.
         shared: bool,
     },
-    /// A host directory below, read-only, and an upper layer in memory.
+    /// A host directory below, which is only read and does not change, and an upper layer for what is written.
     Overlay {
         /// Path below the host root, as for `Host`.
         lower: Vec<u8>,
+        /// Likewise, the writable directory that is the upper layer; `None`: it is in memory.
+        upper: Option<Vec<u8>>,
+    },
+    /// One of the devices of `/dev`, at another place.
+    Device {
+        /// Its name in `/dev`.
+        name: String,
     },
     /// In memory.
     Tmpfs {
@@ -156,6 +163,8 @@ pub struct BootOptions {
     pub pids_limit: u32,
     /// Resource limits of the first process, by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity.
     pub rlimits: Vec<(u64, u64)>,
+    /// The filter allows calls for extended attributes of host files.
+    pub host_xattrs: bool,
     /// Rewrite call sites, so that calls need not trap.
     pub patch_calls: bool,
     /// The broker also reaches the host's loopback addresses: what nobody in the sandbox serves there is asked of it.

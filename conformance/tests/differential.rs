@@ -13,13 +13,15 @@ fn failed(error: anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
 }
 
+const C_OPTIONS: &[&str] = &["-O1", "-Wall", "-pthread", "-D_GNU_SOURCE"];
+
 /// A C program: compiled once, run twice.
 fn program(source: PathBuf) -> Trial {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Trial::test(format!("program::{stem}"), move || {
         let bin = scratch().map_err(failed)?;
         let binary = bin.path().join("program");
-        compile("gcc", &["-O1", "-Wall", "-pthread", "-D_GNU_SOURCE"], &source, &binary).map_err(failed)?;
+        compile("gcc", C_OPTIONS, &source, &binary).map_err(failed)?;
         let directory = scratch().map_err(failed)?;
         let path = binary.to_string_lossy().into_owned();
         let side_effects = !BOUND_DIFFER.contains(&stem.as_str());
@@ -33,6 +35,48 @@ fn program(source: PathBuf) -> Trial {
 /// execution of what only its owner may read, notice of the last name's end), and one whose file holds addresses.
 const BOUND_DIFFER: &[&str] =
     &["attributes", "files", "inotify", "naming", "start", "unix_streams", "patched_registers"];
+
+/// Programs about names and files, once more in an overlay whose upper is a directory of the host.
+const OVERLAID: &[&str] = &["attributes", "contents", "entries", "mapping", "trees", "views"];
+
+fn overlaid(source: PathBuf, stem: &'static str) -> Trial {
+    Trial::test(format!("overlay::{stem}"), move || {
+        let bin = scratch().map_err(failed)?;
+        let binary = bin.path().join("program");
+        compile("gcc", C_OPTIONS, &source, &binary).map_err(failed)?;
+        let directory = scratch().map_err(failed)?;
+        on_host(&[&binary.to_string_lossy()], directory.path()).map_err(failed)
+    })
+}
+
+fn on_host(argv: &[&str], directory: &Path) -> anyhow::Result<()> {
+    let upper = scratch()?;
+    let overlay = format!("{}:{}", directory.display(), upper.path().display());
+    let options = ["--overlay", overlay.as_str()];
+    let case = Case { argv, options: &options, normalise: as_it_is, side_effects: false, succeeds: true };
+    compare(&case, directory)
+}
+
+/// What is there already is changed in every way, in both kinds of overlay and in a bound directory.
+fn layers() -> Trial {
+    Trial::test("overlay::layers", || {
+        let applications = Path::new(env!("CARGO_MANIFEST_DIR")).join("applications");
+        let script = applications.join("layers.py");
+        let directory = scratch().map_err(failed)?;
+        let script = std::fs::copy(script, directory.path().join("layers.py")).map(|_| "layers.py");
+        let script = script.map_err(|error| Failed::from(error.to_string()))?;
+        let mut prepare = std::process::Command::new("python3");
+        let prepared = conformance::run(prepare.args([script, "prepare"]).current_dir(directory.path()));
+        assert_eq!(prepared.map_err(failed)?.status, 0, "the tree is made");
+        let argv = ["/usr/bin/python3", script, "change"];
+        on_host(&argv, directory.path()).map_err(failed)?;
+        // Something granted: attributes of the host's files are read.
+        let options = ["--ro-bind", "/usr/share"];
+        let case =
+            Case { argv: &argv, options: &options, normalise: as_it_is, side_effects: true, succeeds: true };
+        compare(&case, directory.path()).map_err(failed)
+    })
+}
 
 /// Something from the distribution, through the shell.
 struct Application {
@@ -296,11 +340,13 @@ fn main() {
     let programs = std::env::var_os("CONFORMANCE_PROGRAMS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("programs"), PathBuf::from);
     let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(OVERLAID.iter().map(|stem| overlaid(programs.join(stem).with_extension("c"), stem)));
     if let Ok(files) = std::fs::read_dir(programs) {
         let sources = files.flatten().map(|entry| entry.path());
         trials.extend(sources.filter(|path| path.extension().is_some_and(|ext| ext == "c")).map(program));
     }
     trials.push(hostile_elf_files());
+    trials.push(layers());
     trials.extend(applications());
     trials.sort_by(|a, b| a.name().cmp(b.name()));
     libtest_mimic::run(&arguments, trials).exit();

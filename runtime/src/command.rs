@@ -2,18 +2,19 @@
 
 use crate::broker::{self, Broker};
 use crate::filter::{self, Configuration};
+use crate::grants::{self, Grants};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
 use crate::supervisor::{self, End};
 use crate::terminal::{self, Terminal};
-use crate::view::{Grant, MemoryDirectory, OF_THE_KERNEL, Request, View};
+use crate::view::{Request, View};
 use anyhow::Context;
 use boundary::boot::BootOptions;
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Run a program in a sandbox: on a Linux kernel of its own, in its own address space.
@@ -23,17 +24,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Parser)]
 #[command(name = "sandbox-exec", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Options {
-    /// Show SOURCE at TARGET (default: the same path); what the program writes there reaches the host.
-    #[arg(long, value_name = "SOURCE[:TARGET]")]
-    bind: Vec<OsString>,
-
-    /// As --bind, read-only. `--ro-bind /` shows everything.
-    #[arg(long, value_name = "SOURCE[:TARGET]")]
-    ro_bind: Vec<OsString>,
-
-    /// An empty directory in memory, of at most SIZE bytes (K, M, G).
-    #[arg(long, value_name = "TARGET[:SIZE]")]
-    tmpfs: Vec<OsString>,
+    #[command(flatten)]
+    grants: Grants,
 
     /// Set a variable, or pass one on by its NAME.
     #[arg(long, value_name = "NAME[=VALUE]")]
@@ -127,7 +119,7 @@ Exit codes:
 /// Exit code of a failure of sandbox-exec itself.
 pub const FAILED: u8 = 125;
 
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         Some((at, _)) => text.split_at(at),
         None => (text, ""),
@@ -143,83 +135,19 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "too large".into())
 }
 
-/// Splits `SOURCE[:TARGET]`: a target is an absolute path, so that a colon in a name does no harm.
-fn split_paths(text: &OsString) -> (PathBuf, Option<PathBuf>) {
-    let bytes = text.as_bytes();
-    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
-    match bytes.windows(2).rposition(|pair| pair == b":/") {
-        Some(at) if at > 0 => (path(&bytes[..at]), Some(path(&bytes[at + 1..]))),
-        _ => (PathBuf::from(text), None),
-    }
-}
-
-/// Splits `A[:B]`.
-fn split_pair(text: &OsString) -> (PathBuf, Option<OsString>) {
-    let bytes = text.as_bytes();
-    match bytes.iter().rposition(|&byte| byte == b':') {
-        Some(at) => (
-            PathBuf::from(OsString::from_vec(bytes[..at].to_vec())),
-            Some(OsString::from_vec(bytes[at + 1..].to_vec())),
-        ),
-        None => (PathBuf::from(text), None),
-    }
-}
-
-fn grant(text: &OsString, writable: bool) -> anyhow::Result<Grant> {
-    let option = if writable { "--bind" } else { "--ro-bind" };
-    let (source, target) = split_paths(text);
-    let resolved = std::fs::canonicalize(&source).map_err(|error| {
-        anyhow::anyhow!("{option} {}: {}; name a path that exists", source.display(), reason(&error))
-    })?;
-    let target = target.unwrap_or_else(|| resolved.clone());
-    refuse_dots(option, &target)?;
-    let of_the_kernel = OF_THE_KERNEL.iter().find(|directory| resolved.starts_with(directory));
-    if let Some(directory) = of_the_kernel.filter(|_| !resolved.starts_with("/dev/shm/")) {
-        anyhow::bail!(
-            "{option} {}: nothing of the host's {directory} is shown; the sandbox has its own",
-            source.display()
-        );
-    }
-    Ok(Grant { source: resolved, target, writable })
-}
-
-/// A target is used as it is written: `..` in it could only confuse.
-fn refuse_dots(option: &str, target: &Path) -> anyhow::Result<()> {
-    let dots = target.components().any(|part| part == std::path::Component::ParentDir);
-    anyhow::ensure!(
-        !dots,
-        "{option} {}: the target has `..` in it; write the path without",
-        target.display()
-    );
-    Ok(())
-}
-
 /// What the host said, without its number.
-fn reason(error: &std::io::Error) -> String {
+pub(crate) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-fn memory_directory(text: &OsString) -> anyhow::Result<MemoryDirectory> {
-    let (target, size) = split_pair(text);
-    anyhow::ensure!(
-        target.is_absolute(),
-        "--tmpfs {}: name an absolute path of the sandbox",
-        target.display()
-    );
-    refuse_dots("--tmpfs", &target)?;
-    let size = match size {
-        Some(size) => parse_size(&size.to_string_lossy())
-            .map_err(|reason| anyhow::anyhow!("--tmpfs {}: size: {reason}", target.display()))?,
-        None => 0,
-    };
-    Ok(MemoryDirectory { target, size })
-}
-
 /// Runs the command; the exit code.
 pub fn main() -> u8 {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let parsed = Options::command()
+        .try_get_matches()
+        .and_then(|matches| Options::from_arg_matches(&matches).map(|options| (options, matches)));
+    let (options, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             eprintln!("sandbox-exec: {}; see sandbox-exec --help", one_line(&error));
             return FAILED;
@@ -229,7 +157,7 @@ pub fn main() -> u8 {
             return 0;
         }
     };
-    match run(options) {
+    match run(options, &matches) {
         Ok(code) => code,
         Err(error) => {
             let code = error.downcast_ref::<ProgramError>().map_or(FAILED, ProgramError::exit_code);
@@ -255,7 +183,7 @@ fn one_line(error: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-fn run(options: Options) -> anyhow::Result<u8> {
+fn run(options: Options, matches: &ArgMatches) -> anyhow::Result<u8> {
     if options.list_syscalls {
         print(include_str!(env!("TRAPBOX_SYSCALLS")))?;
         return Ok(0);
@@ -269,19 +197,9 @@ fn run(options: Options) -> anyhow::Result<u8> {
             std::env::current_dir().context("the working directory is gone; change to one that exists")?
         }
     };
-    let mut grants = Vec::new();
-    for text in &options.ro_bind {
-        grants.push(grant(text, false)?);
-    }
-    for text in &options.bind {
-        grants.push(grant(text, true)?);
-    }
-    let mut memory = Vec::new();
-    for text in &options.tmpfs {
-        memory.push(memory_directory(text)?);
-    }
+    let asked = grants::asked(matches)?;
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let mut request = Request { grants, memory, workdir: workdir.clone(), program: None, home };
+    let mut request = Request { asked, workdir: workdir.clone(), program: None, home };
     if options.show_filter {
         let view = View::new(&request);
         show_filter(&view, options.json, options.tty, options.network.has_broker())?;
@@ -328,6 +246,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn show_filter(view: &View, json: bool, own_terminal: bool, broker: bool) -> anyhow::Result<()> {
     let configuration = Configuration {
         writable_bind: view.has_writable_host_path(),
+        granted: view.granted,
         terminal: !own_terminal
             && (0..3).any(|fd| {
                 // SAFETY: standard descriptors; a closed one is no terminal.
@@ -375,6 +294,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     let settings = options.network.settings(["info", "debug", "trace"].contains(&options.log.as_str()))?;
     let host_loopback = settings.as_ref().is_some_and(|settings| settings.reach_loopback());
     let (broker, to_broker) = settings.map(Broker::start).transpose()?.unzip();
+    let host_xattrs = view.granted;
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: options.allow_missing.clone(),
@@ -393,6 +313,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             memory_limit: options.memory.unwrap_or_else(half_of_memory),
             pids_limit: options.pids,
             rlimits: resource_limits(),
+            host_xattrs,
             patch_calls: !options.no_patch,
             terminal_size: terminal::size(),
             host_loopback,
@@ -460,7 +381,6 @@ fn resource_limits() -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -479,14 +399,7 @@ mod tests {
     fn options_behind_the_program_are_the_programs() {
         let options = Options::try_parse_from(["sandbox-exec", "ls", "--bind", "x"]).expect("parses");
         assert_eq!(options.program.len(), 3);
-        assert!(options.bind.is_empty());
-    }
-
-    #[test]
-    fn a_target_of_a_grant_is_behind_the_last_colon_that_a_slash_follows() {
-        assert_eq!(split_paths(&"/a:/b".into()), ("/a".into(), Some("/b".into())));
-        assert_eq!(split_paths(&"/a:b".into()), ("/a:b".into(), None));
-        assert_eq!(split_paths(&"x".into()), ("x".into(), None));
+        assert!(options.grants.bind.is_empty());
     }
 
     #[test]

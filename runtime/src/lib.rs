@@ -6,6 +6,7 @@ pub mod broker;
 pub mod command;
 pub mod filter;
 mod footprint;
+mod grants;
 pub mod launch;
 pub mod program;
 pub mod standard;

@@ -1,37 +1,19 @@
 //! What the program sees: the sandbox's mounts, and what of the host has to be laid out for them.
 
+mod asked;
+
+pub use asked::{Asked, Device, Grant, MemoryDirectory, Overlay};
+
 use boundary::boot::{MountKind, MountSpec};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A grant of the command line.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    /// Path on the host, absolute.
-    pub source: PathBuf,
-    /// Path inside.
-    pub target: PathBuf,
-    /// Writes reach the host.
-    pub writable: bool,
-}
-
-/// A directory in memory that the command line asks for.
-#[derive(Debug, Clone)]
-pub struct MemoryDirectory {
-    /// Path inside.
-    pub target: PathBuf,
-    /// Limit in bytes; 0 for none of its own.
-    pub size: u64,
-}
-
 /// What to show.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// `--bind`, `--ro-bind`, in order.
-    pub grants: Vec<Grant>,
-    /// `--tmpfs`.
-    pub memory: Vec<MemoryDirectory>,
+    /// What the command line asks for, in order.
+    pub asked: Vec<Asked>,
     /// Working directory.
     pub workdir: PathBuf,
     /// The program's path on the host, as it was found.
@@ -59,6 +41,8 @@ pub struct View {
     pub mounts: Vec<MountSpec>,
     /// What to bind into the host tree.
     pub host_paths: Vec<HostPath>,
+    /// The command line grants something of the host.
+    pub granted: bool,
 }
 
 /// Read-only parts of every Linux system, and the stores of NixOS and Guix.
@@ -133,35 +117,21 @@ fn starts_with_any(path: &Path, directories: &[&str]) -> bool {
 impl View {
     /// Makes the default view with the request's grants on top.
     pub fn new(request: &Request) -> View {
-        let mut view = View::default();
-        let everything = request.grants.iter().any(|grant| grant.target == Path::new("/"));
+        let granted = request.asked.iter().any(Asked::shows_host);
+        let mut view = View { granted, ..View::default() };
+        let everything =
+            request.asked.iter().any(|asked| asked.shows_host() && asked.target() == Path::new("/"));
         if !everything {
             view.mount("/", MountKind::Tmpfs { size: 0, mode: 0o755 }, false);
             view.system();
             view.fresh(request);
             view.own_directories(request);
         }
-        view.explicit(request, |target| target == Path::new("/"));
+        view.explicit(&request.asked, |target| target == Path::new("/"));
         view.kernel_filesystems();
-        view.explicit(request, |target| target != Path::new("/"));
+        view.explicit(&request.asked, |target| target != Path::new("/"));
         view.order_host_paths();
         view
-    }
-
-    /// What the command line asks for, outer directories first, so that none hides another.
-    fn explicit(&mut self, request: &Request, wanted: impl Fn(&Path) -> bool) {
-        let mut mounts: Vec<MountSpec> = Vec::new();
-        for memory in request.memory.iter().filter(|memory| wanted(&memory.target)) {
-            let kind = MountKind::Tmpfs { size: memory.size, mode: 0o1777 };
-            mounts.push(MountSpec { target: target(&memory.target), kind, read_only: false });
-        }
-        for grant in request.grants.iter().filter(|grant| wanted(&grant.target)) {
-            let kind = MountKind::Host { path: relative(&grant.source), shared: grant.writable };
-            self.lay_out(&grant.source, grant.writable, true);
-            mounts.push(MountSpec { target: target(&grant.target), kind, read_only: !grant.writable });
-        }
-        mounts.sort_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count());
-        self.mounts.extend(mounts);
     }
 
     /// In the host tree a path can be there once only, and an inner one has to come after what is around it.
@@ -253,7 +223,7 @@ impl View {
         for directory in directories {
             if !too_much(&directory, request) && directory.is_dir() && !self.shows_host(&directory, request) {
                 self.lay_out(&directory, false, true);
-                let kind = MountKind::Overlay { lower: relative(&directory) };
+                let kind = MountKind::Overlay { lower: relative(&directory), upper: None };
                 self.mounts.push(MountSpec { target: target(&directory), kind, read_only: false });
             }
         }
@@ -267,7 +237,8 @@ impl View {
 
     /// Whether a mount made so far or a grant shows what the host has at `path`.
     fn shows_host(&self, path: &Path, request: &Request) -> bool {
-        self.on_host(path).is_some() || request.grants.iter().any(|grant| path.starts_with(&grant.target))
+        self.on_host(path).is_some()
+            || request.asked.iter().any(|asked| asked.shows_host() && path.starts_with(asked.target()))
     }
 
     fn kernel_filesystems(&mut self) {
@@ -304,7 +275,7 @@ impl View {
             .max_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count())?;
         let rest = path.strip_prefix(OsStr::from_bytes(&best.target)).ok()?;
         match &best.kind {
-            MountKind::Host { path, .. } | MountKind::Overlay { lower: path } => {
+            MountKind::Host { path, .. } | MountKind::Overlay { lower: path, .. } => {
                 let base = Path::new("/").join(OsStr::from_bytes(path));
                 Some(if rest.as_os_str().is_empty() { base } else { base.join(rest) })
             }
@@ -360,7 +331,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let here = directory.path().to_path_buf();
         let grant = Grant { source: here.clone(), target: here.clone(), writable: true };
-        let view = View::new(&Request { grants: vec![grant], workdir: here.clone(), ..Request::default() });
+        let view = View::new(&Request {
+            asked: vec![Asked::Host(grant)],
+            workdir: here.clone(),
+            ..Request::default()
+        });
         let at_it: Vec<_> = view.mounts.iter().filter(|mount| mount.target == target(&here)).collect();
         assert!(matches!(
             at_it.as_slice(),
@@ -387,7 +362,7 @@ mod tests {
     fn a_secret_is_shown_only_if_it_is_named_itself() {
         let with = |source: &str| {
             let grant = Grant { source: source.into(), target: source.into(), writable: false };
-            View::new(&Request { grants: vec![grant], workdir: "/".into(), ..Request::default() })
+            View::new(&Request { asked: vec![Asked::Host(grant)], workdir: "/".into(), ..Request::default() })
         };
         assert!(!with("/etc").names_secret(Path::new("/etc/ssl/private")));
         assert!(with("/etc/ssl/private").names_secret(Path::new("/etc/ssl/private")));
@@ -395,18 +370,16 @@ mod tests {
 
     #[test]
     fn mounts_that_are_asked_for_do_not_hide_each_other() {
-        let grant = |source: &str, target: &str, writable| Grant {
-            source: source.into(),
-            target: target.into(),
-            writable,
+        let grant = |source: &str, target: &str, writable| {
+            Asked::Host(Grant { source: source.into(), target: target.into(), writable })
         };
         let view = View::new(&Request {
-            grants: vec![
+            asked: vec![
                 grant("/usr/bin", "/srv/bin", false),
                 grant("/usr/share", "/dev/share", true),
                 grant("/usr", "/u", true),
+                Asked::Memory(MemoryDirectory { target: "/srv".into(), size: 0 }),
             ],
-            memory: vec![MemoryDirectory { target: "/srv".into(), size: 0 }],
             workdir: "/".into(),
             ..Request::default()
         });
@@ -434,7 +407,11 @@ mod tests {
     #[test]
     fn granting_the_root_replaces_the_default_view() {
         let grant = Grant { source: "/".into(), target: "/".into(), writable: false };
-        let view = View::new(&Request { grants: vec![grant], workdir: "/".into(), ..Request::default() });
+        let view = View::new(&Request {
+            asked: vec![Asked::Host(grant)],
+            workdir: "/".into(),
+            ..Request::default()
+        });
         assert_eq!(view.mounts.first().map(|mount| mount.target.as_slice()), Some(&b"/"[..]));
         assert_eq!(view.host_paths.len(), 1);
     }

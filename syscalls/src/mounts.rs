@@ -28,7 +28,7 @@ struct Builder<'a> {
 /// Mounts everything and opens the standard descriptors. The error is for people.
 pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), String> {
     let ids = HostIds::new(&config.identity);
-    let builder = Builder { config, host: HostTree::new(config.fds.root, ids) };
+    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, config.options.host_xattrs) };
     let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
     let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
     let namespace = Namespace::new(inode, options);
@@ -65,7 +65,11 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), S
 }
 
 fn failed(spec: &MountSpec, errno: Errno) -> String {
-    format!("mounting {}: {errno}", String::from_utf8_lossy(&spec.target))
+    let reason = match errno {
+        Errno::EROFS => ": what is around it is read-only and has no such place; make one there first",
+        _ => "",
+    };
+    format!("mounting {}: {errno}{reason}", String::from_utf8_lossy(&spec.target))
 }
 
 fn find(lookup: &Lookup<'_>, path: &[u8]) -> Result<Path, Errno> {
@@ -79,9 +83,15 @@ impl Builder<'_> {
             MountKind::Host { path, shared } => {
                 (self.host.mount(path, *shared, spec.read_only)?, b"host", b"host")
             }
-            MountKind::Overlay { lower } => {
-                (overlay::mount(self.host.mount(lower, false, true)?)?, b"overlay", b"overlay")
+            MountKind::Overlay { lower, upper } => {
+                let lower = self.host.mount(lower, false, true)?;
+                let root = match upper {
+                    None => overlay::mount(lower)?,
+                    Some(upper) => overlay::on_host::mount(lower, self.host.mount(upper, false, false)?)?,
+                };
+                (root, b"overlay", b"overlay")
             }
+            MountKind::Device { name } => (device::alone(name)?, b"tmpfs", b"tmpfs"),
             MountKind::Tmpfs { size, mode } => {
                 let limit = self.config.options.memory_limit / DEFAULT_TMPFS_SHARE;
                 let size = if *size == 0 { limit } else { *size };

@@ -15,6 +15,8 @@ use table::{BROKER_FD, CONTROL_FD, Check, ROWS, Row, When};
 pub struct Configuration {
     /// Some host directory is writable.
     pub writable_bind: bool,
+    /// The command line grants something of the host.
+    pub granted: bool,
     /// A standard descriptor is a terminal.
     pub terminal: bool,
     /// Number of the control socket.
@@ -28,6 +30,7 @@ impl Configuration {
     pub fn rows(&self) -> impl Iterator<Item = &'static Row> + '_ {
         ROWS.iter().filter(|row| match row.when {
             When::Always => true,
+            When::Granted => self.granted,
             When::WritableBind => self.writable_bind,
             When::Terminal => self.terminal,
             When::Broker => self.broker_fd.is_some(),
@@ -155,6 +158,7 @@ pub fn describe(configuration: &Configuration) -> String {
         let brought_in = match row.when {
             When::Always => "",
             When::WritableBind => " [--bind]",
+            When::Granted => " [grant]",
             When::Terminal => " [terminal]",
             When::Broker => " [broker]",
         };

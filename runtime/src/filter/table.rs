@@ -17,7 +17,9 @@ pub enum Check {
 pub enum When {
     /// In every sandbox.
     Always,
-    /// A host directory is granted for writing (`--bind`).
+    /// The command line grants something of the host (`--ro-bind`, `--bind`, `--overlay`).
+    Granted,
+    /// A host directory is granted for writing (`--bind`, `--overlay` with an upper).
     WritableBind,
     /// A standard descriptor is a terminal.
     Terminal,
@@ -123,6 +125,8 @@ pub const ROWS: &[Row] = &[
     row("sched_setaffinity", &[], "sched_setaffinity(2)"),
     row("sendto", &[Equal(0, CONTROL_FD), Equal(4, 0)], "messages to the supervisor"),
     row("recvfrom", &[Equal(0, CONTROL_FD), Equal(4, 0)], "messages from the supervisor"),
+    Row { call: "fgetxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
+    Row { call: "flistxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
     bind("openat", &[]),
     bind("pwrite64", &[]),
     bind("ftruncate", &[]),
@@ -137,6 +141,8 @@ pub const ROWS: &[Row] = &[
     bind("fchmodat", &[]),
     bind("fchownat", &[]),
     bind("utimensat", &[]),
+    bind("fsetxattr", &[]),
+    bind("fremovexattr", &[]),
     terminal(&[Equal(1, 0x5401)]),
     terminal(&[Equal(1, 0x5402)]),
     terminal(&[Equal(1, 0x5403)]),

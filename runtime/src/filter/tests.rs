@@ -99,6 +99,7 @@ fn every_configuration() -> impl Iterator<Item = Configuration> {
     let both = flags.into_iter().flat_map(|flags| [(flags, None), (flags, Some(6))]);
     both.map(|((writable_bind, terminal), broker_fd)| Configuration {
         writable_bind,
+        granted: writable_bind,
         terminal,
         control_fd: 5,
         broker_fd,
@@ -236,7 +237,7 @@ fn a_broker_brings_in_what_a_connected_socket_needs_and_no_address() {
 
 #[test]
 fn a_writable_bind_brings_in_what_changes_files() {
-    let with = program(&Configuration { writable_bind: true, ..Configuration::default() });
+    let with = program(&Configuration { writable_bind: true, granted: true, ..Configuration::default() });
     let without = program(&Configuration::default());
     let mkdirat = from_gadget(258, [3, 0, 0, 0, 0, 0]);
     assert_eq!((run(&with, &mkdirat), run(&without, &mkdirat)), (ALLOW, KILL));

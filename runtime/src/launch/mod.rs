@@ -259,6 +259,7 @@ fn prepare(
     };
     let configuration = Configuration {
         writable_bind: request.view.has_writable_host_path(),
+        granted: request.view.granted,
         terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
         control_fd: control.as_raw_fd() as u64,
         broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),

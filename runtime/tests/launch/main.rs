@@ -7,7 +7,7 @@
 use boundary::boot::BootOptions;
 use runtime::launch::{self, LaunchError};
 use runtime::supervisor::{self, End};
-use runtime::view::{Grant, Request, View};
+use runtime::view::{Asked, Grant, Request, View};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -123,6 +123,7 @@ impl Test {
                 memory_limit: 1 << 30,
                 pids_limit: 100,
                 rlimits: Vec::new(),
+                host_xattrs: false,
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
@@ -218,7 +219,7 @@ fn tree(test: &Test) {
 
 fn everything(test: &Test) {
     let grant = Grant { source: "/".into(), target: "/".into(), writable: false };
-    let request = Request { grants: vec![grant], workdir: "/".into(), ..Request::default() };
+    let request = Request { asked: vec![Asked::Host(grant)], workdir: "/".into(), ..Request::default() };
     let answers = test.ask(
         &request,
         &["list /", "list /proc", "list /sys", "list /dev", "size /etc/shadow", "create /tmp/new"],
@@ -317,7 +318,7 @@ fn writing(test: &Test) {
     let commands =
         [create(&workdir), create(&granted), "create /new".into(), "create /usr/new".into(), remount];
     let grant = Grant { source: granted.clone(), target: granted.clone(), writable: true };
-    let request = Request { grants: vec![grant], workdir: workdir.clone(), ..Request::default() };
+    let request = Request { asked: vec![Asked::Host(grant)], workdir: workdir.clone(), ..Request::default() };
     let answers = test.run(&request, &commands).1;
     let read_only = (-libc::EROFS).to_string();
     // Where the host has Landlock it is asked first.
@@ -405,7 +406,7 @@ fn ignored(_: &Test) {
 fn launch_failure(test: &Test) {
     let gone = test.scratch.join("gone");
     let grant = Grant { source: gone.clone(), target: gone.clone(), writable: false };
-    let request = Request { grants: vec![grant], workdir: "/".into(), ..Request::default() };
+    let request = Request { asked: vec![Asked::Host(grant)], workdir: "/".into(), ..Request::default() };
     let error = test.launch(&request, &[]).err().expect("there is no such directory").to_string();
     assert!(error.contains("gone: cannot be granted: No such file"), "{error}");
     let broken = Test { image: b"no ELF", signals: test.signals, scratch: test.scratch.clone() };

@@ -8,11 +8,13 @@ mod file;
 mod memory;
 mod socket;
 mod thread;
+mod xattr;
 
 pub use file::*;
 pub use memory::*;
 pub use socket::*;
 pub use thread::*;
+pub use xattr::*;
 
 use crate::{Errno, gadget};
 pub use linux_raw_sys::general as raw;

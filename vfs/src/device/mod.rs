@@ -5,7 +5,7 @@ mod memory;
 use crate::attributes::{Kind, device};
 use crate::file::FileOps;
 use crate::inode::{Inode, NewKind, NewNode};
-use crate::{Errno, Result, tty};
+use crate::{Errno, Result, tmpfs, tty};
 use alloc::sync::Arc;
 use memory::{Memory, MemoryDevice};
 
@@ -51,6 +51,13 @@ pub fn populate_dev(root: &Arc<dyn Inode>) -> Result<()> {
         make(name, NewKind::Directory, mode)?;
     }
     Ok(())
+}
+
+/// One of [`NODES`], to be mounted by itself: `ENXIO`.
+pub fn alone(name: &str) -> Result<Arc<dyn Inode>> {
+    let &(_, rdev, mode) = NODES.iter().find(|(known, ..)| *known == name).ok_or(Errno::ENXIO)?;
+    let what = NewKind::Device(Kind::CharDevice, rdev);
+    tmpfs::mount(1 << 12, 0o755, (0, 0))?.create(name.as_bytes(), &NewNode { what, mode, uid: 0, gid: 0 })
 }
 
 /// Opens a character device by its number: `ENXIO` for one that is not there, for a controlling terminal that the task does

@@ -49,6 +49,19 @@ impl HostInode {
         Ok(())
     }
 
+    /// Copies the first `size` bytes of another file into this one, which was just made, leaving its holes out.
+    pub(crate) fn fill_from(self: &Arc<Self>, from: &HostInode, size: u64) -> Result<()> {
+        let made = self.open_data(raw::O_RDWR)?;
+        if size > 0 {
+            super::copy::contents(&*from.open_for_copy()?, &made, size)?;
+        }
+        host::ftruncate(made.number(), size)?;
+        // Whoever has it copied to write to it gets this descriptor, whatever the permission bits say.
+        self.state.lock().made = Some(made);
+        self.fs.tree.pool.keep(Arc::downgrade(self));
+        Ok(())
+    }
+
     fn change_owner(&self, change: &AttributeChange) -> Result<()> {
         if change.uid.is_none() && change.gid.is_none() {
             return Ok(());
@@ -79,7 +92,7 @@ impl HostInode {
         host::path_call(raw::__NR_fchmodat, directory.number(), name.as_c_str(), rest)
     }
 
-    pub(super) fn create_node(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>> {
+    pub(crate) fn create_node(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>> {
         self.writable_tree()?;
         let directory = self.directory()?;
         let host_name = Name::new(name)?;

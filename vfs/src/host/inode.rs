@@ -83,7 +83,7 @@ impl HostInode {
         self.fs.immutable()
     }
 
-    pub(super) fn arc(&self) -> Result<Arc<HostInode>> {
+    pub(crate) fn arc(&self) -> Result<Arc<HostInode>> {
         self.me.upgrade().ok_or(Errno::ENOENT)
     }
 
@@ -212,6 +212,12 @@ impl HostInode {
         }
         let (directory, name) = self.place()?;
         call(directory.number(), name.as_c_str(), raw::AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// The descriptor that is open for data, if one is.
+    pub(super) fn open_descriptor(&self) -> Option<Arc<HostFd>> {
+        let state = self.state.lock();
+        state.open.upgrade().or_else(|| state.made.clone())
     }
 
     /// Opens the data of a regular file.
@@ -406,5 +412,17 @@ impl Inode for HostInode {
             None => self.place()?.0,
         };
         host::fstatfs(fd.number())
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.value_of(name)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
+        self.set_value_of(name, value, flags)
+    }
+
+    fn list_xattr(&self) -> Result<Vec<u8>> {
+        self.names_of_values()
     }
 }

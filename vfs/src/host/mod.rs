@@ -12,6 +12,7 @@
 //! Locks: an inode's state is an inode lock; the table of inodes and the pool are leaves below it.
 
 mod change;
+pub(crate) mod copy;
 mod descriptor;
 mod directory;
 mod file;
@@ -20,6 +21,7 @@ mod name;
 pub(crate) mod stat;
 #[cfg(test)]
 pub(crate) mod tests;
+mod xattr;
 
 pub use descriptor::HostFd;
 pub use file::HostFile;
@@ -43,12 +45,15 @@ pub struct HostTree {
     root: Arc<HostFd>,
     pool: Arc<Pool>,
     ids: HostIds,
+    /// The host may be asked for extended attributes.
+    xattrs: bool,
 }
 
 impl HostTree {
-    /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open.
-    pub fn new(root: i32, ids: HostIds) -> Arc<HostTree> {
-        Arc::new(HostTree { root: HostFd::borrowed(root), pool: Arc::new(Pool::default()), ids })
+    /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open. `xattrs`: whether the filter allows
+    /// the calls for extended attributes.
+    pub fn new(root: i32, ids: HostIds, xattrs: bool) -> Arc<HostTree> {
+        Arc::new(HostTree { root: HostFd::borrowed(root), pool: Arc::new(Pool::default()), ids, xattrs })
     }
 
     /// The filesystem whose root is `path` (without a leading slash; empty for the host root itself). `ELOOP` if a

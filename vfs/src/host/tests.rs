@@ -27,7 +27,7 @@ impl Scratch {
         Scratch(path)
     }
 
-    pub(crate) fn mount(&self, shared: bool, read_only: bool) -> Arc<HostInode> {
+    pub(crate) fn tree(&self) -> Arc<HostTree> {
         let identity = Identity {
             overflow_uid: 65534,
             overflow_gid: 65534,
@@ -39,9 +39,11 @@ impl Scratch {
             .custom_flags((raw::O_PATH | raw::O_DIRECTORY) as i32)
             .open(&self.0)
             .expect("the scratch directory opens");
-        HostTree::new(root.into_raw_fd(), HostIds::new(&identity))
-            .mount(b"", shared, read_only)
-            .expect("the tree mounts")
+        HostTree::new(root.into_raw_fd(), HostIds::new(&identity), true)
+    }
+
+    pub(crate) fn mount(&self, shared: bool, read_only: bool) -> Arc<HostInode> {
+        self.tree().mount(b"", shared, read_only).expect("the tree mounts")
     }
 }
 

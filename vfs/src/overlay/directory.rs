@@ -1,6 +1,7 @@
 //! Directories of an overlay: merged names, whiteouts, and what changes them.
 
 use super::OverlayInode;
+use super::listing::{Listed, names_of};
 use crate::attributes::Kind;
 use crate::host::HostInode;
 use crate::inode::{Inode, NewNode};
@@ -24,9 +25,6 @@ pub(super) struct Directory {
     /// Removed: nothing can be made in it any more.
     dead: bool,
 }
-
-/// A name as a listing shows it: name, inode number, `DT_*`.
-pub(super) type Listed = (Box<[u8]>, u64, u8);
 
 impl Directory {
     fn set(&mut self, name: &[u8], node: Option<Arc<OverlayInode>>, covers: bool) -> Option<Entry> {
@@ -61,21 +59,11 @@ impl OverlayInode {
     }
 
     fn lower_names(&self) -> Result<Vec<Listed>> {
-        let mut names = Vec::new();
-        if let Some(lower) = &self.lower {
-            let listing = lower.clone().open(raw::O_RDONLY | raw::O_DIRECTORY)?;
-            listing.read_dir(0, &mut |entry| {
-                if !matches!(entry.name, b"." | b"..") {
-                    names.push((entry.name.into(), entry.ino, entry.kind));
-                }
-                true
-            })?;
-        }
-        Ok(names)
+        self.lower.as_ref().map_or(Ok(Vec::new()), |lower| names_of(lower))
     }
 
     /// All names, those of the lower first.
-    pub(super) fn list(&self) -> Result<Vec<Listed>> {
+    pub(super) fn merged(&self) -> Result<Vec<Listed>> {
         let mut names = self.lower_names()?;
         let directory = self.directory.lock();
         names.retain(|(name, ..)| !directory.entries.contains_key(name));

@@ -1,18 +1,16 @@
-//! Open files and directories of an overlay.
+//! Open files of an overlay.
 
 use super::OverlayInode;
 use super::data::UpperData;
-use super::directory::Listed;
+use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{DirEntry, FileOps, OpenFile};
+use crate::file::{FileOps, OpenFile};
 use crate::host::seek_in;
 use crate::inode::Inode;
-use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use kernel::mm::{Backing, Mappable};
-use kernel::sync::Mutex;
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
 
@@ -102,71 +100,5 @@ impl Mappable for OverlayMapping {
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         let dev = self.node.attributes().map_or(0, |attributes| attributes.dev);
         (dev, self.node.ino, Vec::new())
-    }
-}
-
-/// An open directory. The listing is made when reading starts (again) and positions count in it, as in Linux's overlayfs
-/// for merged directories.
-pub(super) struct OverlayDirectory {
-    node: Arc<OverlayInode>,
-    list: Mutex<Option<Arc<Vec<Listed>>>>,
-}
-
-impl OverlayDirectory {
-    pub(super) fn new(node: Arc<OverlayInode>) -> OverlayDirectory {
-        OverlayDirectory { node, list: Mutex::new(None) }
-    }
-
-    fn listing(&self, again: bool) -> Result<Arc<Vec<Listed>>> {
-        if !again && let Some(list) = &*self.list.lock() {
-            return Ok(list.clone());
-        }
-        let list = Arc::new(self.node.list()?);
-        let old = self.list.lock().replace(list.clone());
-        drop(old);
-        Ok(list)
-    }
-}
-
-impl FileOps for OverlayDirectory {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn seekable(&self) -> bool {
-        true
-    }
-
-    fn seek(&self, position: u64, offset: i64, whence: u32) -> Result<u64> {
-        match whence {
-            raw::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL),
-            raw::SEEK_CUR => position.checked_add_signed(offset).ok_or(Errno::EINVAL),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-
-    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
-        let list = self.listing(position == 0)?;
-        let dots = [&b"."[..], b".."].map(|name| (name, self.node.ino, raw::DT_DIR as u8));
-        let names = list.iter().map(|(name, ino, kind)| (&**name, *ino, *kind));
-        let all = dots.into_iter().chain(names).zip(1u64..);
-        for ((name, ino, kind), next) in all.skip(usize::try_from(position).unwrap_or(usize::MAX)) {
-            if !emit(DirEntry { ino, next, kind, name }) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn attributes(&self) -> Result<Attributes> {
-        self.node.attributes()
-    }
-
-    fn set_attributes(&self, change: &AttributeChange) -> Result<()> {
-        self.node.set_attributes(change)
-    }
-
-    fn sync(&self, _data_only: bool) -> Result<()> {
-        Ok(())
     }
 }

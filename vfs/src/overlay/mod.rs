@@ -1,4 +1,5 @@
-//! Filesystem `overlay`: a host directory that is only read, and everything that was changed, in memory.
+//! Filesystem `overlay`: a host directory that is only read, and everything that was changed, in memory or ([`on_host`]) in
+//! another host directory.
 //!
 //! As Linux's (the host kernel's `Documentation/filesystems/overlayfs.rst`): directories are merged, a removed name of the
 //! lower is hidden by a whiteout, the first change of a file copies it up, descriptors opened for reading before that
@@ -14,7 +15,9 @@
 mod data;
 mod directory;
 mod file;
+mod listing;
 mod node;
+pub mod on_host;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +30,9 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kernel::sync::Mutex;
+
+/// `f_type` of an overlay (statfs(2)).
+const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 
 /// First inode number of the upper. Above those of host filesystems, and exact in a double (Node.js reads them so).
 const FIRST_INO: u64 = 1 << 52;

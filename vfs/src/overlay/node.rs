@@ -1,9 +1,10 @@
 //! Inodes of an overlay: attributes and copying up.
 
-use super::OverlayFs;
 use super::data::UpperData;
 use super::directory::Directory;
-use super::file::{OverlayDirectory, OverlayFile};
+use super::file::OverlayFile;
+use super::listing::{Listable, Listed, OpenDirectory};
+use super::{OVERLAYFS_SUPER_MAGIC, OverlayFs};
 use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::device::open_device;
 use crate::file::FileOps;
@@ -20,9 +21,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::sync::Mutex;
 use kernel::time::file_time;
 use linux_raw_sys::general as raw;
-
-/// `f_type` of an overlay (statfs(2)).
-const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 
 /// What the upper knows of an inode.
 #[derive(Clone)]
@@ -129,7 +127,12 @@ impl OverlayInode {
     }
 
     fn copied_meta(&self) -> Result<Meta> {
-        let lower = self.lower.as_ref().ok_or(Errno::EIO)?.attributes()?;
+        let node = self.lower.as_ref().ok_or(Errno::EIO)?;
+        let lower = node.attributes()?;
+        let mut xattrs = BTreeMap::new();
+        for name in node.list_xattr()?.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+            xattrs.insert(name.to_vec(), node.xattr(name)?);
+        }
         Ok(Meta {
             mode: lower.mode,
             uid: lower.uid,
@@ -140,7 +143,7 @@ impl OverlayInode {
             mtime: lower.mtime,
             ctime: lower.ctime,
             btime: lower.btime,
-            xattrs: BTreeMap::new(),
+            xattrs,
         })
     }
 
@@ -239,6 +242,16 @@ impl Drop for OverlayInode {
     }
 }
 
+impl Listable for OverlayInode {
+    fn list(&self) -> Result<Vec<Listed>> {
+        self.merged()
+    }
+
+    fn number(&self) -> u64 {
+        self.ino
+    }
+}
+
 impl Inode for OverlayInode {
     fn attributes(&self) -> Result<Attributes> {
         let meta = self.meta.lock().clone();
@@ -306,7 +319,7 @@ impl Inode for OverlayInode {
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<dyn FileOps>> {
         match (self.kind, &self.lower) {
             (Kind::Regular, _) => self.open_regular(flags),
-            (Kind::Directory, _) => Ok(Arc::new(OverlayDirectory::new(self))),
+            (Kind::Directory, _) => Ok(Arc::new(OpenDirectory::new(self))),
             (_, Some(lower)) => lower.clone().open(flags),
             (Kind::Symlink, None) => Err(Errno::ELOOP),
             (Kind::Fifo, None) => match &self.fifo {
@@ -368,8 +381,14 @@ impl Inode for OverlayInode {
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
         supported(name)?;
-        let meta = self.meta.lock();
-        meta.as_ref().and_then(|meta| meta.xattrs.get(name)).cloned().ok_or(Errno::ENODATA)
+        if let Some(meta) = &*self.meta.lock() {
+            return meta.xattrs.get(name).cloned().ok_or(Errno::ENODATA);
+        }
+        match self.lower.as_ref().map(|lower| lower.xattr(name)) {
+            // Of what the host does not tell, the upper could still have some.
+            None | Some(Err(Errno::EOPNOTSUPP)) => Err(Errno::ENODATA),
+            Some(value) => value,
+        }
     }
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
@@ -389,9 +408,10 @@ impl Inode for OverlayInode {
     }
 
     fn list_xattr(&self) -> Result<Vec<u8>> {
-        let meta = self.meta.lock();
-        let names = meta.iter().flat_map(|meta| meta.xattrs.keys());
-        Ok(names.flat_map(|name| name.iter().copied().chain([0])).collect())
+        if let Some(meta) = &*self.meta.lock() {
+            return Ok(meta.xattrs.keys().flat_map(|name| name.iter().copied().chain([0])).collect());
+        }
+        self.lower.as_ref().map_or(Ok(Vec::new()), |lower| lower.list_xattr())
     }
 }
 

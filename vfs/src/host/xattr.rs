@@ -1,0 +1,83 @@
+//! Extended attributes of host files: those of users (`user.*`). The others say what host programs may do (capabilities, ACLs,
+//! labels), and are neither shown nor set: `EOPNOTSUPP`.
+
+use super::{HostFd, HostInode};
+use crate::attributes::Kind;
+use crate::inode::Inode;
+use crate::{Errno, Result};
+use alloc::ffi::CString;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use linux_raw_sys::general as raw;
+use trap_handler::host;
+
+/// Longest value and longest list (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const MAX: usize = 64 << 10;
+
+fn of_users(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
+}
+
+impl HostInode {
+    /// A descriptor of the file itself, which the calls need: the open one, or one for reading, or for writing.
+    fn own_descriptor(&self) -> Result<Arc<HostFd>> {
+        match self.kind() {
+            Kind::Directory => {
+                let flags = raw::O_RDONLY | raw::O_DIRECTORY;
+                self.fs.tree.pool.open_at(&*self.directory()?, c".", flags, 0)
+            }
+            Kind::Regular => match self.open_descriptor() {
+                Some(fd) => Ok(fd),
+                None => match self.open_data(raw::O_RDONLY) {
+                    Err(Errno::EACCES) if !self.fs.read_only => self.open_data(raw::O_WRONLY),
+                    other => other,
+                },
+            },
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    fn supported(&self, name: &[u8]) -> Result<CString> {
+        if !self.fs.tree.xattrs || !of_users(name) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        CString::new(name).map_err(|_| Errno::EINVAL)
+    }
+
+    pub(super) fn value_of(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let name = self.supported(name)?;
+        let mut value = vec![0; MAX];
+        let length = host::fgetxattr(self.own_descriptor()?.number(), &name, &mut value)?;
+        value.truncate(length);
+        Ok(value)
+    }
+
+    pub(super) fn set_value_of(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
+        let name = self.supported(name)?;
+        if self.fs.read_only {
+            return Err(Errno::EROFS);
+        }
+        let fd = self.own_descriptor()?;
+        match value {
+            Some(value) => host::fsetxattr(fd.number(), &name, value, flags),
+            None => host::fremovexattr(fd.number(), &name),
+        }
+    }
+
+    pub(super) fn names_of_values(&self) -> Result<Vec<u8>> {
+        if !self.fs.tree.xattrs || !matches!(self.kind(), Kind::Regular | Kind::Directory) {
+            return Ok(Vec::new());
+        }
+        let mut names = vec![0; MAX];
+        let listed = self.own_descriptor().and_then(|fd| host::flistxattr(fd.number(), &mut names));
+        let length = match listed {
+            // The host's call needs no permission, but the descriptor does.
+            Err(Errno::EOPNOTSUPP | Errno::EACCES) => 0,
+            other => other?,
+        };
+        names.truncate(length);
+        let names = names.split_inclusive(|&byte| byte == 0).filter(|name| of_users(name));
+        Ok(names.flatten().copied().collect())
+    }
+}

@@ -1,0 +1,104 @@
+//! Open directories of overlays.
+
+use crate::attributes::{AttributeChange, Attributes};
+use crate::file::{DirEntry, FileOps};
+use crate::host::HostInode;
+use crate::inode::Inode;
+use crate::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use kernel::sync::Mutex;
+use linux_raw_sys::general as raw;
+
+/// A name as a listing shows it: name, inode number, `DT_*`.
+pub(super) type Listed = (Box<[u8]>, u64, u8);
+
+/// A directory whose names are those of its layers together.
+pub(super) trait Listable: Inode {
+    /// All names but `.` and `..`.
+    fn list(&self) -> Result<Vec<Listed>>;
+
+    /// Its inode number.
+    fn number(&self) -> u64;
+}
+
+/// The names of a host directory.
+pub(super) fn names_of(directory: &HostInode) -> Result<Vec<Listed>> {
+    let mut names = Vec::new();
+    let listing = directory.arc()?.open(raw::O_RDONLY | raw::O_DIRECTORY)?;
+    listing.read_dir(0, &mut |entry| {
+        if !matches!(entry.name, b"." | b"..") {
+            names.push((entry.name.into(), entry.ino, entry.kind));
+        }
+        true
+    })?;
+    Ok(names)
+}
+
+/// An open directory. The listing is made when reading starts (again) and positions count in it, as in Linux's overlayfs
+/// for merged directories.
+pub(super) struct OpenDirectory<N> {
+    node: Arc<N>,
+    list: Mutex<Option<Arc<Vec<Listed>>>>,
+}
+
+impl<N: Listable> OpenDirectory<N> {
+    pub(super) fn new(node: Arc<N>) -> OpenDirectory<N> {
+        OpenDirectory { node, list: Mutex::new(None) }
+    }
+
+    fn listing(&self, again: bool) -> Result<Arc<Vec<Listed>>> {
+        if !again && let Some(list) = &*self.list.lock() {
+            return Ok(list.clone());
+        }
+        let list = Arc::new(self.node.list()?);
+        let old = self.list.lock().replace(list.clone());
+        drop(old);
+        Ok(list)
+    }
+}
+
+impl<N: Listable + 'static> FileOps for OpenDirectory<N> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: u32) -> Result<u64> {
+        match whence {
+            raw::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL),
+            raw::SEEK_CUR => position.checked_add_signed(offset).ok_or(Errno::EINVAL),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        let list = self.listing(position == 0)?;
+        let dots = [&b"."[..], b".."].map(|name| (name, self.node.number(), raw::DT_DIR as u8));
+        let names = list.iter().map(|(name, ino, kind)| (&**name, *ino, *kind));
+        let all = dots.into_iter().chain(names).zip(1u64..);
+        for ((name, ino, kind), next) in all.skip(usize::try_from(position).unwrap_or(usize::MAX)) {
+            if !emit(DirEntry { ino, next, kind, name }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        self.node.attributes()
+    }
+
+    fn set_attributes(&self, change: &AttributeChange) -> Result<()> {
+        self.node.set_attributes(change)
+    }
+
+    fn sync(&self, _data_only: bool) -> Result<()> {
+        Ok(())
+    }
+}
