@@ -332,7 +332,7 @@ fn show_filter(view: &View, json: bool, own_terminal: bool) -> anyhow::Result<()
                 // SAFETY: standard descriptors; a closed one is no terminal.
                 unsafe { libc::isatty(fd) == 1 }
             }),
-        control_fd: 0,
+        ..Configuration::default()
     };
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?))?;

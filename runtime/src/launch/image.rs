@@ -1,13 +1,15 @@
 //! Maps the kernel's regions into the launched process and jumps into the image.
 
 use super::LaunchError;
-use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
+use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader, listener};
 use boundary::layout::{
     FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE,
     REGION_ALIGN, REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
 };
 use loader::{Limits, Program, Step};
+use std::mem::offset_of;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The kernel image, built by the build script.
 pub static IMAGE: &[u8] = include_bytes!(env!("TRAPBOX_IMAGE"));
@@ -121,6 +123,15 @@ fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<(), LaunchErr
     Ok(())
 }
 
+/// The word by which the image hands over the filter's listener ([`boundary::boot::listener`]).
+pub fn listener_word(mapped: &Mapped) -> &'static AtomicU32 {
+    let word = mapped.base + HEAP_OFFSET + offset_of!(BootHeader, listener) as u64;
+    // SAFETY: the heap is mapped for the rest of this process's life, and zero.
+    let word = unsafe { &*(word as *const AtomicU32) };
+    word.store(listener::NOT_YET, Ordering::SeqCst);
+    word
+}
+
 /// Writes the configuration to the start of the heap and jumps to the image. Does not come back.
 pub fn enter(mapped: &Mapped, config: &BootConfig) -> LaunchError {
     let bytes = match postcard::to_allocvec(config) {
@@ -136,7 +147,8 @@ pub fn enter(mapped: &Mapped, config: &BootConfig) -> LaunchError {
     // SAFETY: the heap is mapped and the image reads it only after the jump; the image's entry takes the base in rdi and
     // never returns.
     unsafe {
-        (heap as *mut BootHeader).write(BootHeader { magic: BOOT_MAGIC, config_len: bytes.len() as u64 });
+        let header = &mut *(heap as *mut BootHeader);
+        (header.magic, header.config_len) = (BOOT_MAGIC, bytes.len() as u64);
         let first = (heap as *mut u8).add(size_of::<BootHeader>());
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), first, bytes.len());
         std::arch::asm!("jmp {entry}", entry = in(reg) mapped.entry, in("rdi") mapped.base, options(noreturn))
