@@ -3,6 +3,7 @@
 use crate::filter::{self, Configuration};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
+use crate::setup;
 use crate::supervisor::{self, End};
 use crate::terminal::{self, Terminal};
 use crate::view::{Grant, MemoryDirectory, OF_THE_KERNEL, Request, View};
@@ -116,6 +117,7 @@ Examples:
   sandbox-exec -- sh -c 'echo hi > f; cat f'       the file f is gone afterwards
   sandbox-exec --bind \"$PWD\" make                  let a build write to the working directory
   sandbox-exec --strace python3 -c 'print(1)'      watch what a program asks for
+  sudo sandbox-exec setup                          once, where AppArmor refuses user namespaces to ordinary users
 
 Exit codes:
   the program's own, or 128+n if signal n killed it
@@ -217,6 +219,17 @@ fn memory_directory(text: &OsString) -> anyhow::Result<MemoryDirectory> {
 
 /// Runs the command; the exit code.
 pub fn main() -> u8 {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(options) = setup::asked(&arguments) {
+        let done = setup::run(options).and_then(|text| print(&text));
+        return match done {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("sandbox-exec: setup: {}", without_controls(&format!("{error:#}")));
+                FAILED
+            }
+        };
+    }
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) if error.use_stderr() => {
@@ -391,6 +404,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             patch_calls: !options.no_patch,
             terminal_size: terminal::size(),
         },
+        memory: options.memory,
         log: Some(open_log(&options.log_file)?),
         strace,
         stats,

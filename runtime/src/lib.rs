@@ -6,6 +6,7 @@ pub mod command;
 pub mod filter;
 pub mod launch;
 pub mod program;
+pub mod setup;
 pub mod standard;
 pub mod supervisor;
 pub mod terminal;

@@ -223,18 +223,10 @@ impl<'a> Watch<'a> {
             }
             Ok(length) => length,
         };
-        let message = bytes.get(..length).filter(|_| length <= MAX_MESSAGE);
-        let new = match message.and_then(|message| postcard::from_bytes(message).ok()) {
-            Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
-                0 => End::Exited((status >> 8) as u8),
-                signal => End::Signalled(signal),
-            },
-            Some(FromSandbox::ExecFailed { errno, reason }) => {
-                End::NotExecuted(errno, harmless_name(&reason))
-            }
-            // A kernel that reports has ended: nothing of the sandbox may go on.
-            Some(FromSandbox::Fatal { report }) => return self.kill(End::Failed(harmless(&report))),
-            None => return self.kill(End::Failed("it sent a message that cannot be read".into())),
+        let new = match said(bytes.get(..length).unwrap_or_default()) {
+            // A kernel that reports has ended, and one that cannot speak is none: nothing of the sandbox may go on.
+            failed @ End::Failed(_) => return self.kill(failed),
+            end => end,
         };
         // The first word counts: a program that cannot be executed also exits. The warden ends after it.
         if self.end.is_none() {
@@ -376,6 +368,20 @@ fn unexplained(status: nix::Result<WaitStatus>) -> End {
     })
 }
 
+/// What a packet from inside says. It may be anything.
+fn said(packet: &[u8]) -> End {
+    let message = Some(packet).filter(|packet| packet.len() <= MAX_MESSAGE);
+    match message.and_then(|message| postcard::from_bytes(message).ok()) {
+        Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
+            0 => End::Exited((status >> 8) as u8),
+            signal => End::Signalled(signal),
+        },
+        Some(FromSandbox::ExecFailed { errno, reason }) => End::NotExecuted(errno, harmless_name(&reason)),
+        Some(FromSandbox::Fatal { report }) => End::Failed(harmless(&report)),
+        None => End::Failed("it sent a message that cannot be read".into()),
+    }
+}
+
 /// The report of a call that the filter has stopped.
 fn not_allowed(call: &ScmpNotifReq) -> String {
     let data = &call.data;
@@ -414,6 +420,7 @@ fn harmless_name(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn text_from_inside_cannot_control_the_terminal() {
@@ -421,5 +428,48 @@ mod tests {
         assert_eq!(harmless("a\u{202e}b\u{9b}"), "a\u{fffd}b\u{fffd}");
         assert_eq!(harmless_name("a\nsandbox-exec: b"), "a\u{fffd}sandbox-exec: b");
         assert!(harmless(&"x".repeat(1 << 20)).len() <= 8 << 10);
+    }
+
+    /// Text that is likely to hold what must not be shown.
+    fn text() -> impl Strategy<Value = String> {
+        let strange = prop_oneof![
+            any::<char>(),
+            proptest::char::range('\0', '\u{9f}'),
+            proptest::char::range('\u{200b}', '\u{2069}'),
+            Just('\n'),
+        ];
+        proptest::collection::vec(strange, 0..200).prop_map(|chars| chars.into_iter().collect())
+    }
+
+    fn packet() -> impl Strategy<Value = Vec<u8>> {
+        let encoded = |message: FromSandbox| postcard::to_allocvec(&message).expect("encodes");
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            any::<i32>().prop_map(move |status| encoded(FromSandbox::Exited { status })),
+            (any::<i32>(), text())
+                .prop_map(move |(errno, reason)| encoded(FromSandbox::ExecFailed { errno, reason })),
+            text().prop_map(move |report| encoded(FromSandbox::Fatal { report })),
+            (0u8..4, proptest::collection::vec(any::<u8>(), 0..MAX_MESSAGE + 9)).prop_map(
+                |(variant, mut bytes)| {
+                    bytes.insert(0, variant);
+                    bytes
+                }
+            ),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_inside_says_is_short_and_harmless(packet in packet()) {
+            let harmful = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+            match said(&packet) {
+                End::NotExecuted(_, name) => {
+                    prop_assert!(name.len() <= 4 * (8 << 10) && !name.contains('\n') && !name.contains(harmful));
+                }
+                End::Failed(report) => prop_assert!(report.len() <= 4 * (8 << 10) && !report.contains(harmful)),
+                End::Exited(_) => {}
+                End::Signalled(signal) => prop_assert!((1..128).contains(&signal)),
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Floods: limits hold, and the host goes on.
 
-use crate::stage::{Stage, excerpt};
+use crate::stage::{Stage, User, by_root, excerpt};
 use anyhow::{Context, Result, ensure};
 use conformance::Outcome;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,9 +38,26 @@ pub fn raw(stage: &Stage) -> Result<()> {
     // Twice what the program may have, and a few: a program that is executed has two for a moment.
     let processes = count(&stage.attack(LIMITS, "floods", &["raw_processes"])?, "processes")?;
     ensure!((1..=464).contains(&processes), "{processes} host processes");
+    // Where no cgroup can be made, the host does not count (docs/security.md).
+    if stage.user == User::Caller && cgroups_can_be_made() {
+        let outcome = stage.attack(LIMITS, "floods", &["raw_memory"])?;
+        ensure!(!outcome.stdout.contains("512 MiB"), "memory: {}", excerpt(&outcome.stdout));
+        ensure!(outcome.status == 125, "memory: {}", excerpt(&outcome.stderr));
+    }
     let descriptors = count(&stage.attack(LIMITS, "floods", &["raw_descriptors"])?, "descriptors")?;
     ensure!(descriptors < 1_100_000, "{descriptors} host descriptors");
     Ok(())
+}
+
+/// As root, with the controller in place.
+fn cgroups_can_be_made() -> bool {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = own.lines().find_map(|line| line.split_once(":memory:"));
+    let version_1 = group.is_some_and(|(_, path)| {
+        Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/')).exists()
+    });
+    let version_2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
+    by_root() && (version_1 || own.trim() == "0::/" && version_2.contains("memory"))
 }
 
 pub fn output(stage: &Stage) -> Result<()> {

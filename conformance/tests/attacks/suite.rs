@@ -314,7 +314,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         name: "raw_floods",
         tries: "the same by raw host calls, which our kernel does not count: processes, descriptors, memory",
-        stopped_by: "`RLIMIT_NPROC` in the user namespace, `RLIMIT_NOFILE`; memory: see below",
+        stopped_by: "`RLIMIT_NPROC` in the user namespace, `RLIMIT_NOFILE`, a cgroup for `--memory` where one can be made",
         how: How::Special(floods::raw),
     },
     Attack {

@@ -1,6 +1,7 @@
 //! The compiled program is run by a small BPF interpreter, for every call number from inside and outside the gadget.
 
 use super::*;
+use proptest::prelude::*;
 
 const GADGET: (u64, u64) = (0x2345_0000_1000, 0x2345_0000_2000);
 const KILL: u32 = 0x8000_0000;
@@ -242,6 +243,8 @@ fn a_writable_bind_brings_in_what_changes_files() {
     for mode in [0o4755, 0o2755, 0o6000] {
         for (number, position) in [(268, 2), (257, 3), (258, 2)] {
             let mut arguments = [0; 6];
+            // openat(2) takes a mode when it makes a file; the others have nothing there.
+            arguments[2] = 0o101;
             arguments[position] = mode;
             assert_eq!(run(&with, &from_gadget(number, arguments)), KILL, "call {number}, mode {mode:o}");
         }
@@ -251,4 +254,56 @@ fn a_writable_bind_brings_in_what_changes_files() {
 #[test]
 fn the_default_configuration_allows_at_most_45_calls() {
     assert!(Configuration::default().calls() <= 45, "{} calls", Configuration::default().calls());
+}
+
+/// Calls of the table, with arguments near what its checks compare with, and any others.
+fn call() -> impl Strategy<Value = Call> {
+    let value = prop_oneof![
+        any::<u64>(),
+        0..=32u64,
+        (0..64u32, 0..64u32).prop_map(|(one, other)| 1 << one | 1 << other),
+        Just(u64::MAX),
+        any::<u32>().prop_map(u64::from),
+    ];
+    let near = (0..ROWS.len(), any::<bool>(), 0..6usize, proptest::array::uniform6(value.clone()));
+    let near = near.prop_map(|(row, spoilt, position, mut arguments)| {
+        let configuration =
+            Configuration { control_fd: 5, frames_fd: 7, last_fd: 8, ..Configuration::default() };
+        let (row, noise) = (&ROWS[row], arguments[(position + 1) % 6]);
+        for check in row.checks {
+            if let Some((argument, mask, value)) = check.masked(&configuration) {
+                arguments[argument as usize] = arguments[argument as usize] & !mask | value;
+            }
+            if let Some((argument, most)) = check.bound(&configuration) {
+                arguments[argument as usize] %= most + 2;
+            }
+        }
+        if spoilt {
+            arguments[position] ^= noise;
+        }
+        from_gadget(number(row), arguments)
+    });
+    let any_call = (0..600u32, proptest::array::uniform6(value));
+    prop_oneof![near, any_call.prop_map(|(number, arguments)| from_gadget(number, arguments))]
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "call {} with {:x?}", self.number, self.arguments)
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_program_says_what_the_table_says(call in call(), which in 0..4usize) {
+        use std::sync::LazyLock;
+        static PROGRAMS: LazyLock<Vec<(Configuration, Vec<u64>)>> = LazyLock::new(|| {
+            every_configuration().map(|configuration| (configuration, program(&configuration))).collect()
+        });
+        let (configuration, program) = &PROGRAMS[which];
+        let listed = configuration
+            .rows()
+            .any(|row| number(row) == call.number && meets(row, &call.arguments, configuration));
+        prop_assert_eq!(run(program, &call), if listed { ALLOW } else { KILL });
+    }
 }

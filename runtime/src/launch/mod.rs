@@ -1,5 +1,6 @@
 //! From a checked request to a process that runs the kernel image: namespaces, the tree, confinement, the jump.
 
+mod cgroup;
 mod confine;
 mod courier;
 mod facts;
@@ -111,6 +112,8 @@ pub struct Request {
     pub view: View,
     /// What the kernel is to do.
     pub options: BootOptions,
+    /// A limit of memory that the caller has asked for: the host is to hold it, too.
+    pub memory: Option<u64>,
     /// Where log lines go.
     pub log: Option<OwnedFd>,
     /// Where `--strace` lines go.
@@ -128,6 +131,8 @@ pub struct Launched {
     pub pid: libc::pid_t,
     /// The control socket.
     pub control: OwnedFd,
+    /// Holds the sandbox, where the host allows it; goes with it.
+    pub group: Option<cgroup::Group>,
     /// Tells of host calls that the filter does not allow, if the host can.
     pub listener: Option<OwnedFd>,
 }
@@ -152,6 +157,7 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     let (failure_read, failure_write) = pipe()?;
     let (ready_read, ready_write) = pipe()?;
     let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
+    let group = request.memory.and_then(cgroup::Group::make);
     let pid = namespaces::clone(&request.allow_missing)?;
     if pid == 0 {
         drop((ours, listener, failure_read, ready_write));
@@ -166,6 +172,8 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         std::process::exit(125);
     }
     drop((theirs, courier, failure_write, ready_read, idmapped));
+    // Where the host lets us make a cgroup and not use it, there is none.
+    let group = group.filter(|group| group.take(pid).is_ok());
     let begun = namespaces::write_id_maps(pid, &request.identity).and_then(|()| {
         File::from(ready_write)
             .write_all(b"r")
@@ -182,7 +190,7 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         return Err(error);
     }
     // Its end of the socket is closed by then, or closed soon.
-    Ok(Launched { pid, control: ours, listener: courier::receive(&listener) })
+    Ok(Launched { pid, control: ours, listener: courier::receive(&listener), group })
 }
 
 /// Memory that all processes of the sandbox share. What is never mapped executable is sealed so, where the host can
@@ -242,7 +250,7 @@ fn prepare(
     let identity = request.identity.boot();
     let root = tree::build(&request.view, idmapped, &request.identity)?;
     confine::drop_privileges(&request.identity, control.as_fd())?;
-    fence::raise(&request.view.host_paths)?;
+    fence::raise(&request.view.host_paths, &request.allow_missing)?;
     let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
     let stdio = match nothing {
         None => crate::standard::descriptors(),
