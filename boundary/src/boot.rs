@@ -21,6 +21,22 @@ pub struct BootHeader {
     pub magic: u64,
     /// Length of the encoded configuration, at most `HEAP_BOOT_BYTES - size_of::<BootHeader>()`.
     pub config_len: u64,
+    /// The number of the filter's listener, on its way to the supervisor: see [`listener`].
+    pub listener: u64,
+}
+
+/// Values of the lower half of [`BootHeader::listener`], a futex word. The image writes the listener's number or [`NONE`], once;
+/// the courier, a process of the launcher's, answers with [`DELIVERED`] and ends.
+///
+/// [`NONE`]: listener::NONE
+/// [`DELIVERED`]: listener::DELIVERED
+pub mod listener {
+    /// The filter is not installed yet.
+    pub const NOT_YET: u32 = u32::MAX;
+    /// The host gave no listener.
+    pub const NONE: u32 = u32::MAX - 1;
+    /// The supervisor has it, and the sandbox has not.
+    pub const DELIVERED: u32 = u32::MAX - 2;
 }
 
 /// Everything the kernel needs to know. Descriptor numbers are host descriptors, open in the launched process;

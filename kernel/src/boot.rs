@@ -5,6 +5,8 @@ use alloc::boxed::Box;
 use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
 use boundary::control::{FromSandbox, MAX_MESSAGE};
 use boundary::layout::{HEAP_BOOT_BYTES, HEAP_OFFSET};
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU32;
 use trap_handler::{host, region};
 
 /// Exit status of a host process that ends because the kernel cannot go on.
@@ -31,6 +33,13 @@ pub fn load() -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// The word by which the filter's listener is handed over (see [`boundary::boot::listener`]).
+pub fn listener_word() -> &'static AtomicU32 {
+    let word = region::base() + HEAP_OFFSET + offset_of!(BootHeader, listener) as u64;
+    // SAFETY: in the boot page, which stays mapped; nobody uses the word otherwise.
+    unsafe { &*(word as *const AtomicU32) }
 }
 
 /// The configuration; `None` only before [`load`].

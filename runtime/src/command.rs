@@ -5,6 +5,7 @@ use crate::filter::{self, Configuration};
 use crate::grants::{self, Grants};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
+use crate::setup;
 use crate::supervisor::{self, End};
 use crate::terminal::{self, Terminal};
 use crate::view::{Request, View};
@@ -109,6 +110,7 @@ Examples:
   sandbox-exec --bind \"$PWD\" make                  let a build write to the working directory
   sandbox-exec --strace python3 -c 'print(1)'      watch what a program asks for
   sandbox-exec --allow-net example.com:443 curl https://example.com/     one server, and nothing else
+  sudo sandbox-exec setup                          once, where AppArmor refuses user namespaces to ordinary users
 
 Exit codes:
   the program's own, or 128+n if signal n killed it
@@ -143,6 +145,17 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
 
 /// Runs the command; the exit code.
 pub fn main() -> u8 {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(options) = setup::asked(&arguments) {
+        let done = setup::run(options).and_then(|text| print(&text));
+        return match done {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("sandbox-exec: setup: {}", without_controls(&format!("{error:#}")));
+                FAILED
+            }
+        };
+    }
     let parsed = Options::command()
         .try_get_matches()
         .and_then(|matches| Options::from_arg_matches(&matches).map(|options| (options, matches)));
@@ -252,8 +265,8 @@ fn show_filter(view: &View, json: bool, own_terminal: bool, broker: bool) -> any
                 // SAFETY: standard descriptors; a closed one is no terminal.
                 unsafe { libc::isatty(fd) == 1 }
             }),
-        control_fd: 0,
         broker_fd: broker.then_some(0),
+        ..Configuration::default()
     };
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?))?;
@@ -318,6 +331,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             terminal_size: terminal::size(),
             host_loopback,
         },
+        memory: options.memory,
         log: Some(open_log(&options.log_file)?),
         strace,
         stats,

@@ -9,6 +9,7 @@ mod footprint;
 mod grants;
 pub mod launch;
 pub mod program;
+pub mod setup;
 pub mod standard;
 pub mod supervisor;
 pub mod terminal;

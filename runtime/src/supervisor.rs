@@ -8,6 +8,7 @@ use crate::footprint;
 use crate::launch::Launched;
 use crate::terminal::{self, Terminal};
 use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
+use libseccomp::ScmpNotifReq;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -15,7 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How a sandbox ended.
@@ -108,6 +109,8 @@ struct Watch<'a> {
     pid: Pid,
     /// The socket is open; a closed one is readable for ever.
     open: bool,
+    /// The filter's listener, as long as there is something to hear.
+    listener: Option<&'a OwnedFd>,
     /// What the sandbox said of its end.
     end: Option<End>,
     /// When patience ends: a message is not taken yet, or the socket was closed.
@@ -125,6 +128,7 @@ impl<'a> Watch<'a> {
             terminal,
             pid: Pid::from_raw(launched.pid),
             open: true,
+            listener: launched.listener.as_ref(),
             end: None,
             deadline: None,
             asked: None,
@@ -137,6 +141,7 @@ impl<'a> Watch<'a> {
         footprint::release();
         loop {
             self.wait(signal_fd)?;
+            self.hear();
             if self.open {
                 self.receive();
             }
@@ -164,6 +169,9 @@ impl<'a> Watch<'a> {
         if self.open {
             fds.push(PollFd::new(self.launched.control.as_fd(), control));
         }
+        if let Some(listener) = self.listener {
+            fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+        }
         let terminal = self.terminal.as_ref().map(|terminal| terminal.interests()).unwrap_or_default();
         fds.extend(terminal.into_iter().map(|(fd, events)| PollFd::new(fd, events)));
         let deadlines = [&self.deadline, &self.ends_at];
@@ -177,6 +185,29 @@ impl<'a> Watch<'a> {
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the filter has stopped a call: that ends the sandbox. What is reported comes from the host. The call is never
+    /// answered, and so never made.
+    fn hear(&mut self) {
+        let Some(listener) = self.listener else { return };
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        if !poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+        let called = fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
+        // Without a call it is the end of the last process, for ever readable.
+        self.listener = None;
+        if called {
+            let end = match ScmpNotifReq::receive(listener.as_raw_fd()) {
+                Ok(call) => End::Failed(not_allowed(&call)),
+                // The process was killed meanwhile; nobody else could have been.
+                Err(_) => End::Failed("it made a host call that its filter does not allow".into()),
+            };
+            // It counts more than anything that the inside may have said.
+            self.end = None;
+            self.kill(end);
         }
     }
 
@@ -194,16 +225,10 @@ impl<'a> Watch<'a> {
             }
             Ok(length) => length,
         };
-        let message = bytes.get(..length).filter(|_| length <= MAX_MESSAGE);
-        let new = match message.and_then(|message| postcard::from_bytes(message).ok()) {
-            Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
-                0 => End::Exited((status >> 8) as u8),
-                signal => End::Signalled(signal),
-            },
-            Some(FromSandbox::ExecFailed { errno, reason }) => End::NotExecuted(errno, harmless(&reason)),
-            // A kernel that reports has ended: nothing of the sandbox may go on.
-            Some(FromSandbox::Fatal { report }) => return self.kill(End::Failed(harmless(&report))),
-            None => return self.kill(End::Failed("it sent a message that cannot be read".into())),
+        let new = match said(bytes.get(..length).unwrap_or_default()) {
+            // A kernel that reports has ended, and one that cannot speak is none: nothing of the sandbox may go on.
+            failed @ End::Failed(_) => return self.kill(failed),
+            end => end,
         };
         // The first word counts: a program that cannot be executed also exits. The warden ends after it.
         if self.end.is_none() {
@@ -345,18 +370,108 @@ fn unexplained(status: nix::Result<WaitStatus>) -> End {
     })
 }
 
-/// Text from inside, without what a terminal would act on.
+/// What a packet from inside says. It may be anything.
+fn said(packet: &[u8]) -> End {
+    let message = Some(packet).filter(|packet| packet.len() <= MAX_MESSAGE);
+    match message.and_then(|message| postcard::from_bytes(message).ok()) {
+        Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
+            0 => End::Exited((status >> 8) as u8),
+            signal => End::Signalled(signal),
+        },
+        Some(FromSandbox::ExecFailed { errno, reason }) => End::NotExecuted(errno, harmless_name(&reason)),
+        Some(FromSandbox::Fatal { report }) => End::Failed(harmless(&report)),
+        None => End::Failed("it sent a message that cannot be read".into()),
+    }
+}
+
+/// The report of a call that the filter has stopped.
+fn not_allowed(call: &ScmpNotifReq) -> String {
+    let data = &call.data;
+    let number = i32::from(data.syscall);
+    let name = data.syscall.get_name().map_or_else(|_| "call".into(), |name| format!("{name}, call"));
+    let arguments: Vec<String> = data.args.iter().map(|argument| format!("{argument:#x}")).collect();
+    format!(
+        "host process {} made a host call that its filter does not allow: {name} {number} at {:#x}, with arguments {}; \
+         its program has overwritten the kernel, or the kernel has a fault",
+        call.pid,
+        data.instr_pointer,
+        arguments.join(", ")
+    )
+}
+
+/// Text from inside, without what a terminal would act on: control characters, and those that change the direction of text.
 fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).take(8 << 10).collect()
+    let shown = |c: char| match c {
+        '\n' => c,
+        '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).take(8 << 10).collect()
+}
+
+/// As [`harmless`], on one line: a name is part of a line of ours, and must not begin another.
+fn harmless_name(text: &str) -> String {
+    harmless(text).replace('\n', "\u{fffd}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn text_from_inside_cannot_control_the_terminal() {
         assert_eq!(harmless("a\x1b[31mb\nc\r"), "a\u{fffd}[31mb\nc\u{fffd}");
+        assert_eq!(harmless("a\u{202e}b\u{9b}"), "a\u{fffd}b\u{fffd}");
+        assert_eq!(harmless_name("a\nsandbox-exec: b"), "a\u{fffd}sandbox-exec: b");
         assert!(harmless(&"x".repeat(1 << 20)).len() <= 8 << 10);
+    }
+
+    /// Text that is likely to hold what must not be shown.
+    fn text() -> impl Strategy<Value = String> {
+        let strange = prop_oneof![
+            any::<char>(),
+            proptest::char::range('\0', '\u{9f}'),
+            proptest::char::range('\u{200b}', '\u{2069}'),
+            Just('\n'),
+        ];
+        proptest::collection::vec(strange, 0..200).prop_map(|chars| chars.into_iter().collect())
+    }
+
+    fn packet() -> impl Strategy<Value = Vec<u8>> {
+        let encoded = |message: FromSandbox| postcard::to_allocvec(&message).expect("encodes");
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            any::<i32>().prop_map(move |status| encoded(FromSandbox::Exited { status })),
+            (any::<i32>(), text())
+                .prop_map(move |(errno, reason)| encoded(FromSandbox::ExecFailed { errno, reason })),
+            text().prop_map(move |report| encoded(FromSandbox::Fatal { report })),
+            (0u8..4, proptest::collection::vec(any::<u8>(), 0..MAX_MESSAGE + 9)).prop_map(
+                |(variant, mut bytes)| {
+                    bytes.insert(0, variant);
+                    bytes
+                }
+            ),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_inside_says_is_short_and_harmless(packet in packet()) {
+            let harmful = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+            match said(&packet) {
+                End::NotExecuted(_, name) => {
+                    prop_assert!(name.len() <= 4 * (8 << 10) && !name.contains('\n') && !name.contains(harmful));
+                }
+                End::Failed(report) => prop_assert!(report.len() <= 4 * (8 << 10) && !report.contains(harmful)),
+                End::Exited(_) => {}
+                End::Signalled(signal) => prop_assert!((1..128).contains(&signal)),
+            }
+        }
     }
 }

@@ -6,20 +6,22 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{ForkResult, Pid, fork, pipe, setpgid};
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes that wait for the other side at most, in each direction.
 const WAITING: usize = 64 << 10;
 /// Bytes that pass at once.
 const PIECE: usize = 4096;
+/// Bytes that a terminal takes at once when it says that it is ready.
+const SMALL: usize = 256;
 
 /// Rows, columns and the size in pixels.
 pub type Size = [u16; 4];
@@ -138,7 +140,12 @@ pub struct Terminal {
 
 /// One of the caller's standard descriptors. Terminals and pipes are opened again, so that they need not block for us and
 /// still do for everybody else who has them.
-struct End(std::fs::File);
+struct End {
+    file: std::fs::File,
+    /// It could not be opened again (the terminal of another user, after su(1)): each use may block, and is made only when poll(2)
+    /// says that it will not.
+    blocks: bool,
+}
 
 impl End {
     fn of(fd: BorrowedFd<'_>, access: OFlag) -> nix::Result<End> {
@@ -148,9 +155,33 @@ impl End {
         if (kind == SFlag::S_IFCHR || kind == SFlag::S_IFIFO)
             && let Ok(again) = open(path.as_str(), flags, Mode::empty())
         {
-            return Ok(End(again.into()));
+            return Ok(End { file: again.into(), blocks: false });
         }
-        Ok(End(nix::unistd::dup(fd)?.into()))
+        Ok(End { file: nix::unistd::dup(fd)?.into(), blocks: true })
+    }
+
+    /// Whether it can be used now.
+    fn is_ready(&self, events: PollFlags) -> bool {
+        let mut fds = [PollFd::new(self.file.as_fd(), events)];
+        !self.blocks || poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        if self.is_ready(PollFlags::POLLIN) {
+            self.file.read(bytes)
+        } else {
+            Err(ErrorKind::WouldBlock.into())
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let room = if self.blocks { SMALL } else { bytes.len() };
+        let piece = bytes.get(..room).unwrap_or(bytes);
+        if self.is_ready(PollFlags::POLLOUT) {
+            self.file.write(piece)
+        } else {
+            Err(ErrorKind::WouldBlock.into())
+        }
     }
 }
 
@@ -183,10 +214,10 @@ impl Terminal {
             interests.push((self.socket.as_fd(), socket));
         }
         if !self.input_ended && self.typed.len() < WAITING {
-            interests.push((self.input.0.as_fd(), PollFlags::POLLIN));
+            interests.push((self.input.file.as_fd(), PollFlags::POLLIN));
         }
         if !self.shown.is_empty() {
-            interests.push((self.output.0.as_fd(), PollFlags::POLLOUT));
+            interests.push((self.output.file.as_fd(), PollFlags::POLLOUT));
         }
         interests
     }
@@ -196,7 +227,7 @@ impl Terminal {
         let mut gone = false;
         let mut piece = [0u8; PIECE];
         if !self.input_ended && self.typed.len() < WAITING {
-            match self.input.0.read(&mut piece) {
+            match self.input.read(&mut piece) {
                 Ok(0) => self.input_ended = true,
                 Ok(count) => self.typed.extend(piece.iter().take(count)),
                 Err(error) if would_wait(&error) => {}
@@ -234,7 +265,7 @@ impl Terminal {
             }
         }
         while !self.shown.is_empty() {
-            match self.output.0.write(self.shown.as_slices().0) {
+            match self.output.write(self.shown.as_slices().0) {
                 Ok(count) => drop(self.shown.drain(..count)),
                 Err(error) if would_wait(&error) => break,
                 Err(_) => {
@@ -273,5 +304,5 @@ impl Terminal {
 }
 
 fn would_wait(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use boundary::layout::USER_END;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::task::ThreadGroup;
 use kernel::{boot, frames, heap, hostpoll, log, task};
 use trap_handler::block::ThreadState;
@@ -88,7 +89,7 @@ fn set_up() -> Result<(), String> {
     warden::init(event);
     process::init_zygote();
     first_process::init()?;
-    host::install_filter(&config.filter).map_err(said("the filter was refused by the host"))
+    crate::filter::install(&config.filter)
 }
 
 /// Unmaps everything but the kernel's region and the host's special pages.
@@ -116,13 +117,34 @@ pub fn process_ended(group: &ThreadGroup, status: i32) {
     }
 }
 
+/// A report is on its way. Private to the process, which is about to end.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+/// Sends the first line of a report and ends. What is wrong may be the heap, or the report's own code: nothing is allocated, and a
+/// second report ends this process at once.
+fn end_with(text: &FixedText) -> ! {
+    if !REPORTING.swap(true, Ordering::Relaxed) {
+        log::raw(text.bytes());
+        let text = core::str::from_utf8(text.bytes()).unwrap_or("the kernel failed");
+        let end = text
+            .char_indices()
+            .take_while(|(at, _)| *at < SENT)
+            .last()
+            .map_or(0, |(at, c)| at + c.len_utf8());
+        boot::send_fatal(text.get(..end).unwrap_or_default());
+    }
+    host::exit_group(boot::FATAL_STATUS)
+}
+
+/// Bytes of a report that reach the supervisor; all of it goes to the log.
+const SENT: usize = 400;
+
 /// The report for a kernel that has panicked.
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
     // No formatting into the heap: its lock may be held.
     let mut text = FixedText::new();
     let _ = core::fmt::write(&mut text, format_args!("kernel panic: {info}\n"));
-    log::raw(text.bytes());
-    log::fatal(core::str::from_utf8(text.bytes()).unwrap_or("kernel panic"))
+    end_with(&text)
 }
 
 /// A landing pad was reached although panics abort: the image is broken.
@@ -142,8 +164,7 @@ pub fn bug(what: Bug) -> ! {
         ),
     );
     backtrace(&mut text, what.rsp);
-    log::raw(text.bytes());
-    log::fatal(core::str::from_utf8(text.bytes()).unwrap_or("kernel fault"))
+    end_with(&text)
 }
 
 /// Return addresses on the kernel stack, as image offsets: what looks like one, newest first.

@@ -12,6 +12,7 @@ pub mod boot;
 pub mod dispatch;
 pub mod fault;
 pub mod file;
+pub mod filter;
 pub mod first_process;
 pub mod futex;
 pub mod int80;

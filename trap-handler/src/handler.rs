@@ -22,6 +22,12 @@ const SYS_SECCOMP: i32 = 1;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 
+/// Code and stack segment of 64-bit programs (`arch/x86/include/asm/segment.h`).
+const USER_CS: u16 = 0x33;
+const USER_SS: u64 = 0x2b;
+/// `SI_KERNEL`.
+const SI_KERNEL: i32 = 0x80;
+
 /// `siginfo_t` as far as the handler reads it (sigaction(2)).
 #[repr(C)]
 struct SigInfo {
@@ -95,6 +101,10 @@ fn address_of(symbol: *const u8) -> u64 {
 unsafe extern "C" fn host_signal(signal: i32, info: *const SigInfo, context: *mut UContext) {
     // SAFETY: the host passes a siginfo and the saved context on this thread's alternate stack.
     let (info, context) = unsafe { (&*info, &mut *context) };
+    if context.segments as u16 != USER_CS {
+        other_code_segment(context);
+        return;
+    }
     match signal {
         SIGSYS if info.code == SYS_SECCOMP => trapped(info, context),
         POKE => poked(context),
@@ -107,6 +117,20 @@ unsafe extern "C" fn host_signal(signal: i32, info: *const SigInfo, context: *mu
         // Sent by somebody, not raised by the processor: only code that has taken over a process can do that.
         _ => {}
     }
+}
+
+/// The thread has jumped to 32-bit code, or to another segment of its own. No stub can run there, and there is no way back: for the
+/// program it is a fault, whatever the signal was.
+fn other_code_segment(context: &mut UContext) {
+    if region::is_kernel_code(context.rip) {
+        bug(SIGSEGV, SI_KERNEL, context.segments, context);
+    }
+    context.segments = u64::from(USER_CS) | USER_SS << 48;
+    // SAFETY: this thread was in program code, so nothing reads the record now.
+    unsafe {
+        *ThreadBlock::current().fault.get() = Fault { signal: SIGSEGV, code: SI_KERNEL, ..Fault::default() }
+    };
+    aside(context, CAUSE_FAULT);
 }
 
 fn trapped(info: &SigInfo, context: &mut UContext) {

@@ -67,7 +67,7 @@ fn set_up() {
         };
         let bytes = postcard::to_allocvec(&config).expect("it encodes");
         let start = (BASE + HEAP_OFFSET) as *mut u8;
-        let header = BootHeader { magic: BOOT_MAGIC, config_len: bytes.len() as u64 };
+        let header = BootHeader { magic: BOOT_MAGIC, config_len: bytes.len() as u64, listener: 0 };
         // SAFETY: the boot page was just mapped, and only this thread knows of it.
         unsafe {
             start.cast::<BootHeader>().write(header);

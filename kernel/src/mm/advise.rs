@@ -140,7 +140,9 @@ impl AddressSpace {
                 return Err(Errno::ENOMEM);
             }
             host_map::check(start, end - start)?;
-            match host::madvise(start, end - start, advice) {
+            // The host would merge pages of all its programs that ask for it, and the time of a write tells what others have.
+            let kept_here = matches!(advice, raw::MADV_MERGEABLE | raw::MADV_UNMERGEABLE);
+            match if kept_here { Ok(()) } else { host::madvise(start, end - start, advice) } {
                 // What decides about a forked child must be known to the host.
                 Err(error)
                     if add.union(remove).intersects(AreaFlags::DONT_FORK | AreaFlags::WIPE_ON_FORK) =>

@@ -95,6 +95,7 @@ pub fn source_for(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn addresses_come_out_as_they_went_in() {
@@ -113,5 +114,22 @@ mod tests {
         assert_eq!(reach(ip("127.9.9.9"), false), Ok(ip("127.9.9.9")));
         assert_eq!(reach(ip("10.0.0.1"), false), Err(Errno::ENETUNREACH));
         assert_eq!(reach(ip("127.0.0.1"), true), Err(Errno::ENETUNREACH));
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_of_any_bytes_is_refused_or_comes_out_again(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            v6 in any::<bool>(),
+        ) {
+            let family = if v6 { net::AF_INET6 } else { net::AF_INET };
+            let mut address = (family as u16).to_ne_bytes().to_vec();
+            address.extend(bytes);
+            for wanted in [net::AF_INET, net::AF_INET6] {
+                if let Ok(at) = read(wanted, &address) {
+                    prop_assert_eq!(read(wanted, shown(wanted, at).bytes()), Ok(at));
+                }
+            }
+        }
     }
 }

@@ -179,3 +179,42 @@ fn addresses() -> [(u32, Vec<u8>); 2] {
     attribute(&mut v6, netlink::IFA_FLAGS as u32, &u32::from(PERMANENT).to_ne_bytes());
     [(net::AF_INET, v4), (net::AF_INET6, v6)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A question whose header is likely to be right.
+    fn question() -> impl Strategy<Value = Vec<u8>> {
+        let length = prop_oneof![Just(None), any::<u32>().prop_map(Some), (0..64u32).prop_map(Some)];
+        let body = proptest::collection::vec(any::<u8>(), 0..48);
+        (length, 0..140u16, prop_oneof![any::<u16>(), Just(REQUEST | DUMP)], body).prop_map(
+            |(length, kind, flags, body)| {
+                let length = length.unwrap_or((HEADER + body.len()) as u32);
+                let mut bytes = length.to_ne_bytes().to_vec();
+                bytes.extend(kind.to_ne_bytes());
+                bytes.extend(flags.to_ne_bytes());
+                bytes.extend([7; 8]);
+                bytes.extend(body);
+                bytes
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_answer_is_whole_whatever_was_asked(
+            questions in proptest::collection::vec(question(), 0..8),
+        ) {
+            for datagram in answer(&questions.concat(), 7) {
+                let mut rest = datagram.as_slice();
+                while !rest.is_empty() {
+                    let length = word(rest, 0).unwrap_or(0) as usize;
+                    prop_assert!(length >= HEADER && length <= rest.len());
+                    rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+                }
+            }
+        }
+    }
+}

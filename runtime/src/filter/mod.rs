@@ -8,7 +8,7 @@ pub mod table;
 
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use std::io::{Read, Seek};
-use table::{BROKER_FD, CONTROL_FD, Check, ROWS, Row, When};
+use table::{Check, ROWS, Row, When};
 
 /// What the filter depends on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +23,36 @@ pub struct Configuration {
     pub control_fd: u64,
     /// Number of the socket to the broker, if there is one.
     pub broker_fd: Option<u64>,
+    /// Number of the page frames' memory file.
+    pub frames_fd: u64,
+    /// The largest number of a descriptor that the launcher hands over.
+    pub last_fd: u64,
+}
+
+impl Check {
+    /// The comparison of the host's words that it is: argument, mask and value; `None` for an upper bound.
+    fn masked(self, configuration: &Configuration) -> Option<(u32, u64, u64)> {
+        match self {
+            Check::Equal(argument, value) => Some((argument, u64::MAX, value)),
+            Check::NoneOf(argument, bits) => Some((argument, bits, 0)),
+            Check::Masked(argument, mask, value) => Some((argument, mask, value)),
+            Check::Control(argument) => Some((argument, u64::MAX, configuration.control_fd)),
+            // Without a broker no row with this check applies.
+            Check::Broker(argument) => Some((argument, u64::MAX, configuration.broker_fd.unwrap_or(u64::MAX))),
+            Check::Frames(argument) => Some((argument, u64::MAX, configuration.frames_fd)),
+            Check::AtMost(..) | Check::Launched(_) => None,
+        }
+    }
+
+    /// Argument and bound, for an upper bound.
+    fn bound(self, configuration: &Configuration) -> Option<(u32, u64)> {
+        match self {
+            Check::AtMost(argument, most) => Some((argument, most)),
+            // The warden's event is made after them: it takes the next number, or one between.
+            Check::Launched(argument) => Some((argument, configuration.last_fd + 1)),
+            _ => None,
+        }
+    }
 }
 
 impl Configuration {
@@ -124,16 +154,14 @@ fn allowlist(configuration: &Configuration) -> Result<Vec<u64>, FilterError> {
 }
 
 fn comparison(check: &Check, configuration: &Configuration) -> ScmpArgCompare {
-    match *check {
-        Check::Equal(argument, CONTROL_FD) => {
-            ScmpArgCompare::new(argument, ScmpCompareOp::Equal, configuration.control_fd)
+    match (check.masked(configuration), check.bound(configuration)) {
+        (Some((argument, u64::MAX, value)), _) => ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value),
+        (Some((argument, mask, value)), _) => {
+            ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(mask), value)
         }
-        Check::Equal(argument, BROKER_FD) => {
-            // Without a broker no row with this check applies.
-            ScmpArgCompare::new(argument, ScmpCompareOp::Equal, configuration.broker_fd.unwrap_or(BROKER_FD))
-        }
-        Check::Equal(argument, value) => ScmpArgCompare::new(argument, ScmpCompareOp::Equal, value),
-        Check::NoneOf(argument, bits) => ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(bits), 0),
+        (None, Some((argument, most))) => ScmpArgCompare::new(argument, ScmpCompareOp::LessOrEqual, most),
+        // Every check is one of the two; were it none, it would let nothing through.
+        (None, None) => ScmpArgCompare::new(0, ScmpCompareOp::Less, 0),
     }
 }
 
@@ -169,11 +197,23 @@ pub fn describe(configuration: &Configuration) -> String {
 
 fn describe_check(check: &Check) -> String {
     match *check {
-        Check::Equal(argument, CONTROL_FD) => format!("arg{argument} is the control socket"),
-        Check::Equal(argument, BROKER_FD) => format!("arg{argument} is the socket to the broker"),
         Check::Equal(argument, value) => format!("arg{argument} = {value:#x}"),
+        Check::AtMost(argument, most) => format!("arg{argument} <= {most}"),
+        Check::NoneOf(argument, bits) if bits.count_ones() > 32 => format!("arg{argument} only {:#x}", !bits),
         Check::NoneOf(argument, bits) => format!("arg{argument} without {bits:#x}"),
+        Check::Masked(argument, mask, value) => {
+            format!("arg{argument} = {value:#x}, or with {:#x}", unmasked(mask))
+        }
+        Check::Control(argument) => format!("arg{argument} is the control socket"),
+        Check::Broker(argument) => format!("arg{argument} is the socket to the broker"),
+        Check::Frames(argument) => format!("arg{argument} is the page frames"),
+        Check::Launched(argument) => format!("arg{argument} is a descriptor of the start"),
     }
+}
+
+/// The bits that a mask leaves open, without the upper half of an `int`.
+fn unmasked(mask: u64) -> u64 {
+    if mask >> 32 == 0 { !mask & 0xffff_ffff } else { !mask }
 }
 
 /// The table for programs.

@@ -1,15 +1,28 @@
 //! The one table of what the strict filter allows: the host call, the checks on its arguments, why it is needed and what
 //! brings it in.
 
-use Check::{Equal, NoneOf};
+use Check::{AtMost, Broker, Control, Equal, Frames, Launched, Masked, NoneOf};
 
-/// A check of one argument that BPF can see.
+/// A check of one argument (0 to 5) that BPF can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Argument (0 to 5) has this value.
+    /// It has this value.
     Equal(u32, u64),
-    /// Argument has none of these bits.
+    /// It is not larger.
+    AtMost(u32, u64),
+    /// It has none of these bits.
     NoneOf(u32, u64),
+    /// Under this mask, it has this value.
+    Masked(u32, u64, u64),
+    /// It is the control socket.
+    Control(u32),
+    /// It is the socket to the broker.
+    Broker(u32),
+    /// It is the memory file of the page frames.
+    Frames(u32),
+    /// It is a descriptor that was there when the program started: standard ones, logs, sockets, memory, the warden's event. Those that
+    /// are opened later can have a smaller number, but only where nobody listens: they are files of the tree.
+    Launched(u32),
 }
 
 /// When a row applies.
@@ -56,104 +69,149 @@ const fn broker(call: &'static str, checks: &'static [Check], why: &'static str)
     Row { call, checks, why, when: When::Broker }
 }
 
-/// Stands for the control socket's number in a check; replaced when the filter is made.
-pub const CONTROL_FD: u64 = 0xffff_0001;
-/// Stands for the number of the socket to the broker.
-pub const BROKER_FD: u64 = 0xffff_0002;
-
-const NEW_NAMESPACES: u64 = 0x7e02_0080;
-/// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | __O_TMPFILE`.
-const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
+/// Ways to open that change nothing: `O_CLOEXEC | O_NOFOLLOW | O_PATH | O_DIRECTORY | O_NONBLOCK | O_NOCTTY | O_SYNC`.
+const OPEN_TO_READ: u64 = 0o2_000_000 | 0o400_000 | 0o10_000_000 | 0o200_000 | 0o4000 | 0o400 | 0o4_010_000;
+/// `O_WRONLY | O_RDWR | O_CREAT | O_EXCL | O_TRUNC`.
+const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o200 | 0o1000;
+/// All but permissions and the sticky bit: no set-user-ID and set-group-ID bits.
+const OTHER_MODE: u64 = !0o1777;
+/// All but `AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT`.
+const OTHER_AT: u64 = !0x1900;
 /// All but `PROT_READ | PROT_WRITE | PROT_EXEC`.
 const OTHER_PROT: u64 = !7;
-/// All but `PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN`.
-const OTHER_MPROTECT: u64 = !0x0100_0007;
+const MAP_FIXED: u64 = 0x10;
+/// `MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_POPULATE`.
+const MAP_KINDS: u64 = 0x1 | 0x2 | 0x20 | 0x4000 | 0x8000;
+/// `MREMAP_MAYMOVE | MREMAP_FIXED`, and `MREMAP_DONTUNMAP`.
+const MREMAP_MOVE: u64 = 3;
+const MREMAP_DONTUNMAP: u64 = 4;
+/// `CLONE_FILES` with SIGCHLD: a child of the warden.
+const CLONE_OF_WARDEN: u64 = 0x400 | 17;
+/// `CLONE_FILES | CLONE_PARENT`: a program's child is the warden's, too.
+const CLONE_PROCESS: u64 = 0x400 | 0x8000;
+/// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID`.
+const CLONE_THREAD: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000 | 0x10_0000 | 0x20_0000;
+/// All but `FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME`, of an `int`.
+const FUTEX_COMMAND: u64 = 0xffff_ffff & !0x180;
+/// wait4(2): `WNOHANG | __WALL`.
+const NO_HANG_ALL: u64 = 0x4000_0001;
+/// Any child.
+const ANY: u64 = u64::MAX;
 /// All but `MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE`: above all no `MSG_FASTOPEN`.
 const OTHER_SEND: u64 = !0xc041;
 /// All but `MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL`.
 const OTHER_RECEIVE: u64 = !0x163;
 /// All but `MSG_DONTWAIT | MSG_CMSG_CLOEXEC`.
 const OTHER_RECVMSG: u64 = !0x4000_0040;
-/// `MAP_HUGETLB`.
-const MAP_HUGETLB: u64 = 0x4_0000;
 
 /// Every row.
 pub const ROWS: &[Row] = &[
-    row("read", &[], "standard input, the warden's event"),
-    row("write", &[], "standard output and error, log lines, the warden's event"),
+    row("read", &[Launched(0)], "standard input, the warden's event"),
+    row("write", &[Launched(0)], "standard output and error, log lines, the warden's event"),
     row("pread64", &[], "reads of host files"),
-    row("openat", &[NoneOf(2, OPEN_TO_CHANGE)], "opening granted files, for reading"),
+    row("openat", &[NoneOf(2, !OPEN_TO_READ)], "opening granted files, for reading"),
     row("close", &[], "closing host files"),
-    row("newfstatat", &[], "attributes of host files"),
-    row("statx", &[], "attributes of host files"),
+    row("newfstatat", &[NoneOf(3, OTHER_AT)], "attributes of host files"),
+    row("statx", &[NoneOf(2, OTHER_AT)], "attributes of host files"),
     row("fstatfs", &[], "statfs(2) on host directories"),
     row("readlinkat", &[], "host symbolic links"),
     row("getdents64", &[], "listing host directories"),
     row("lseek", &[], "listing host directories, holes in host files"),
-    row("fallocate", &[Equal(1, 3)], "giving page frames back (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)"),
-    row("mmap", &[NoneOf(2, OTHER_PROT), NoneOf(3, MAP_HUGETLB)], "the program's memory"),
+    row(
+        "fallocate",
+        &[Frames(0), Equal(1, 3)],
+        "giving page frames back (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)",
+    ),
+    row(
+        "mmap",
+        &[NoneOf(2, OTHER_PROT), Masked(3, !MAP_KINDS, MAP_FIXED)],
+        "the program's memory, where the kernel says",
+    ),
     row("munmap", &[], "the program's memory"),
-    row("mprotect", &[NoneOf(2, OTHER_MPROTECT)], "the program's memory"),
-    row("mremap", &[], "the program's memory"),
-    row("madvise", &[], "the program's memory"),
+    row("mprotect", &[NoneOf(2, OTHER_PROT)], "the program's memory"),
+    row("mremap", &[Equal(3, 0)], "the program's memory, grown in place"),
+    row("mremap", &[Masked(3, !MREMAP_DONTUNMAP, MREMAP_MOVE)], "the program's memory, moved"),
+    // Not MADV_MERGEABLE: that memory is the same in two sandboxes shows in the time that writing to it takes.
+    row("madvise", &[AtMost(2, 11)], "MADV_NORMAL to MADV_DOFORK"),
+    row("madvise", &[Masked(2, !1, 14)], "MADV_HUGEPAGE, MADV_NOHUGEPAGE"),
+    row("madvise", &[Masked(2, !3, 16)], "MADV_DONTDUMP to MADV_KEEPONFORK"),
+    row("madvise", &[Masked(2, !3, 20)], "MADV_COLD to MADV_POPULATE_WRITE"),
+    row("madvise", &[Masked(2, !1, 24)], "MADV_DONTNEED_LOCKED, MADV_COLLAPSE"),
+    row("madvise", &[Masked(2, !1, 102)], "MADV_GUARD_INSTALL, MADV_GUARD_REMOVE"),
     row("mincore", &[], "mincore(2)"),
-    row("msync", &[], "msync(2)"),
+    row("msync", &[NoneOf(2, !7)], "msync(2)"),
     row("mlock", &[], "mlock(2)"),
     row("munlock", &[], "mlock(2)"),
-    row("membarrier", &[], "membarrier(2)"),
-    row("futex", &[], "the kernel's locks and sleeps, the program's futexes"),
+    row("membarrier", &[NoneOf(1, !1)], "membarrier(2)"),
+    // Priority inheritance is our kernel's own: the host's has had more than its share of holes.
+    row(
+        "futex",
+        &[Masked(1, FUTEX_COMMAND & !1, 0)],
+        "FUTEX_WAIT, FUTEX_WAKE: the kernel's locks and sleeps",
+    ),
+    row("futex", &[Masked(1, FUTEX_COMMAND, 9)], "FUTEX_WAIT_BITSET: sleeps with a deadline"),
+    row("futex", &[Masked(1, FUTEX_COMMAND, 10)], "FUTEX_WAKE_BITSET: the program's futexes"),
+    row("futex", &[Masked(1, FUTEX_COMMAND, 3)], "FUTEX_REQUEUE: the program's futexes"),
+    row(
+        "futex",
+        &[Masked(1, FUTEX_COMMAND & !1, 4)],
+        "FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP: the program's futexes",
+    ),
     row("futex_waitv", &[Equal(2, 0)], "futex_waitv(2)"),
-    row("clone", &[NoneOf(0, NEW_NAMESPACES)], "threads and processes, in no new namespace"),
+    row("clone", &[Equal(0, CLONE_PROCESS)], "processes"),
+    row("clone", &[Equal(0, CLONE_OF_WARDEN)], "fresh address spaces for new programs"),
+    row("clone", &[Equal(0, CLONE_THREAD)], "threads"),
     row("exit", &[], "the end of threads"),
     row("exit_group", &[], "the end of processes"),
-    row("wait4", &[], "the warden reaps"),
+    row("wait4", &[Equal(0, ANY), Equal(2, NO_HANG_ALL), Equal(3, 0)], "the warden reaps"),
     row("tgkill", &[Equal(2, 63)], "poking a thread, with this one signal"),
     row("getpid", &[], "a new process learns its number"),
     row("gettid", &[], "a new thread learns its number"),
     row("rt_sigreturn", &[], "the return from the host's signal handler"),
-    row("sigaltstack", &[], "a new thread's kernel stack"),
+    row("sigaltstack", &[Equal(1, 0)], "a new thread's kernel stack"),
     row("arch_prctl", &[Equal(0, 0x1001)], "GS, where user mode cannot set it"),
     row("arch_prctl", &[Equal(0, 0x1002)], "FS, where user mode cannot set it"),
     row("arch_prctl", &[Equal(0, 0x1003)], "FS, where user mode cannot read it"),
-    row("ppoll", &[], "readiness of host descriptors"),
+    row("ppoll", &[Equal(3, 0)], "readiness of host descriptors"),
     row("clock_gettime", &[], "clocks"),
     row("clock_getres", &[], "clocks"),
     row("getrusage", &[], "processor time"),
-    row("getrandom", &[], "random bytes"),
+    row("getrandom", &[Equal(2, 0)], "random bytes"),
     row("sched_yield", &[], "sched_yield(2)"),
     row("sched_getaffinity", &[], "sched_getaffinity(2)"),
     row("sched_setaffinity", &[], "sched_setaffinity(2)"),
-    row("sendto", &[Equal(0, CONTROL_FD), Equal(4, 0)], "messages to the supervisor"),
-    row("recvfrom", &[Equal(0, CONTROL_FD), Equal(4, 0)], "messages from the supervisor"),
+    row("sendto", &[Control(0), Equal(3, 0x4000), Equal(4, 0)], "messages to the supervisor"),
+    row("recvfrom", &[Control(0), Equal(3, 0x40), Equal(4, 0)], "messages from the supervisor"),
     Row { call: "fgetxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
     Row { call: "flistxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
-    bind("openat", &[]),
+    bind("openat", &[NoneOf(2, !(OPEN_TO_READ | OPEN_TO_CHANGE)), NoneOf(3, OTHER_MODE)]),
     bind("pwrite64", &[]),
     bind("ftruncate", &[]),
     bind("fallocate", &[]),
     bind("fsync", &[]),
     bind("fdatasync", &[]),
-    bind("mkdirat", &[]),
-    bind("unlinkat", &[]),
-    bind("renameat2", &[]),
-    bind("linkat", &[]),
+    bind("mkdirat", &[NoneOf(2, OTHER_MODE)]),
+    bind("unlinkat", &[NoneOf(2, !0x200)]),
+    // Not RENAME_WHITEOUT, which makes a device.
+    bind("renameat2", &[NoneOf(4, !3)]),
+    bind("linkat", &[Equal(4, 0)]),
     bind("symlinkat", &[]),
-    bind("fchmodat", &[]),
-    bind("fchownat", &[]),
-    bind("utimensat", &[]),
+    bind("fchmodat", &[NoneOf(2, OTHER_MODE)]),
+    bind("fchownat", &[NoneOf(4, OTHER_AT)]),
+    bind("utimensat", &[NoneOf(3, OTHER_AT)]),
     bind("fsetxattr", &[]),
     bind("fremovexattr", &[]),
-    terminal(&[Equal(1, 0x5401)]),
-    terminal(&[Equal(1, 0x5402)]),
-    terminal(&[Equal(1, 0x5403)]),
-    terminal(&[Equal(1, 0x5404)]),
-    terminal(&[Equal(1, 0x540b)]),
-    terminal(&[Equal(1, 0x5413)]),
-    terminal(&[Equal(1, 0x541b)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x5401)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x5402)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x5403)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x5404)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x540b)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x5413)]),
+    terminal(&[AtMost(0, 2), Equal(1, 0x541b)]),
     // Without an address a datagram socket sends to whom it is connected. sendmsg(2) would have one where no filter sees it.
     broker("sendto", &[Equal(4, 0), NoneOf(3, OTHER_SEND)], "data to a connected socket"),
     broker("recvfrom", &[Equal(4, 0), NoneOf(3, OTHER_RECEIVE)], "data from a connected socket"),
-    broker("recvmsg", &[Equal(0, BROKER_FD), NoneOf(2, OTHER_RECVMSG)], "connected sockets from the broker"),
+    broker("recvmsg", &[Broker(0), NoneOf(2, OTHER_RECVMSG)], "connected sockets from the broker"),
     broker("shutdown", &[], "half-closed connections"),
     broker("getsockopt", &[Equal(1, 1), Equal(2, 4)], "SO_ERROR: how connecting went"),
     broker("getsockopt", &[Equal(1, 6), Equal(2, 11)], "TCP_INFO"),

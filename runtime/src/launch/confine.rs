@@ -83,8 +83,9 @@ fn last_capability() -> libc::c_int {
         .unwrap_or(0)
 }
 
-/// No core dumps of the kernel; as much of everything else as the caller may have: the kernel keeps the program's own limits.
-pub fn limits() -> Result<(), LaunchError> {
+/// No core dumps of the kernel; as many processes as the sandbox may have; as much of everything else as the caller may have: the
+/// kernel keeps the program's own limits. This process is in its own user namespace.
+pub fn limits(pids: u32, release: &str) -> Result<(), LaunchError> {
     let failed = |error: nix::Error| LaunchError::from(("resource limits", error));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     for resource in [
@@ -98,7 +99,23 @@ pub fn limits() -> Result<(), LaunchError> {
         let (_, hard) = getrlimit(resource).map_err(failed)?;
         setrlimit(resource, hard, hard).map_err(failed)?;
     }
+    if counts_by_namespace(release) {
+        // Each task may have a second process for a moment, while it executes a program; the warden is one, too.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed)?;
+        let most = hard.min(u64::from(pids) * 2 + 64);
+        setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(failed)?;
+    }
+    // Where memory is short, the sandbox goes before its user's other programs. The host need not have it.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     Ok(())
+}
+
+/// Since Linux 5.14 `RLIMIT_NPROC` counts a user's processes in each user namespace by themselves. Before, it would count all that the
+/// user has.
+fn counts_by_namespace(release: &str) -> bool {
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0u32));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
 }
 
 /// Closes every descriptor but the standard ones and `keep`.
@@ -124,4 +141,15 @@ pub fn close_others(keep: &[RawFd]) -> Result<(), LaunchError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_says_how_processes_are_counted() {
+        assert!(counts_by_namespace("5.14.0-503.el9.x86_64") && counts_by_namespace("6.1"));
+        assert!(!counts_by_namespace("5.10.0-30-amd64") && !counts_by_namespace("odd"));
+    }
 }

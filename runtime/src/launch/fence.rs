@@ -1,19 +1,19 @@
 //! Landlock as a second fence (landlock(7)): even where the mount tree had a hole, the sandbox could only read, could change
 //! only what was granted for that, could signal nothing outside, and could bind or connect nothing.
 
-use super::LaunchError;
+use super::{LaunchError, Layer};
 use crate::view::HostPath;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 /// The newest rules that are asked for; an older host gets those it has, one without Landlock none.
 const NEWEST: ABI = ABI::V6;
 
 /// Fences this process and its children in. It has moved to the sandbox's host tree, and has `no_new_privs`.
-pub fn raise(host_paths: &[HostPath]) -> Result<(), LaunchError> {
-    restrict(host_paths).map(drop).map_err(|error| LaunchError::Missing {
+pub fn raise(host_paths: &[HostPath], allow_missing: &[Layer]) -> Result<(), LaunchError> {
+    let status = restrict(host_paths).map_err(|error| LaunchError::Missing {
         what: "landlock".into(),
         reason: error.to_string(),
         way_out: if is_out_of_descriptors(&*error) {
@@ -21,6 +21,20 @@ pub fn raise(host_paths: &[HostPath]) -> Result<(), LaunchError> {
         } else {
             "report this with the output of `uname -a`".into()
         },
+    })?;
+    judge(status.ruleset, allow_missing)
+}
+
+/// A host with older rules gave those it has; one that gave none lacks the layer.
+fn judge(status: RulesetStatus, allow_missing: &[Layer]) -> Result<(), LaunchError> {
+    if status != RulesetStatus::NotEnforced || allow_missing.contains(&Layer::Landlock) {
+        return Ok(());
+    }
+    Err(LaunchError::Missing {
+        what: "landlock".into(),
+        reason: "the host's kernel does not have it, or does not use it".into(),
+        way_out: "use Linux 5.13 or newer with `landlock` in the boot parameter lsm=, or go on without by --allow-missing=landlock"
+            .into(),
     })
 }
 
@@ -46,4 +60,17 @@ fn restrict(host_paths: &[HostPath]) -> Result<RestrictionStatus, Box<dyn std::e
         rules = rules.add_rule(PathBeneath::new(PathFd::new(&host_path.path)?, access))?;
     }
     Ok(rules.restrict_self()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_landlock_is_refused_unless_that_is_allowed() {
+        let refused = judge(RulesetStatus::NotEnforced, &[]).expect_err("refused").to_string();
+        assert!(refused.contains("--allow-missing=landlock"), "{refused}");
+        assert!(judge(RulesetStatus::NotEnforced, &[Layer::Landlock]).is_ok());
+        assert!(judge(RulesetStatus::PartiallyEnforced, &[]).is_ok());
+    }
 }

@@ -1,13 +1,15 @@
 //! Maps the kernel's regions into the launched process and jumps into the image.
 
 use super::LaunchError;
-use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
+use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader, listener};
 use boundary::layout::{
     FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE,
     REGION_ALIGN, REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
 };
 use loader::{Limits, Program, Prot, Step};
+use std::mem::offset_of;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Begins on a page, in memory and so in the command's file.
 #[repr(C, align(4096))]
@@ -188,6 +190,15 @@ fn copy(image: &[u8], addr: u64, len: u64, offset: u64) -> Result<(), LaunchErro
     Ok(())
 }
 
+/// The word by which the image hands over the filter's listener ([`boundary::boot::listener`]).
+pub fn listener_word(mapped: &Mapped) -> &'static AtomicU32 {
+    let word = mapped.base + HEAP_OFFSET + offset_of!(BootHeader, listener) as u64;
+    // SAFETY: the heap is mapped for the rest of this process's life, and zero.
+    let word = unsafe { &*(word as *const AtomicU32) };
+    word.store(listener::NOT_YET, Ordering::SeqCst);
+    word
+}
+
 /// Writes the configuration to the start of the heap and jumps to the image. Does not come back.
 pub fn enter(mapped: &Mapped, config: &BootConfig) -> LaunchError {
     let bytes = match postcard::to_allocvec(config) {
@@ -203,7 +214,8 @@ pub fn enter(mapped: &Mapped, config: &BootConfig) -> LaunchError {
     // SAFETY: the heap is mapped and the image reads it only after the jump; the image's entry takes the base in rdi and
     // never returns.
     unsafe {
-        (heap as *mut BootHeader).write(BootHeader { magic: BOOT_MAGIC, config_len: bytes.len() as u64 });
+        let header = &mut *(heap as *mut BootHeader);
+        (header.magic, header.config_len) = (BOOT_MAGIC, bytes.len() as u64);
         let first = (heap as *mut u8).add(size_of::<BootHeader>());
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), first, bytes.len());
         std::arch::asm!("jmp {entry}", entry = in(reg) mapped.entry, in("rdi") mapped.base, options(noreturn))

@@ -1,6 +1,8 @@
 //! From a checked request to a process that runs the kernel image: namespaces, the tree, confinement, the jump.
 
+mod cgroup;
 mod confine;
+mod courier;
 mod facts;
 mod fence;
 mod idmap;
@@ -111,6 +113,8 @@ pub struct Request {
     pub view: View,
     /// What the kernel is to do.
     pub options: BootOptions,
+    /// A limit of memory that the caller has asked for: the host is to hold it, too.
+    pub memory: Option<u64>,
     /// Where log lines go.
     pub log: Option<OwnedFd>,
     /// Where `--strace` lines go.
@@ -130,6 +134,10 @@ pub struct Launched {
     pub pid: libc::pid_t,
     /// The control socket.
     pub control: OwnedFd,
+    /// Holds the sandbox, where the host allows it; goes with it.
+    pub group: Option<cgroup::Group>,
+    /// Tells of host calls that the filter does not allow, if the host can.
+    pub listener: Option<OwnedFd>,
 }
 
 /// Starts the warden's process, process 1 of its own pid namespace, and comes back when the kernel image runs in it. The
@@ -146,23 +154,29 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     };
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| ("the control socket", error))?;
+    let (listener, courier) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|error| ("a socket for the filter's listener", error))?;
     let (failure_read, failure_write) = pipe()?;
     let (ready_read, ready_write) = pipe()?;
     let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
+    let group = request.memory.and_then(cgroup::Group::make);
     let pid = namespaces::clone(&request.allow_missing)?;
     if pid == 0 {
-        drop((ours, failure_read, ready_write));
+        drop((ours, listener, failure_read, ready_write));
         let mut failure = File::from(failure_write);
         let mut ready = [0u8; 1];
         if File::from(ready_read).read_exact(&mut ready).is_err() {
             // The parent could not write the maps, and says so itself.
             std::process::exit(125);
         }
-        let Err(error) = prepare(request, facts, &idmapped, theirs, &failure);
+        let Err(error) = prepare(request, facts, &idmapped, (theirs, courier), &failure);
         let _ = failure.write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
-    drop((theirs, failure_write, ready_read, idmapped));
+    drop((theirs, courier, failure_write, ready_read, idmapped));
+    // Where the host lets us make a cgroup and not use it, there is none.
+    let group = group.filter(|group| group.take(pid).is_ok());
     let begun = namespaces::write_id_maps(pid, &request.identity).and_then(|()| {
         File::from(ready_write)
             .write_all(b"r")
@@ -178,7 +192,8 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
         return Err(error);
     }
-    Ok(Launched { pid, control: ours })
+    // Its end of the socket is closed by then, or closed soon.
+    Ok(Launched { pid, control: ours, listener: courier::receive(&listener), group })
 }
 
 /// Memory that all processes of the sandbox share. What is never mapped executable is sealed so, where the host can
@@ -221,7 +236,7 @@ fn prepare(
     request: Request,
     mut facts: HostFacts,
     idmapped: &[Option<OwnedFd>],
-    control: OwnedFd,
+    (control, courier): (OwnedFd, OwnedFd),
     failure: &File,
 ) -> Result<Infallible, LaunchError> {
     confine::die_with_parent(control.as_fd())?;
@@ -230,7 +245,7 @@ fn prepare(
         None => None,
     };
     confine::reset_signals()?;
-    confine::limits()?;
+    confine::limits(request.options.pids_limit, &facts.release)?;
     let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
     let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
     facts::special_maps(&mut facts)?;
@@ -238,7 +253,7 @@ fn prepare(
     let identity = request.identity.boot();
     let root = tree::build(&request.view, idmapped, &request.identity)?;
     confine::drop_privileges(&request.identity, control.as_fd())?;
-    fence::raise(&request.view.host_paths)?;
+    fence::raise(&request.view.host_paths, &request.allow_missing)?;
     let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
     let stdio = match nothing {
         None => crate::standard::descriptors(),
@@ -257,12 +272,16 @@ fn prepare(
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
     };
+    let handed_over =
+        [2, fds.root, fds.control, fds.log, fds.strace, fds.terminal, fds.stats, fds.broker, fds.heap, fds.frames];
     let configuration = Configuration {
         writable_bind: request.view.has_writable_host_path(),
         granted: request.view.granted,
         terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
         control_fd: control.as_raw_fd() as u64,
         broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),
+        frames_fd: frames.as_raw_fd() as u64,
+        last_fd: handed_over.iter().copied().max().and_then(|fd| u64::try_from(fd).ok()).unwrap_or(2),
     };
     facts.gadget = mapped.gadget;
     let config = BootConfig {
@@ -278,18 +297,8 @@ fn prepare(
         options: request.options,
         host: facts,
     };
-    confine::close_others(&[
-        fds.root,
-        fds.control,
-        fds.log,
-        fds.strace,
-        fds.terminal,
-        fds.stats,
-        fds.broker,
-        fds.heap,
-        fds.frames,
-        failure.as_raw_fd(),
-    ])?;
+    let courier = courier::start(image::listener_word(&mapped), courier)?;
+    confine::close_others(&[&handed_over[..], &[courier, failure.as_raw_fd()]].concat())?;
     // The supervisor takes the end of this pipe as "the kernel runs".
     // SAFETY: the descriptor is not used again: a failure from here on has its own exit status.
     unsafe { libc::close(failure.as_raw_fd()) };

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// A layer that `--allow-missing` can go on without. The strict filter allows no call of what these namespaces separate
-/// (no socket, no SysV object, no host name, no cgroup file), so that each is a second fence only.
+/// A layer that `--allow-missing` can go on without. Each is a second fence only: the strict filter allows no call of what these
+/// namespaces separate (no socket, no SysV object, no host name, no cgroup file).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "kebab-case")]
 pub enum Layer {
@@ -19,6 +19,8 @@ pub enum Layer {
     UtsNamespace,
     /// Cgroup namespace.
     CgroupNamespace,
+    /// Landlock: the mount tree holds only what was granted, read-only where it was granted so.
+    Landlock,
 }
 
 impl fmt::Display for Layer {
@@ -28,6 +30,7 @@ impl fmt::Display for Layer {
             Layer::IpcNamespace => "ipc-namespace",
             Layer::UtsNamespace => "uts-namespace",
             Layer::CgroupNamespace => "cgroup-namespace",
+            Layer::Landlock => "landlock",
         })
     }
 }
@@ -108,8 +111,7 @@ pub fn refused(source: io::Error) -> LaunchError {
             "an administrator can allow them with `sysctl kernel.unprivileged_userns_clone=1`"
         }
         _ if restricted_by_apparmor() => {
-            "AppArmor restricts them: an administrator can allow them with `sysctl \
-             kernel.apparmor_restrict_unprivileged_userns=0`, or with an AppArmor profile for sandbox-exec that has `userns,`"
+            "AppArmor restricts them: an administrator can allow them to this program, once, with `sandbox-exec setup`"
         }
         _ if filtered() => {
             "a seccomp filter is around this process, as in a container: start that with `--security-opt seccomp=unconfined \

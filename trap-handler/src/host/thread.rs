@@ -86,8 +86,11 @@ pub fn prctl(option: u32, arguments: [u64; 4]) -> Result<u64, Errno> {
     }
 }
 
-/// Installs a seccomp program for the calling thread and all it makes (`prctl(PR_SET_SECCOMP)`), at boot.
-pub fn install_filter(program: &[u64]) -> Result<(), Errno> {
+/// Installs a seccomp program for the calling thread and all it makes (seccomp(2)), at boot. With `listening` gives the descriptor
+/// that tells of calls for which the program says `SECCOMP_RET_USER_NOTIF`; otherwise 0.
+pub fn install_filter(program: &[u64], listening: bool) -> Result<i32, Errno> {
+    const SET_MODE_FILTER: u64 = 1;
+    const NEW_LISTENER: u64 = 8;
     /// `struct sock_fprog`.
     #[repr(C)]
     struct Program {
@@ -95,8 +98,10 @@ pub fn install_filter(program: &[u64]) -> Result<(), Errno> {
         filter: u64,
     }
     let program = Program { length: program.len() as u16, filter: program.as_ptr() as u64 };
+    let flags = if listening { NEW_LISTENER } else { 0 };
+    let arguments = [SET_MODE_FILTER, flags, &raw const program as u64, 0, 0, 0];
     // SAFETY: the program is valid for the call.
-    unsafe { call(raw::__NR_prctl, [22, 2, &raw const program as u64, 0, 0, 0]) }.map(|_| ())
+    unsafe { call(raw::__NR_seccomp, arguments) }.map(|fd| fd as i32)
 }
 
 /// fork(2) without shared memory, made with clone(2): `flags` decide about parent and descriptors. 0 in the child.

@@ -12,6 +12,9 @@ use trap_handler::host;
 /// `uid_t` and `gid_t` that chown(2) leaves alone.
 const UNCHANGED: u32 = u32::MAX;
 
+/// Set-user-ID and set-group-ID bits: on the host they would hand the rights of the owner to whoever runs the file there.
+const SET_ID: u32 = 0o6000;
+
 impl HostInode {
     fn writable_tree(&self) -> Result<()> {
         if self.fs.read_only { Err(Errno::EROFS) } else { Ok(()) }
@@ -85,6 +88,9 @@ impl HostInode {
         if self.kind() == Kind::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
+        if mode & SET_ID != 0 {
+            return Err(Errno::EPERM);
+        }
         // fchmodat(2) would follow a link that others have put there since; it leads to granted files only. The call that
         // does not, fchmodat2(2), is too new for the library that compiles the filter.
         let (directory, name) = self.place()?;
@@ -94,6 +100,11 @@ impl HostInode {
 
     pub(crate) fn create_node(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>> {
         self.writable_tree()?;
+        // A directory takes its set-group-ID bit from the one it is made in: the host sees to that.
+        let mode = node.mode & 0o7777 & !SET_ID;
+        if matches!(node.what, NewKind::Regular) && node.mode & SET_ID != 0 {
+            return Err(Errno::EPERM);
+        }
         let directory = self.directory()?;
         let host_name = Name::new(name)?;
         let mut made = None;
@@ -101,11 +112,11 @@ impl HostInode {
             NewKind::Regular => {
                 let flags = raw::O_CREAT | raw::O_EXCL | raw::O_RDWR;
                 let pool = &self.fs.tree.pool;
-                made = Some(pool.open_at(&directory, host_name.as_c_str(), flags, node.mode & 0o7777)?);
+                made = Some(pool.open_at(&directory, host_name.as_c_str(), flags, mode)?);
             }
             NewKind::Directory => {
-                let mode = u64::from(node.mode & 0o7777);
-                host::path_call(raw::__NR_mkdirat, directory.number(), host_name.as_c_str(), [mode, 0, 0])?;
+                let rest = [u64::from(mode), 0, 0];
+                host::path_call(raw::__NR_mkdirat, directory.number(), host_name.as_c_str(), rest)?;
             }
             NewKind::Symlink(text) => {
                 let text = CString::new(*text).map_err(|_| Errno::EINVAL)?;
@@ -118,8 +129,8 @@ impl HostInode {
         if inode.kind() != Kind::Symlink {
             // The host's umask and set-group-ID rules had their say; what the program asked for counts.
             let now = inode.attributes()?;
-            if now.mode & 0o7777 != node.mode & 0o7777 {
-                let _ = inode.change_mode(node.mode & 0o7777);
+            if now.mode & 0o7777 & !SET_ID != mode {
+                let _ = inode.change_mode(mode);
             }
         }
         let owner =

@@ -1,0 +1,67 @@
+//! How the supervisor learns which host call a sandbox tried that its filter does not allow: the filter tells its listener
+//! (seccomp_unotify(2)), a descriptor that the host gives to whoever installs the filter. That is the kernel image, which can pass no
+//! descriptor on from then on. So the launcher leaves a process behind that shares its descriptors and is not under the filter: it
+//! waits for the listener's number, passes it on, and ends. The image starts no program before it has ended.
+
+use super::{LaunchError, namespaces};
+use boundary::boot::listener;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Starts it. `word` lies in memory that the image shares; `to` leads to the supervisor. Gives the number of `to`, which it closes in
+/// the end for all who share the descriptors.
+pub fn start(word: &AtomicU32, to: OwnedFd) -> Result<RawFd, LaunchError> {
+    let to = to.into_raw_fd();
+    let pid = namespaces::fork(libc::CLONE_FILES | libc::SIGCHLD)
+        .map_err(|source| LaunchError::Host { what: "a process for the filter's listener", source })?;
+    if pid == 0 {
+        deliver(word, to);
+        // SAFETY: ends this process without running what its parent has registered.
+        unsafe { libc::_exit(0) }
+    }
+    Ok(to)
+}
+
+fn deliver(word: &AtomicU32, to: RawFd) {
+    let number = loop {
+        match word.load(Ordering::SeqCst) {
+            listener::NOT_YET => wait(word),
+            number => break number,
+        }
+    };
+    if number != listener::NONE {
+        let fds = [number as RawFd];
+        let message = [IoSlice::new(b"l")];
+        let _ = sendmsg::<()>(to, &message, &[ControlMessage::ScmRights(&fds)], MsgFlags::MSG_NOSIGNAL, None);
+        // SAFETY: nothing else uses the number: the sandbox must not hold the listener.
+        unsafe { libc::close(number as RawFd) };
+    }
+    // SAFETY: only this process uses it.
+    unsafe { libc::close(to) };
+    word.store(listener::DELIVERED, Ordering::SeqCst);
+    // SAFETY: the word is mapped; the call changes no memory.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+fn wait(word: &AtomicU32) {
+    let no_timeout = std::ptr::null::<libc::timespec>();
+    // SAFETY: the word is mapped; the call changes no memory.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, listener::NOT_YET, no_timeout) };
+}
+
+/// Takes the listener, in the supervisor. `None` where the host gives none: another filter around this process has one already, or
+/// the host is older than Linux 5.0. A call that is not allowed kills its process then, without a number.
+pub fn receive(from: &OwnedFd) -> Option<OwnedFd> {
+    let mut byte = [0u8; 1];
+    let mut room = nix::cmsg_space!([RawFd; 1]);
+    let mut vectors = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut vectors, Some(&mut room), flags).ok()?;
+    message.cmsgs().ok()?.find_map(|part| match part {
+        // SAFETY: descriptors that the call has just made.
+        ControlMessageOwned::ScmRights(fds) => fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => None,
+    })
+}
