@@ -5,9 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 fn attack(program: &Path, arguments: &[String]) -> Outcome {
+    attack_with(&[], program, arguments)
+}
+
+fn attack_with(options: &[&str], program: &Path, arguments: &[String]) -> Outcome {
     let directory = program.parent().expect("in a directory");
-    run(Command::new(sandbox_exec()).arg("--").arg(program).args(arguments).current_dir(directory))
-        .expect("runs")
+    let mut command = Command::new(sandbox_exec());
+    run(command.args(options).arg("--").arg(program).args(arguments).current_dir(directory)).expect("runs")
 }
 
 /// Numbers of the calls in the table.
@@ -51,6 +55,22 @@ fn arguments_that_the_table_does_not_name_end_the_sandbox() {
     for number in [234, 44, 158, 285] {
         let outcome = attack(&program, &[number.to_string()]);
         assert!(!outcome.stdout.contains("survived"), "call {number}: {}", outcome.stdout);
+        assert_eq!(outcome.status, 125, "call {number}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn with_a_network_no_socket_can_be_made_connected_or_addressed() {
+    let directory = scratch().expect("a directory");
+    let program = directory.path().join("gadget");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/gadget.c");
+    compile("gcc", &["-O1", "-mfsgsbase"], &source, &program).expect("compiles");
+    // socket, connect, accept, sendmsg, recvmsg on descriptor 0, bind, listen, getsockname, getpeername, socketpair, setsockopt and
+    // getsockopt of nothing that is listed, accept4, recvmmsg, sendmmsg.
+    for number in [41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 55, 288, 299, 307] {
+        let outcome = attack_with(&["--network=host"], &program, &[number.to_string()]);
+        assert!(outcome.stdout.starts_with("found"), "call {number}: {}{}", outcome.stdout, outcome.stderr);
+        assert!(!outcome.stdout.contains("survived"), "call {number} was made: {}", outcome.stdout);
         assert_eq!(outcome.status, 125, "call {number}: {}", outcome.stderr);
     }
 }
