@@ -2,9 +2,11 @@
 
 use crate::{Errno, Result};
 use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use kernel::sync::Mutex;
 use kernel::time;
 use kernel::wait::{self, Ended, WaitQueue};
 use vfs::anonymous::Birth;
+use vfs::signal_io::Owner;
 
 bitflags::bitflags! {
     /// Options that are on or off.
@@ -63,6 +65,8 @@ pub struct Common {
     pub(crate) owner: (AtomicU32, AtomicU32),
     /// Woken at every change of readiness.
     pub queue: WaitQueue,
+    /// Whom SIGURG goes to.
+    pub(crate) owner_of_signals: Mutex<Owner>,
     switches: AtomicU32,
     error: AtomicI32,
     /// `SO_SNDBUF`, `SO_RCVBUF` in bytes as getsockopt(2) reports them, `SO_RCVLOWAT`.
@@ -91,6 +95,7 @@ impl Common {
             mode: AtomicU32::new(0o777),
             owner: (AtomicU32::new(u32::MAX), AtomicU32::new(u32::MAX)),
             queue: WaitQueue::new(),
+            owner_of_signals: Mutex::default(),
             switches: AtomicU32::new(0),
             error: AtomicI32::new(0),
             send_buffer: AtomicU32::new(BUFFER_DEFAULT),

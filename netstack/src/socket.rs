@@ -16,6 +16,7 @@ use linux_raw_sys::{general as raw, net};
 use vfs::attributes::{AttributeChange, Attributes, Kind, device};
 use vfs::file::{FileOps, FileRef, OpenFile};
 use vfs::namespace::Lookup;
+use vfs::signal_io::Owner;
 
 /// Device of sockets (`sockfs`).
 const DEVICE: u64 = device(0, 8);
@@ -68,6 +69,11 @@ pub trait Socket: Any + Send + Sync {
 
     /// recv(2) and its family: bytes received.
     fn receive(&self, message: &mut Incoming<'_, '_>) -> Result<usize>;
+
+    /// recv(2) with `MSG_ERRQUEUE`: `EAGAIN` if no error waits there.
+    fn receive_error(&self, _message: &mut Incoming<'_, '_>) -> Result<usize> {
+        Err(Errno::EAGAIN)
+    }
 
     /// shutdown(2).
     fn shutdown(&self, how: Shutdown) -> Result<()>;
@@ -185,6 +191,15 @@ impl FileOps for SocketFile {
 
     fn pollable(&self) -> bool {
         true
+    }
+
+    fn signals_io(&self) -> bool {
+        true
+    }
+
+    fn owner_changed(&self, owner: &Owner) {
+        let before = core::mem::replace(&mut *self.0.common().owner_of_signals.lock(), owner.clone());
+        drop(before);
     }
 
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> Result<u64> {

@@ -138,6 +138,9 @@ pub trait FileOps: Send + Sync {
         Err(Errno::ENXIO)
     }
 
+    /// Who gets the file's signals has changed (`F_SETOWN`).
+    fn owner_changed(&self, _owner: &crate::signal_io::Owner) {}
+
     /// `O_NONBLOCK`, `O_ASYNC`, ... changed by fcntl(2).
     fn flags_changed(&self, _flags: u32) {}
 }

@@ -5,7 +5,7 @@ use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use kernel::cred::Cred;
 use kernel::poll::{PollEvents, PollTable};
-use kernel::signal::{self, SIGIO, SigInfo, si};
+use kernel::signal::{self, SIGIO, SIGURG, SigInfo, si};
 use kernel::task::{self, Task, ThreadGroup};
 use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
@@ -145,7 +145,15 @@ fn information(owner: &Owner, events: PollEvents, fd: i32) -> SigInfo {
 }
 
 fn send(owner: &Owner, events: PollEvents, fd: i32) {
-    let info = information(owner, events, fd);
+    deliver(owner, information(owner, events, fd));
+}
+
+/// Urgent data have come (socket(7)): whether or not there is `O_ASYNC`, whatever `F_SETSIG` says.
+pub fn urgent(owner: &Owner) {
+    deliver(owner, SigInfo::new(SIGURG, si::KERNEL));
+}
+
+fn deliver(owner: &Owner, info: SigInfo) {
     let to_group = |group: &Arc<ThreadGroup>| {
         if group.leader().is_some_and(|task| owner.may_signal(&task.cred())) {
             let _ = signal::send_to_group(group, info);

@@ -2,6 +2,7 @@
 
 use super::{tcp, udp};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
 use linux_raw_sys::net;
@@ -16,8 +17,10 @@ pub struct Line {
     pub peer: Option<SocketAddr>,
     /// State number of the host kernel (`TCP_*`).
     pub state: u32,
-    /// Bytes that wait in it.
+    /// Bytes that wait in it, or connections.
     pub waiting: usize,
+    /// Connections that may wait in it.
+    pub limit: usize,
     /// Owner and inode number.
     pub owner: (u32, u64),
 }
@@ -26,6 +29,22 @@ const HEAD: &str =
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 const HEAD_V6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr \
                        tm->when retrnsmt   uid  timeout inode\n";
+
+/// The sockets with a port of a protocol (TCP, UDP).
+pub fn lines(protocol: u32) -> Vec<Line> {
+    match protocol {
+        super::TCP => tcp::lines(),
+        super::UDP => udp::lines(),
+        _ => Vec::new(),
+    }
+}
+
+/// How many sockets with a port there are of a protocol, of IPv4 and of IPv6.
+pub fn counts(protocol: u32) -> (usize, usize) {
+    let lines = lines(protocol);
+    let v4 = lines.iter().filter(|line| line.family == net::AF_INET).count();
+    (v4, lines.len() - v4)
+}
 
 /// The TCP sockets of one family.
 pub fn tcp_table(family: u32) -> String {
@@ -37,7 +56,7 @@ pub fn udp_table(family: u32) -> String {
     table(family, udp::lines())
 }
 
-fn table(family: u32, lines: alloc::vec::Vec<Line>) -> String {
+fn table(family: u32, lines: Vec<Line>) -> String {
     let mut text = String::from(if family == net::AF_INET { HEAD } else { HEAD_V6 });
     for (index, line) in lines.iter().filter(|line| line.family == family).enumerate() {
         let _ = write!(text, "{index:4}: ");

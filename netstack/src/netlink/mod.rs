@@ -1,6 +1,8 @@
-//! Netlink sockets (netlink(7)) of the family `NETLINK_ROUTE`, for queries (rtnetlink(7)). An answer is made while the question is
+//! Netlink sockets (netlink(7)) of the families `NETLINK_ROUTE` and `NETLINK_SOCK_DIAG`, for queries (rtnetlink(7), sock_diag(7)). An
+//! answer is made while the question is
 //! sent, and waits in the socket itself.
 
+mod diag;
 mod route;
 
 use crate::address::{self, Address};
@@ -23,8 +25,9 @@ use vfs::file::OpenFile;
 use vfs::mqueue::{COOKIE, NoticeSocket};
 use vfs::namespace::Lookup;
 
-/// The only protocol there is (`NETLINK_ROUTE`).
+/// The protocols there are (`NETLINK_ROUTE`, `NETLINK_SOCK_DIAG`).
 const ROUTE: u32 = 0;
+const SOCK_DIAG: u32 = 4;
 /// Longest question.
 const QUESTION_MAX: usize = 64 << 10;
 
@@ -48,7 +51,7 @@ pub fn create(kind: u32, protocol: u32) -> Result<Arc<Netlink>> {
     if !matches!(kind, net::SOCK_RAW | net::SOCK_DGRAM) {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
-    if protocol != ROUTE {
+    if !matches!(protocol, ROUTE | SOCK_DIAG) {
         return Err(Errno::EPROTONOSUPPORT);
     }
     Ok(Arc::new(Netlink {
@@ -178,7 +181,7 @@ impl Socket for Netlink {
             return Err(Errno::EFAULT);
         }
         let port = self.bound_port();
-        let answers = route::answer(&question, port);
+        let answers = route::answer(&question, self.common.protocol == SOCK_DIAG, port);
         if !answers.is_empty() {
             let mut waiting = self.answers.lock();
             let used: usize = waiting.iter().map(Vec::len).sum();

@@ -1,5 +1,6 @@
 //! rtnetlink(7): what there is to tell of interfaces, addresses and routes.
 
+use super::diag;
 use crate::Errno;
 use crate::interfaces::{FLAGS, HARDWARE, INDEX, MTU, NAME};
 use alloc::vec;
@@ -30,12 +31,12 @@ const PERMANENT: u8 = 0x80;
 
 /// A question's header.
 #[derive(Clone, Copy)]
-struct Question<'a> {
+pub(super) struct Question<'a> {
     whole: &'a [u8],
     kind: u16,
     flags: u16,
     sequence: u32,
-    body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
 fn half(bytes: &[u8], at: usize) -> Option<u16> {
@@ -46,8 +47,9 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// The answers to a datagram of questions, each a datagram, for the socket with number `port`.
-pub fn answer(questions: &[u8], port: u32) -> Vec<Vec<u8>> {
+/// The answers to a datagram of questions, each a datagram, for the socket with number `port`; of sockets (`diag`), or of what is
+/// told here.
+pub fn answer(questions: &[u8], diag: bool, port: u32) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     let mut rest = questions;
     while let Some(length) = word(rest, 0).map(|length| length as usize)
@@ -57,19 +59,21 @@ pub fn answer(questions: &[u8], port: u32) -> Vec<Vec<u8>> {
     {
         let question = Question { whole, kind, flags, sequence, body };
         if flags & REQUEST != 0 && kind >= FIRST_OWN {
-            one(&question, port, &mut answers);
+            one(&question, diag, port, &mut answers);
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
     answers
 }
 
-fn one(question: &Question<'_>, port: u32, answers: &mut Vec<Vec<u8>>) {
+fn one(question: &Question<'_>, diag: bool, port: u32, answers: &mut Vec<Vec<u8>>) {
     let dump = question.flags & DUMP == DUMP;
     let multi = if dump { MULTI } else { 0 };
     // Get requests are the third of each four types.
     let get = question.kind % 4 == 2;
     let outcome = match question.kind {
+        diag::BY_FAMILY if diag && dump => diag::answer(question, multi, port),
+        _ if diag => Err(if question.kind == diag::BY_FAMILY { Errno::EOPNOTSUPP } else { Errno::EINVAL }),
         _ if question.kind > LAST => Err(Errno::EOPNOTSUPP),
         _ if !get => Err(Errno::EPERM),
         GET_LINK if dump || is_loopback(question.body) => {
@@ -87,9 +91,7 @@ fn one(question: &Question<'_>, port: u32, answers: &mut Vec<Vec<u8>>) {
     };
     match outcome {
         Ok(messages) => {
-            if !messages.is_empty() {
-                answers.push(messages.concat());
-            }
+            answers.extend(datagrams(messages));
             if dump {
                 answers.push(message(question, DONE, MULTI, port, &[0; 4]));
             } else if question.flags & ACK != 0 {
@@ -100,6 +102,19 @@ fn one(question: &Question<'_>, port: u32, answers: &mut Vec<Vec<u8>>) {
     }
 }
 
+/// Messages put together to datagrams that fit the buffers of those who ask (netlink(7): 8192 bytes).
+fn datagrams(messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    const DATAGRAM: usize = 8192;
+    let mut datagrams: Vec<Vec<u8>> = Vec::new();
+    for message in messages {
+        match datagrams.last_mut() {
+            Some(last) if last.len() + message.len() <= DATAGRAM => last.extend(message),
+            _ => datagrams.push(message),
+        }
+    }
+    datagrams
+}
+
 fn error(question: &Question<'_>, port: u32, code: i32) -> Vec<u8> {
     let mut body = code.to_ne_bytes().to_vec();
     let copied = if code == 0 { question.whole.get(..HEADER).unwrap_or(&[]) } else { question.whole };
@@ -107,7 +122,7 @@ fn error(question: &Question<'_>, port: u32, code: i32) -> Vec<u8> {
     message(question, ERROR, 0, port, &body)
 }
 
-fn message(question: &Question<'_>, kind: u16, flags: u16, port: u32, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(question: &Question<'_>, kind: u16, flags: u16, port: u32, body: &[u8]) -> Vec<u8> {
     let length = HEADER + body.len();
     let mut bytes = (length as u32).to_ne_bytes().to_vec();
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -136,7 +151,7 @@ fn is_loopback(body: &[u8]) -> bool {
     false
 }
 
-fn attribute(to: &mut Vec<u8>, kind: u32, value: &[u8]) {
+pub(super) fn attribute(to: &mut Vec<u8>, kind: u32, value: &[u8]) {
     let length = 4 + value.len();
     to.extend_from_slice(&(length as u16).to_ne_bytes());
     to.extend_from_slice(&(kind as u16).to_ne_bytes());

@@ -15,7 +15,7 @@ mod report;
 mod rights;
 mod stream;
 
-pub use report::table as proc_table;
+pub use report::{count, lines, table as proc_table};
 pub use rights::{FILES_MAX, descriptor_closed};
 
 use crate::address::{self, Address};

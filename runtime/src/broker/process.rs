@@ -5,10 +5,13 @@ use super::{Published, Settings, serve};
 use anyhow::Context;
 use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork};
+use std::fs::File;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -31,13 +34,23 @@ impl Broker {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .context("a socket for the broker")?;
+        let (begun, begins) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("a pipe for the broker")?;
         let parent = nix::unistd::getpid();
         // SAFETY: this process has one thread.
         match unsafe { fork() }.context("a process for the broker")? {
-            ForkResult::Parent { child } => Ok((Broker(child), theirs)),
+            ForkResult::Parent { child } => {
+                drop((ours, begins));
+                // It has said on standard error what keeps it from its work.
+                let said = File::from(begun).read(&mut [0]).context("the broker's pipe")?;
+                anyhow::ensure!(
+                    said == 1,
+                    "the broker could not start; run without a network, or see what it said"
+                );
+                Ok((Broker(child), theirs))
+            }
             ForkResult::Child => {
-                drop(theirs);
-                let result = run(settings, listeners, ours, parent);
+                drop((theirs, begun));
+                let result = run(settings, listeners, ours, begins, parent);
                 if let Err(error) = &result {
                     eprintln!("sandbox-exec: the broker: {error:#}");
                 }
@@ -83,14 +96,15 @@ fn run(
     settings: Settings,
     listeners: Vec<(TcpListener, u16)>,
     socket: OwnedFd,
+    begins: OwnedFd,
     parent: Pid,
 ) -> anyhow::Result<()> {
     detach()?;
     let mut keep: Vec<RawFd> = listeners.iter().map(|(listener, _)| listener.as_raw_fd()).collect();
-    keep.push(socket.as_raw_fd());
+    keep.extend([socket.as_raw_fd(), begins.as_raw_fd()]);
     keep.extend(settings.log.as_ref().map(AsRawFd::as_raw_fd));
     crate::launch::close_others(&keep)?;
-    if Uid::effective().is_root() {
+    if is_root_of_the_host() {
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         nix::unistd::setgroups(&[]).context("giving up groups")?;
         nix::unistd::setresgid(group, group, group).context("giving up the group")?;
@@ -103,7 +117,14 @@ fn run(
     if nix::unistd::getppid() != parent {
         return Ok(());
     }
-    serve::run(settings, listeners, socket)
+    serve::run(settings, listeners, socket, begins)
+}
+
+/// Not only of a user namespace, where nobody else may be there to become.
+fn is_root_of_the_host() -> bool {
+    let maps = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let everybody = maps.split_whitespace().eq(["0", "0", "4294967295"]);
+    Uid::effective().is_root() && everybody
 }
 
 /// What was opened stays; nothing else of the host's files is of use to it, or to somebody who takes it over.

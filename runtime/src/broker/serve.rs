@@ -12,7 +12,8 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, getsockname, recv,
     sendmsg, socket,
 };
-use std::io::IoSlice;
+use std::fs::File;
+use std::io::{IoSlice, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -37,8 +38,13 @@ struct Serving {
     queries: Arc<Semaphore>,
 }
 
-/// Serves until the sandbox has ended.
-pub fn run(settings: Settings, listeners: Vec<(TcpListener, u16)>, socket: OwnedFd) -> anyhow::Result<()> {
+/// Serves until the sandbox has ended; says on `begins` that it does.
+pub fn run(
+    settings: Settings,
+    listeners: Vec<(TcpListener, u16)>,
+    socket: OwnedFd,
+    begins: OwnedFd,
+) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("its event loop")?;
     let tasks = tokio::task::LocalSet::new();
@@ -56,6 +62,7 @@ pub fn run(settings: Settings, listeners: Vec<(TcpListener, u16)>, socket: Owned
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
         });
         super::process::fence()?;
+        File::from(begins).write_all(b"r").context("its pipe")?;
         for (listener, port) in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::task::spawn_local(accept(serving.clone(), listener, port));

@@ -148,6 +148,7 @@ fn set_owner(context: &Context<'_>, file: &FileRef, kind: u32, id: i32) -> Resul
     let cred = context.thread.task.cred();
     let mut owner = file.owner.lock();
     *owner = Owner { to, users: (cred.uid, cred.euid), signal: owner.signal };
+    file.ops.owner_changed(&owner);
     Ok(0)
 }
 

@@ -1,6 +1,7 @@
 //! `/proc` (proc(5)): what the kernel says about itself and its processes, put together from [`vfs::generated`] nodes.
 
 mod memory_file;
+mod network;
 mod nodes;
 mod process;
 mod process_files;

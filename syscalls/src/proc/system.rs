@@ -54,7 +54,7 @@ pub fn entries() -> Vec<Entry> {
     entries.push(Entry {
         name: "net",
         kind: Kind::Directory,
-        make: Box::new(|| directory(&[b"net"], network())),
+        make: Box::new(|| directory(&[b"net"], super::network::entries())),
     });
     entries.push(Entry {
         name: "tty",
@@ -175,23 +175,5 @@ fn terminals() -> Vec<Entry> {
     alloc::vec![
         text_entry("drivers", || Ok(DRIVERS.into())),
         text_entry("ldiscs", || Ok(b"n_tty       0\n".to_vec())),
-    ]
-}
-
-fn network() -> Vec<Entry> {
-    const DEV: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \
-                       fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:       \
-                       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
-    const ROUTE: &str =
-        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-    alloc::vec![
-        text_entry("dev", || Ok(DEV.into())),
-        text_entry("if_inet6", || Ok(Vec::new())),
-        text_entry("route", || Ok(ROUTE.into())),
-        text_entry("tcp", || Ok(netstack::inet::tcp_table(linux_raw_sys::net::AF_INET).into_bytes())),
-        text_entry("tcp6", || Ok(netstack::inet::tcp_table(linux_raw_sys::net::AF_INET6).into_bytes())),
-        text_entry("udp", || Ok(netstack::inet::udp_table(linux_raw_sys::net::AF_INET).into_bytes())),
-        text_entry("udp6", || Ok(netstack::inet::udp_table(linux_raw_sys::net::AF_INET6).into_bytes())),
-        text_entry("unix", || Ok(netstack::unix::proc_table().into_bytes())),
     ]
 }

@@ -102,14 +102,11 @@ fn receive(
 ) -> Result<usize> {
     let header = Header::read(at)?;
     let spans = uaccess::read_iovec(header.raw.msg_iov as u64, header.raw.msg_iovlen as u64)?;
-    if flags & net::MSG_ERRQUEUE != 0 {
-        return Err(Errno::EAGAIN);
-    }
     let nonblocking = nonblocking || flags & net::MSG_DONTWAIT != 0;
     let mut sink = Sink::user(&spans);
     let mut message = Incoming::new(&mut sink, flags, nonblocking);
     message.wants_name = !header.raw.msg_name.is_null();
-    let count = socket.receive(&mut message)?;
+    let count = super::receive(&**socket, &mut message)?;
     let (mut report, from) = (message.report, message.from);
     report |= flags & net::MSG_CMSG_CLOEXEC;
     let mut room = control::Room::new(header.raw.msg_control as u64, header.raw.msg_controllen);

@@ -11,16 +11,23 @@ mod transfers;
 use crate::Result;
 use crate::table::{Context, Row};
 use alloc::sync::Arc;
+use linux_raw_sys::net;
+use netstack::message::Incoming;
 use netstack::socket::{self, Socket};
 use vfs::file::FileRef;
 
 /// What sending lacks.
-const NOT_SENT: &str = "urgent data (MSG_OOB) gives EOPNOTSUPP";
+const NOT_SENT: &str = "urgent data of unix sockets (MSG_OOB) gives EOPNOTSUPP; no zero copy or time stamps";
 /// What receiving lacks.
-const NOT_RECEIVED: &str = "no urgent data, error queues or time stamps";
+const NOT_RECEIVED: &str = "no urgent data of unix sockets, no time stamps";
 
 /// The rows of this family, a slice a file.
 pub const ROWS: &[&[Row]] = &[connections::ROWS, messages::ROWS, options::ROWS, transfers::ROWS];
+
+/// Receives, from the queue of errors if the caller asks for that.
+fn receive(socket: &dyn Socket, message: &mut Incoming<'_, '_>) -> Result<usize> {
+    if message.has(net::MSG_ERRQUEUE) { socket.receive_error(message) } else { socket.receive(message) }
+}
 
 /// The socket of a descriptor, and its open file: `EBADF`, `ENOTSOCK`.
 fn socket(context: &Context<'_>, fd: i32) -> Result<(Arc<dyn Socket>, FileRef)> {

@@ -1,11 +1,11 @@
 //! sendto(2) and recvfrom(2).
 
 use super::{address, flags, socket};
+use crate::Result;
 use crate::args::Args;
 use crate::file::Walk;
 use crate::file::one_span;
 use crate::table::{Context, Row, Show, partial};
-use crate::{Errno, Result};
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::{general as raw, net};
 use netstack::address::Address;
@@ -55,14 +55,11 @@ fn sys_recvfrom(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let spans = [one_span(args.u64(1), args.u64(2).min(i64::MAX as u64))?];
     let (socket, file) = socket(context, args.i32(0))?;
     let flags = args.u32(3);
-    if flags & net::MSG_ERRQUEUE != 0 {
-        return Err(Errno::EAGAIN);
-    }
     let nonblocking = file.nonblocking() || flags & net::MSG_DONTWAIT != 0;
     let mut sink = Sink::user(&spans);
     let mut message = Incoming::new(&mut sink, flags, nonblocking);
     message.wants_name = args.u64(4) != 0;
-    let count = socket.receive(&mut message)?;
+    let count = super::receive(&*socket, &mut message)?;
     if args.u64(4) != 0 {
         address::write(&message.from.unwrap_or(Address::none()), args.u64(4), args.u64(5))?;
     }

@@ -7,6 +7,7 @@
 mod connect;
 mod outside;
 mod stream;
+mod urgent;
 
 use super::options::Numbers;
 use super::ports::{Bound, Ports};
@@ -94,6 +95,8 @@ struct Inbox {
     backlog: Option<usize>,
     ready: VecDeque<Arc<Tcp>>,
     asking: VecDeque<Arc<Tcp>>,
+    /// The urgent byte, if there is one.
+    urgent: Option<urgent::Mark>,
     /// Connections from outside that wait.
     arrived: VecDeque<outside::Arrival>,
 }
@@ -365,7 +368,11 @@ impl Socket for Tcp {
             return events;
         }
         let low = self.common.low_water.load(Ordering::Relaxed) as usize;
-        let enough = self.inbox.lock().ring.len() >= low.max(1);
+        let (enough, urgent) = {
+            let inbox = self.inbox.lock();
+            (inbox.has_enough(low.max(1), self.urgent_is_inline()), inbox.urgent_waits())
+        };
+        events.set(PollEvents::PRI, urgent);
         events.set(PollEvents::READABLE, enough || shut.contains(Shutdown::RECEIVE));
         let room = shut.contains(Shutdown::SEND) || peer.is_none_or(|peer| self.has_room(&peer));
         events.set(PollEvents::WRITABLE, room);
@@ -431,9 +438,10 @@ impl Socket for Tcp {
             ioctl::FIONREAD | ioctl::TIOCOUTQ if self.state() == State::Listening => {
                 return Err(Errno::EINVAL);
             }
-            ioctl::FIONREAD => self.inbox.lock().ring.len(),
-            // All that was sent has arrived; and nothing is urgent.
-            ioctl::TIOCOUTQ | ioctl::SIOCATMARK => 0,
+            ioctl::FIONREAD => self.inbox.lock().before_mark(self.urgent_is_inline()),
+            // All that was sent has arrived.
+            ioctl::TIOCOUTQ => 0,
+            ioctl::SIOCATMARK => usize::from(self.inbox.lock().at_mark()),
             _ => return Err(Errno::ENOTTY),
         };
         uaccess::write(argument, &i32::try_from(bytes).unwrap_or(i32::MAX))?;
@@ -490,12 +498,20 @@ pub fn lines() -> Vec<Line> {
             let link = socket.link.lock();
             (link.local?, link.peer_place)
         };
+        let (waiting, limit) = {
+            let inbox = socket.inbox.lock();
+            match inbox.backlog {
+                Some(limit) => (inbox.ready.len() + inbox.arrived.len(), limit),
+                None => (inbox.ring.len(), 0),
+            }
+        };
         Some(Line {
             family: socket.common.family,
             local,
             peer,
             state: socket.state_number(),
-            waiting: socket.inbox.lock().ring.len(),
+            waiting,
+            limit,
             owner: (socket.common.birth.uid, socket.common.birth.ino),
         })
     };

@@ -43,7 +43,11 @@ impl Tcp {
             return None;
         }
         inbox.capacity = window;
-        Some(inbox.ring.write(message.source, window - used, false))
+        let outcome = inbox.ring.write(message.source, window - used, false);
+        if message.has(net::MSG_OOB) && message.source.left() == 0 && outcome.is_ok_and(|count| count > 0) {
+            inbox.mark_last(peer.urgent_is_inline());
+        }
+        Some(outcome)
     }
 
     pub(super) fn send_bytes(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
@@ -51,10 +55,6 @@ impl Tcp {
             Errno::EPIPE => message.broken_pipe(),
             errno => errno,
         };
-        if message.has(net::MSG_OOB) {
-            // Urgent data is not there: bytes among the others would be taken for something else.
-            return Err(Errno::EOPNOTSUPP);
-        }
         let peer = self.wait_connected(message.nonblocking).map_err(|errno| broken(message, errno))?;
         let wanted = message.source.left();
         let mut waiting = self.common.sending(message.nonblocking);
@@ -74,6 +74,9 @@ impl Tcp {
                     peer.common.queue.wake(PollEvents::READABLE);
                     total += count;
                     if message.source.left() == 0 {
+                        if message.has(net::MSG_OOB) && count > 0 {
+                            peer.tell_of_urgent();
+                        }
                         return Ok(total);
                     }
                 }
@@ -85,8 +88,7 @@ impl Tcp {
 
     pub(super) fn receive_bytes(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
         if message.has(net::MSG_OOB) {
-            // Nothing is urgent here.
-            return Err(Errno::EINVAL);
+            return self.receive_urgent(message);
         }
         if self.state() == State::Listening {
             return Err(Errno::ENOTCONN);
@@ -125,21 +127,42 @@ impl Tcp {
     ) -> Option<Result<usize>> {
         let (outcome, became_roomy) = {
             let mut inbox = self.inbox.lock();
+            let before = is_roomy(inbox.ring.len(), inbox.capacity);
+            let inline = self.urgent_is_inline();
+            if inbox.at_mark() && peek.unwrap_or(0) == 0 {
+                if total > 0 {
+                    return Some(Ok(0));
+                }
+                if !inline && peek.is_none() {
+                    inbox.pass_mark();
+                }
+            }
+            let skip = inbox.behind_mark(peek.unwrap_or(0), inline);
             let available = inbox.ring.len();
-            if available <= peek.unwrap_or(0) {
+            if available <= skip {
                 return self.nothing_to_read(total);
             }
-            let before = is_roomy(available, inbox.capacity);
+            // Reading stops before the urgent byte, and goes on behind it (tcp(7)).
+            let most = inbox.until_mark(skip).unwrap_or(available - skip);
             let outcome = match peek {
-                Some(skip) => inbox.ring.peek(skip, available, message.sink),
+                Some(_) => inbox.ring.peek(skip, most, message.sink),
                 // tcp(7): the bytes are thrown away.
                 None if message.has(net::MSG_TRUNC) => {
-                    let count = available.min(message.sink.left());
-                    inbox.ring.consume(count);
+                    let count = most.min(message.sink.left());
+                    inbox.consume(count);
                     message.sink.advance(count);
                     Ok(count)
                 }
-                None => read(&mut inbox.ring, message.sink),
+                None if most < available => {
+                    let outcome = inbox.ring.peek(0, most, message.sink);
+                    inbox.consume(outcome.unwrap_or(0));
+                    outcome
+                }
+                None => {
+                    let outcome = read(&mut inbox.ring, message.sink);
+                    inbox.consumed(outcome.unwrap_or(0));
+                    outcome
+                }
             };
             (outcome, !before && is_roomy(inbox.ring.len(), inbox.capacity))
         };

@@ -1,5 +1,6 @@
 //! UDP (udp(7)).
 
+mod errors;
 mod outside;
 mod receive;
 
@@ -14,6 +15,7 @@ use crate::options::OptionValue;
 use crate::socket::{Shutdown, Socket};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -63,6 +65,8 @@ pub struct Udp {
     this: Weak<Udp>,
     link: Mutex<Link>,
     inbox: Mutex<Inbox>,
+    /// `IP_RECVERR`: what became of datagrams.
+    errors: Mutex<VecDeque<errors::Report>>,
     /// Destinations outside, the oldest first.
     destinations: Mutex<Vec<(SocketAddr, Outside)>>,
     shut: AtomicU32,
@@ -91,6 +95,7 @@ impl Udp {
             this: this.clone(),
             link: Mutex::default(),
             inbox: Mutex::default(),
+            errors: Mutex::default(),
             destinations: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
@@ -310,11 +315,7 @@ impl Socket for Udp {
             None if self.may_go_out(to) => return self.send_out(to, bytes, message.nonblocking),
             // What ICMP would tell: only those who are connected, or ask for it, hear of it.
             None => {
-                let asks = self.numbers.is_on(IP, net::IP_RECVERR);
-                if asks || self.link.lock().peer == Some(to) {
-                    self.common.set_error(Errno::ECONNREFUSED);
-                    self.common.queue.wake_all(PollEvents::ERR);
-                }
+                self.refused(to, bytes);
             }
         }
         Ok(length)
@@ -332,6 +333,10 @@ impl Socket for Udp {
         })
     }
 
+    fn receive_error(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
+        self.take_report(message)
+    }
+
     fn shutdown(&self, how: Shutdown) -> Result<()> {
         self.shut.fetch_or(how.bits(), Ordering::SeqCst);
         drop(self.inbox.lock());
@@ -347,7 +352,9 @@ impl Socket for Udp {
         events.set(PollEvents::READABLE, readable || shut.contains(Shutdown::RECEIVE));
         events.set(PollEvents::RDHUP, shut.contains(Shutdown::RECEIVE));
         events.set(PollEvents::HUP, shut.is_all());
-        events.set(PollEvents::ERR, self.common.has_error());
+        let reports = !self.errors.lock().is_empty();
+        events.set(PollEvents::ERR, self.common.has_error() || reports);
+        events.set(PollEvents::PRI, reports && self.common.is_on(Switches::SELECT_ERROR_QUEUE));
         events
     }
 
@@ -412,6 +419,7 @@ pub fn lines() -> Vec<Line> {
             peer,
             state: if peer.is_some() { ESTABLISHED } else { CLOSE },
             waiting: socket.inbox.lock().used,
+            limit: 0,
             owner: (socket.common.birth.uid, socket.common.birth.ino),
         })
     };
