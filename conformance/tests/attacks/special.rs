@@ -61,6 +61,19 @@ pub fn allowed_calls(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// socket, connect, accept, sendmsg, recvmsg on another descriptor than the broker's, bind, listen, getsockname, getpeername,
+/// socketpair, setsockopt and getsockopt of what is not listed, accept4, recvmmsg, sendmmsg.
+const CALLS_OF_SOCKETS: [i64; 15] = [41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 55, 288, 299, 307];
+
+pub fn sockets_beside_the_broker(stage: &Stage) -> Result<()> {
+    for number in CALLS_OF_SOCKETS {
+        let outcome = stage.attack(&["--network=host"], "host_call", &[&number.to_string(), "benign"])?;
+        Ends::ByFilter.check(&outcome).with_context(|| format!("call {number}"))?;
+        ensure!(!outcome.stdout.contains("answered"), "call {number} was made: {}", outcome.stdout);
+    }
+    Ok(())
+}
+
 /// What the sandbox's root on the host may hold by default, beside the working directory's first part.
 const ROOT: &[&str] =
     &[".", "..", "usr", "opt", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "tmp"];

@@ -113,6 +113,12 @@ pub const ATTACKS: &[Attack] = &[
         how: How::Special(special::allowed_calls),
     },
     Attack {
+        name: "sockets_beside_the_broker",
+        tries: "with `--network=host`: to make, connect, bind or address a socket by itself, by a jump to the gadget",
+        stopped_by: "strict filter: a broker brings in what a connected socket needs, and no address",
+        how: How::Special(special::sockets_beside_the_broker),
+    },
+    Attack {
         name: "other_abis",
         tries: "`int 0x80` with every number, x32 numbers",
         stopped_by: "trap filter: every other ABI is our kernel's to answer",
