@@ -18,7 +18,7 @@ static void damage(const char *what) {
         gadget += 2048;
     } else if (is(what, "gadget_aliased")) {
         /* A second copy, at an address that the filter does not know. */
-        unsigned char *copy = (void *)HOST(SYS_mmap, base + 62 * GIB, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        unsigned char *copy = (void *)HOST(SYS_mmap, base - 16 * GIB, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         code(copy, "\x0f\x05\xc3", 3);
         gadget = copy;
     } else if (is(what, "gadget_moved")) {

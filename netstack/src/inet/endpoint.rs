@@ -95,7 +95,8 @@ pub fn source_for(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::arbitrary::any as random;
+    use proptest::{prop_assert_eq, proptest};
 
     #[test]
     fn addresses_come_out_as_they_went_in() {
@@ -119,8 +120,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_address_of_any_bytes_is_refused_or_comes_out_again(
-            bytes in proptest::collection::vec(any::<u8>(), 0..40),
-            v6 in any::<bool>(),
+            bytes in proptest::collection::vec(random::<u8>(), 0..40),
+            v6 in random::<bool>(),
         ) {
             let family = if v6 { net::AF_INET6 } else { net::AF_INET };
             let mut address = (family as u16).to_ne_bytes().to_vec();
