@@ -221,6 +221,7 @@ print([event for _, event in poll.poll(10)] == [select.EPOLLOUT])
 print(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), s.connect_ex(('127.0.0.1', port)))
 try: s.recv(1)
 except BlockingIOError: print('nothing yet')
+print(s.getpeername() == ('127.0.0.1', port), s.getsockname()[0])
 total = 0
 while total < 3000000:
     try: total += s.send(b'x' * 100000)
@@ -229,7 +230,8 @@ s.shutdown(socket.SHUT_WR)
 while True:
     if any(event & select.EPOLLIN for _, event in poll.poll(10)): break
 print(s.recv(100).decode() == '%d bytes' % total, s.recv(100))
-print(s.getpeername() == ('127.0.0.1', port), s.getsockname()[0])
+try: s.getpeername()
+except OSError as error: print(errno.errorcode[error.errno], s.getsockname()[0])
 s.close()
 t = socket.create_connection(('127.0.0.1', port)); t.settimeout(0.2)
 try: t.recv(1)
