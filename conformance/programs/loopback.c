@@ -259,11 +259,11 @@ static void datagrams(void)
     /* hop limit and traffic class, as options and with a message */
     a = socket(AF_INET6, SOCK_DGRAM, 0); b = socket(AF_INET6, SOCK_DGRAM, 0); q = v6("::1", 0); bind(a, (void *)&q, sizeof q); q.sin6_port = htons(port_of(a));
     CALL(setsockopt(a, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &on, sizeof on)); CALL(setsockopt(a, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof on)); int hops = 17; CALL(setsockopt(b, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hops, sizeof hops)); CALL(sendto(b, "h", 1, 0, (void *)&q, sizeof q));
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         k = (struct msghdr){ NULL, 0, &v, 1, c, sizeof c }; CALL(recvmsg(a, &k, 0));
         for (struct cmsghdr *h = CMSG_FIRSTHDR(&k); h; h = CMSG_NXTHDR(&k, h)) { int n; memcpy(&n, CMSG_DATA(h), sizeof n); printf("type %d = %d\n", h->cmsg_type, n); }
-        if (i) break;
-        struct { struct cmsghdr h; int n; int pad; } one = { { CMSG_LEN(sizeof(int)), IPPROTO_IPV6, IPV6_HOPLIMIT }, 99 }; struct msghdr m1 = { &q, sizeof q, &v, 1, &one, sizeof one }; CALL(sendmsg(b, &m1, 0));
+        if (i == 2) break;
+        struct { struct cmsghdr h; int n; int pad; } one = { { CMSG_LEN(sizeof(int)), IPPROTO_IPV6, IPV6_HOPLIMIT }, i ? -1 : 99 }; struct msghdr m1 = { &q, sizeof q, &v, 1, &one, sizeof one }; CALL(sendmsg(b, &m1, 0));
     }
     close(a); close(b); a = socket(AF_INET, SOCK_DGRAM, 136); CALL(a >= 0); close(a);
 }

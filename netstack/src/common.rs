@@ -1,10 +1,12 @@
 //! What every socket has: its family, options of the level `SOL_SOCKET`, timeouts, pending error, wait queue.
 
+use crate::message::Incoming;
 use crate::{Errno, Result};
 use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use kernel::sync::Mutex;
 use kernel::time;
 use kernel::wait::{self, Ended, WaitQueue};
+use linux_raw_sys::net;
 use vfs::anonymous::Birth;
 use vfs::signal_io::Owner;
 
@@ -188,6 +190,23 @@ impl Common {
                 if forward { offset.saturating_add(count) } else { offset.saturating_sub(count).max(0) }
             })
         });
+    }
+
+    /// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`: when a message came, which is when it is received: nothing that waits here has come from
+    /// far.
+    pub fn stamp(&self, message: &mut Incoming<'_, '_>) {
+        let in_nanoseconds = self.is_on(Switches::TIMESTAMP_NS);
+        if !in_nanoseconds && !self.is_on(Switches::TIMESTAMP) {
+            return;
+        }
+        let now = time::realtime();
+        let (kind, part) = match in_nanoseconds {
+            true => (net::SO_TIMESTAMPNS, now % time::SECOND),
+            false => (net::SO_TIMESTAMP, now % time::SECOND / 1000),
+        };
+        let words = [now / time::SECOND, part];
+        let data = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        message.ancillary.push((net::SOL_SOCKET, kind, data));
     }
 
     /// How a sending call waits.

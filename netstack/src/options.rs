@@ -178,7 +178,14 @@ pub fn set(socket: &dyn Socket, name: u32, value: &[u8]) -> Result<()> {
         // Nothing that a program in memory could notice.
         net::SO_BUSY_POLL | net::SO_INCOMING_CPU | net::SO_MAX_PACING_RATE | net::SO_BSDCOMPAT => {}
         _ => match switch(name) {
-            Some(switch) => common.switch(switch, on),
+            Some(switch) => {
+                let stamps = Switches::TIMESTAMP | Switches::TIMESTAMP_NS;
+                if stamps.contains(switch) {
+                    // One or the other (socket(7)).
+                    common.switch(stamps, false);
+                }
+                common.switch(switch, on);
+            }
             None => {
                 kernel::warn!("socket option {name} of the level SOL_SOCKET is not implemented: ENOPROTOOPT");
                 return socket.set_option(net::SOL_SOCKET, name, value).map_err(no_option);

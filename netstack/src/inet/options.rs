@@ -27,6 +27,7 @@ const KNOWN: &[Known] = &[
     flag(IP, net::IP_RECVTTL),
     flag(IP, net::IP_RECVTOS),
     flag(IP, net::IP_RECVOPTS),
+    flag(IP, net::IP_RETOPTS),
     flag(IP, net::IP_FREEBIND),
     flag(IP, net::IP_BIND_ADDRESS_NO_PORT),
     flag(IP, net::IP_RECVORIGDSTADDR),

@@ -126,6 +126,7 @@ impl Ping {
             message.report |= net::MSG_TRUNC;
         }
         message.from = Some(endpoint::shown(self.common.family, SocketAddr::new(from, 0)));
+        self.common.stamp(message);
         let (level, option, kind) = match from {
             IpAddr::V4(_) => (IP, net::IP_RECVTTL, net::IP_TTL),
             IpAddr::V6(_) => (net::SOL_IPV6, net::IPV6_RECVHOPLIMIT, net::IPV6_HOPLIMIT),

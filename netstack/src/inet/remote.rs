@@ -119,11 +119,12 @@ impl Remote {
 
     /// Whether there is a connection, as far as getpeername(2) is concerned.
     pub fn is_connected(&self) -> bool {
-        if self.connecting.load(Ordering::SeqCst) {
-            let ready = self.watch.ready(PollEvents::OUT);
-            return ready.contains(PollEvents::OUT) && !ready.intersects(PollEvents::ALWAYS);
+        let ready = self.watch.ready(PollEvents::OUT);
+        match self.connecting.load(Ordering::SeqCst) {
+            true => ready.contains(PollEvents::OUT) && !ready.intersects(PollEvents::ALWAYS),
+            // Ended by both sides.
+            false => !ready.contains(PollEvents::HUP),
         }
-        true
     }
 
     /// Takes the error that waits at the host over.

@@ -276,6 +276,7 @@ impl Unix {
         };
         let sender: Address = from.sender_address();
         message.from = Some(sender);
+        self.common.stamp(message);
         if count > 0 {
             self.common.move_peek_offset(peeking, if peeking { count } else { length });
         }

@@ -19,7 +19,7 @@ use vfs::file::FileRef;
 /// What sending lacks.
 const NOT_SENT: &str = "urgent data of unix sockets (MSG_OOB) gives EOPNOTSUPP; no zero copy or time stamps";
 /// What receiving lacks.
-const NOT_RECEIVED: &str = "no urgent data of unix sockets, no time stamps";
+const NOT_RECEIVED: &str = "no urgent data of unix sockets, time stamps of datagrams only";
 
 /// The rows of this family, a slice a file.
 pub const ROWS: &[&[Row]] = &[connections::ROWS, messages::ROWS, options::ROWS, transfers::ROWS];

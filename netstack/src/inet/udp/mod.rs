@@ -184,7 +184,9 @@ impl Udp {
         };
         let given = |name: u32| {
             let mut numbers = message.attached.numbers.iter().rev();
-            numbers.find(|number| (number.0, number.1) == (level, name)).map(|number| number.2)
+            let number = numbers.find(|number| (number.0, number.1) == (level, name)).map(|number| number.2);
+            // -1 is the socket's own (RFC 3542, section 6.3).
+            number.filter(|number| *number >= 0)
         };
         let value =
             |name, option| given(name).unwrap_or_else(|| self.numbers.value(level, option).unwrap_or(0));

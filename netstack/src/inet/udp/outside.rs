@@ -89,6 +89,7 @@ impl Udp {
                         message.report |= net::MSG_TRUNC;
                     }
                     message.from = Some(endpoint::shown(self.common.family, remote.peer));
+                    self.common.stamp(message);
                     return Some(Ok(if message.has(net::MSG_TRUNC) { length } else { part }));
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}

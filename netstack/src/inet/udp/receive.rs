@@ -66,6 +66,7 @@ impl Udp {
             message.report |= net::MSG_TRUNC;
         }
         message.from = Some(endpoint::shown(self.common.family, datagram.from));
+        self.common.stamp(message);
         self.tell_destination(datagram.to, message);
         self.tell_hops(datagram, message);
         Ok(if message.has(net::MSG_TRUNC) { length } else { part.len() })
