@@ -259,6 +259,7 @@ fn prepare(
         control_fd: control.as_raw_fd() as u64,
     };
     facts.gadget = mapped.gadget;
+    facts.text = mapped.text;
     let config = BootConfig {
         argv: request.argv,
         program: request.program,
