@@ -15,7 +15,10 @@ const FLAGS: &[&str] = &[
     "-Clink-arg=-static-pie",
     "-Clink-arg=-Wl,--no-undefined",
     "-Clink-arg=-Wl,-z,noexecstack",
-    "-Clink-arg=-Wl,-z,max-page-size=4096",
+    // Text, constants and data each begin a huge page, so that the text can be put on one (`kernel::mm::text`).
+    "-Clink-arg=-Wl,-z,max-page-size=2097152",
+    // Nobody protects what was relocated.
+    "-Clink-arg=-Wl,-z,norelro",
     "-Clink-arg=-Wl,-z,separate-code",
     "-Clink-arg=-Wl,--build-id=none",
     "-Cforce-unwind-tables=no",

@@ -217,6 +217,8 @@ pub struct HostFacts {
     pub seed: [u8; 32],
     /// Start and end of the gadget's pages (the section `.gadget` of the mapped image).
     pub gadget: (u64, u64),
+    /// Start and end of the mapped image's text, if the huge pages that it begins are its alone; otherwise twice 0.
+    pub text: (u64, u64),
     /// Lowest address the host lets anyone map (`vm.mmap_min_addr`).
     pub mmap_min_addr: u64,
 }

@@ -50,6 +50,8 @@ pub struct Memory {
     programs: AtomicU32,
     /// Threads that sleep, or are about to, on a futex of the program.
     futex_waiters: AtomicU32,
+    /// How often its process was forked, or those that it was forked from.
+    forks: AtomicU32,
 }
 
 impl Memory {
@@ -63,6 +65,7 @@ impl Memory {
             strings: Mutex::default(),
             programs: AtomicU32::new(0),
             futex_waiters: AtomicU32::new(0),
+            forks: AtomicU32::new(0),
         })
     }
 
@@ -89,6 +92,20 @@ impl Memory {
     /// A new program takes it over.
     pub fn note_exec(&self) {
         self.programs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Its process, the calling one, is about to be forked into one with `copy`: what pays from the second time on is done.
+    pub fn note_fork(&self, copy: &Memory) {
+        let before = self.forks.fetch_add(1, Ordering::Relaxed);
+        if before == 1 {
+            kernel::mm::text::to_huge_pages();
+        }
+        copy.forks.store(before.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Its process was forked from one that has been forked so often.
+    pub fn set_forks(&self, forks: u32) {
+        self.forks.store(forks, Ordering::Relaxed);
     }
 
     /// Runs `wait`, which may sleep on a futex.

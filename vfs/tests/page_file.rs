@@ -62,6 +62,7 @@ fn set_up() {
                 boottime_ns: 0,
                 seed: [0; 32],
                 gadget: (0, 0),
+                text: (0, 0),
                 mmap_min_addr: 0,
             },
         };

@@ -76,7 +76,7 @@ impl Work {
         match self.value {
             // Microseconds.
             Value::SecondRun => format!(
-                "export HOME=$PWD; {{ {command}\n}} >/dev/null 2>&1; s=$EPOCHREALTIME; ( {command}\n) >/dev/null 2>&1 || exit 9; \
+                "export HOME=$PWD; ( {command}\n) >/dev/null 2>&1; s=$EPOCHREALTIME; ( {command}\n) >/dev/null 2>&1 || exit 9; \
                  e=$EPOCHREALTIME; echo $(( ${{e/./}} - ${{s/./}} ))"
             ),
             Value::Printed => format!("export HOME=$PWD; {command}"),

@@ -22,6 +22,7 @@ mod report;
 mod space;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 pub use area::{Area, AreaFlags, Content, Prot};
 pub use area_map::{AreaMap, STACK_GUARD, Totals};

@@ -97,6 +97,7 @@ pub fn gather() -> Result<HostFacts, LaunchError> {
         boottime_ns: boot.tv_sec() as u64 * 1_000_000_000 + boot.tv_nsec() as u64,
         seed,
         gadget: (0, 0),
+        text: (0, 0),
         mmap_min_addr: u64::from(number_in("/proc/sys/vm/mmap_min_addr", 65536)),
     })
 }

@@ -8,6 +8,7 @@
 use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
 use super::{Identity, LaunchError, namespaces};
 use crate::view::HostPath;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::CString;
@@ -91,7 +92,8 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
 
 /// A user namespace in which the owner and the sandbox's host identity have changed places.
 fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File> {
-    let pid = namespaces::fork(libc::CLONE_NEWUSER | libc::SIGCHLD)?;
+    // Its end sends no signal, which the supervisor would wake up for.
+    let pid = namespaces::fork(libc::CLONE_NEWUSER)?;
     if pid == 0 {
         // Holds the namespace until the parent has a descriptor of it.
         loop {
@@ -107,7 +109,7 @@ fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File
         .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
     // SAFETY: our own child, which was not waited for yet.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    let _ = waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
     made
 }
 

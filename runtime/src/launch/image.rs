@@ -28,6 +28,8 @@ pub struct Mapped {
     pub entry: u64,
     /// Pages with the only `syscall` instructions that the filter honours.
     pub gadget: (u64, u64),
+    /// Its text, if nothing else is on the huge pages that it begins; otherwise twice 0.
+    pub text: (u64, u64),
 }
 
 fn host(what: &'static str) -> LaunchError {
@@ -60,7 +62,22 @@ pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchErr
         base,
         entry: base + IMAGE_OFFSET + program.entry,
         gadget: (start, start + size.next_multiple_of(PAGE_SIZE)),
+        text: text_alone(&program, base + IMAGE_OFFSET),
     })
+}
+
+/// The executable segment, if it begins a huge page and no other segment is on those that it takes.
+fn text_alone(program: &Program, bias: u64) -> (u64, u64) {
+    const HUGE_PAGE: u64 = 2 << 20;
+    let Some(text) = program.segments.iter().find(|segment| segment.prot.contains(Prot::EXEC)) else {
+        return (0, 0);
+    };
+    let end = text.vaddr + text.mem_size.next_multiple_of(HUGE_PAGE);
+    let alone = program.segments.iter().all(|other| {
+        other.vaddr == text.vaddr || other.vaddr >= end || other.vaddr + other.mem_size <= text.vaddr
+    });
+    let usable = alone && text.vaddr.is_multiple_of(HUGE_PAGE) && end <= IMAGE_SIZE / 2;
+    if usable { (bias + text.vaddr, bias + text.vaddr + text.mem_size) } else { (0, 0) }
 }
 
 fn reserve() -> Result<u64, LaunchError> {
@@ -102,10 +119,10 @@ fn map_fixed(address: u64, length: u64, prot: i32, flags: i32, fd: RawFd) -> Opt
 
 fn unmap(start: u64, end: u64) -> Result<(), LaunchError> {
     // SAFETY: inside the region that `reserve` made ours; nothing refers to this part of it.
-    match unsafe { libc::munmap(start as *mut _, (end - start) as usize) } {
-        0 => Ok(()),
-        _ => Err(host("mapping the sandbox's memory")),
+    if start < end && unsafe { libc::munmap(start as *mut _, (end - start) as usize) } != 0 {
+        return Err(host("mapping the sandbox's memory"));
     }
+    Ok(())
 }
 
 /// Maps the image's segments privately: those that are never written are the command's own pages, which every sandbox and the
@@ -115,7 +132,10 @@ fn unmap(start: u64, end: u64) -> Result<(), LaunchError> {
 fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<u64, LaunchError> {
     let limits = Limits { start: bias, end: bias + IMAGE_SIZE, reserved: 0..0 };
     let plan = loader::plan::plan(program, bias, &limits).map_err(|error| LaunchError::Image(error.what))?;
+    let mut end = bias;
     for step in &plan.steps {
+        unmap(end, step.range().start.max(end))?;
+        end = end.max(step.range().end.next_multiple_of(PAGE_SIZE));
         let (addr, len, prot) = match *step {
             Step::MapFile { addr, len, offset, prot } => {
                 if prot.contains(Prot::WRITE) || !share(image, addr, len, offset) {
@@ -139,7 +159,7 @@ fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<u64, LaunchEr
             return Err(host("protecting the kernel image"));
         }
     }
-    Ok(plan.range.end)
+    Ok(end)
 }
 
 fn map_writable(addr: u64, len: u64) -> Result<(), LaunchError> {

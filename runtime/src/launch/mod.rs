@@ -284,6 +284,7 @@ fn prepare(
         last_fd: handed_over.iter().copied().max().and_then(|fd| u64::try_from(fd).ok()).unwrap_or(2),
     };
     facts.gadget = mapped.gadget;
+    facts.text = mapped.text;
     let config = BootConfig {
         argv: request.argv,
         program: request.program,

@@ -31,6 +31,8 @@ const REFUSED: u32 = 2;
 
 /// A host process without a program, which waits for an order.
 struct Spare {
+    /// How often the warden was forked for one before.
+    forks: u32,
     host_pid: AtomicI32,
     order: Mutex<Option<Arc<Order>>>,
     /// 1 when there is one: a futex word.
@@ -44,6 +46,8 @@ struct Zygote {
     spare: Mutex<Option<Arc<Spare>>>,
     /// A spare is to be made: somebody has needed one.
     wanted: AtomicBool,
+    /// Spares made so far.
+    made: AtomicU32,
 }
 
 static ZYGOTE: BootCell<Box<Zygote>> = BootCell::new();
@@ -94,7 +98,12 @@ impl Zygote {
         if !self.wanted.swap(false, Ordering::SeqCst) || self.spare.lock().is_some() {
             return;
         }
+        let forks = self.made.fetch_add(1, Ordering::Relaxed);
+        if forks == 1 {
+            kernel::mm::text::to_huge_pages();
+        }
         let spare = Arc::new(Spare {
+            forks,
             host_pid: AtomicI32::new(0),
             order: Mutex::new(None),
             ordered: AtomicU32::new(0),
@@ -116,6 +125,7 @@ impl Zygote {
 impl Spare {
     fn start(&self, order: Arc<Order>) {
         // As in `serve`: before the old host process may end.
+        order.thread.memory().set_forks(self.forks.saturating_add(1));
         let group = &order.thread.task.group;
         group.host_pid.store(self.host_pid.load(Ordering::SeqCst), Ordering::SeqCst);
         *self.order.lock() = Some(order);

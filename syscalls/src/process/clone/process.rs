@@ -142,6 +142,7 @@ fn copy_memory(context: &mut Context<'_>, child: &Arc<Thread>, request: &Request
     let fs_base = stack::fs_base();
     let (own, copy) = (context.thread.memory(), child.memory());
     own.space.rewrite_for_children(!own.users().are_several());
+    own.note_fork(&copy);
     own.space.copy_for_fork(&copy.space, || {
         // SAFETY: the child goes on below with its own objects only; shared ones are counted for both.
         match unsafe { host::clone_process(u64::from(raw::CLONE_FILES | raw::CLONE_PARENT)) }? {
