@@ -1,6 +1,8 @@
 //! `/proc` (proc(5)): what the kernel says about itself and its processes, put together from [`vfs::generated`] nodes.
 
+mod cgroup;
 mod memory_file;
+mod namespaces;
 mod nodes;
 mod process;
 mod process_files;
@@ -9,6 +11,7 @@ mod sys;
 mod sysctl;
 mod system;
 
+pub use cgroup::root as cgroup_root;
 pub use sys::root as sys_root;
 
 use crate::thread;

@@ -1,6 +1,6 @@
 //! mkdir(2), mknod(2), symlink(2), link(2).
 
-use super::permission::{for_new, may_create, want_write};
+use super::permission::{for_new, may_create, may_link, want_write};
 use super::walk::Parent;
 use super::{Lookup, Path, Target, WalkFlags, find};
 use crate::attributes::Kind;
@@ -139,6 +139,7 @@ pub fn link(
         if !Arc::ptr_eq(&source.mount, &directory.mount) {
             return Err(Errno::EXDEV);
         }
+        may_link(lookup.cred, source)?;
         may_create(lookup.cred, directory)?;
         if source.dentry.is_directory() {
             return Err(Errno::EPERM);
