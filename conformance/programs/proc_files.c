@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/ioctl.h>
 #include <sys/vfs.h>
 
 static const char *files[] = {"auxv", "cgroup", "cmdline", "comm", "coredump_filter", "cpuset", "environ", "gid_map", "io", "limits",
@@ -61,6 +62,12 @@ int main(void) {
         snprintf(again, sizeof again, "%.*s:[%lu]", (int)strcspn(target, ":"), target, (unsigned long)st.st_ino);
         printf("%s: %s %o %lx %s\n", links[i], n > 0 && strcmp(target, again) == 0 ? "itself" : target, st.st_mode, (long)fs.f_type,
             strndupa(target, strcspn(target, ":")));
+        for (int command = 0xb701; command < 0xb706; command++) {
+            unsigned uid = 7;
+            int r = ioctl(fd, command, &uid);
+            printf(" %x: %s %x %u\n", command, r < 0 ? strerrorname_np(errno) : "ok", command == 0xb703 ? r : 0, uid);
+            if (command == 0xb701 && r >= 0) fstat(r, &st), printf("  %lu %d\n", (unsigned long)st.st_ino, fcntl(r, F_GETFD)), close(r);
+        }
         close(fd);
     }
     fields("/proc/self/status"), fields("/proc/self/io"), fields("/proc/self/smaps_rollup"), fields("/proc/meminfo"), fields("/proc/self/limits");

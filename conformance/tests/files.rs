@@ -199,8 +199,7 @@ fn a_host_that_cannot_read_is_passed_on_as_such() {
     };
     let path = failing.directory.path().to_string_lossy().into_owned();
     let script = include_str!("../applications/failing_reads.py");
-    let natively =
-        run(Command::new("/usr/bin/python3").args(["-c", script, &path])).expect("python3 runs");
+    let natively = run(Command::new("/usr/bin/python3").args(["-c", script, &path])).expect("python3 runs");
     assert!(said(&natively).contains("Input/output error"), "{}", natively.stdout);
     let directory = scratch().expect("a directory");
     let inside = sandbox(&["--bind", &path, "/usr/bin/python3", "-c", script, &path], directory.path());

@@ -12,6 +12,7 @@ mod sysctl;
 mod system;
 
 pub use cgroup::root as cgroup_root;
+pub use namespaces::{NS_GET_USERNS, owner as namespace_owner};
 pub use sys::root as sys_root;
 
 use crate::thread;

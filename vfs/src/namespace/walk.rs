@@ -338,8 +338,10 @@ impl<'a> Walk<'a> {
     /// Walks to the end.
     pub fn finish(&mut self, flags: WalkFlags) -> Result<Target> {
         self.must_be_directory |= flags.contains(WalkFlags::DIRECTORY);
+        let mut follow = flags.contains(WalkFlags::FOLLOW);
         while let Some(Last { name, slash }) = self.walk_to_last()? {
-            let follow = slash || flags.contains(WalkFlags::FOLLOW);
+            // From there on: a link that the first one leads to has lost sight of the slash.
+            follow |= slash;
             if !self.step(&name, follow)? {
                 break;
             }

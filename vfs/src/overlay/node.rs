@@ -57,18 +57,18 @@ pub struct OverlayInode {
     /// Text of a symbolic link made in the upper.
     link: Box<[u8]>,
     held: AtomicBool,
-    /// The pipe of a FIFO made in the upper.
+    /// The pipe of a FIFO: the overlay's own, whoever has the lower's open outside.
     fifo: Option<Arc<FifoState>>,
 }
 
 impl OverlayInode {
     /// The unchanged inode over one of the lower.
     pub(super) fn over(fs: Arc<OverlayFs>, lower: Arc<HostInode>) -> Arc<OverlayInode> {
-        let (dev, ino) = lower.id();
+        let ((dev, ino), kind) = (lower.id(), lower.kind());
         Arc::new_cyclic(|me| OverlayInode {
             fs,
             me: me.clone(),
-            kind: lower.kind(),
+            kind,
             dev,
             ino,
             rdev: 0,
@@ -78,7 +78,7 @@ impl OverlayInode {
             data: Mutex::new(None),
             link: Box::default(),
             held: AtomicBool::new(false),
-            fifo: None,
+            fifo: (kind == Kind::Fifo).then(Arc::default),
         })
     }
 
@@ -307,12 +307,12 @@ impl Inode for OverlayInode {
         match (self.kind, &self.lower) {
             (Kind::Regular, _) => self.open_regular(flags),
             (Kind::Directory, _) => Ok(Arc::new(OverlayDirectory::new(self))),
-            (_, Some(lower)) => lower.clone().open(flags),
-            (Kind::Symlink, None) => Err(Errno::ELOOP),
-            (Kind::Fifo, None) => match &self.fifo {
+            (Kind::Fifo, _) => match &self.fifo {
                 Some(fifo) => open_fifo(fifo, flags),
                 None => Err(Errno::ENXIO),
             },
+            (_, Some(lower)) => lower.clone().open(flags),
+            (Kind::Symlink, None) => Err(Errno::ELOOP),
             (Kind::CharDevice, None) => open_device(self.rdev, flags),
             (_, None) => Err(Errno::ENXIO),
         }
