@@ -92,7 +92,7 @@ const APPLICATIONS: &[Application] = &[
         "",
         "sqlite3 w.db 'pragma journal_mode=wal; create table t(p, n, text); create index i on t(n);'\n\
          for p in 1 2 3 4; do (for n in $(seq 25); do sqlite3 -cmd '.timeout 60000' w.db \"begin immediate; insert into t values($p, $n, hex(zeroblob($n * 40))); \
-           update t set text = text || 'x' where n = $n - 1; commit;\" || echo failed; done) & done; wait\n\
+           update t set text = text || 'x' where n = $n and p = $p; commit;\" || echo failed; done) & done; wait\n\
          sqlite3 w.db 'select count(*), sum(p * n), sum(length(text)) from t; pragma integrity_check; pragma journal_mode; pragma wal_checkpoint(truncate);'\n\
          rm -f w.db*",
     ),

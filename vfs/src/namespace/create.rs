@@ -135,6 +135,9 @@ pub fn link(
     walk.set(WalkFlags::EMPTY, flags & raw::AT_EMPTY_PATH != 0);
     let source = find(lookup, old_base, old, walk)?;
     create_at(lookup, new_base, new, false, |directory, name| {
+        if directory.dentry.is_removed() {
+            return Err(Errno::ENOENT);
+        }
         let Target::Place(source) = &source else { return Err(Errno::EXDEV) };
         if !Arc::ptr_eq(&source.mount, &directory.mount) {
             return Err(Errno::EXDEV);

@@ -4,11 +4,12 @@ use super::OverlayFs;
 use super::data::UpperData;
 use super::directory::Directory;
 use super::file::{OverlayDirectory, OverlayFile};
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::device::open_device;
 use crate::file::FileOps;
 use crate::host::HostInode;
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::namespace::without_set_ids;
 use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -17,7 +18,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::cred::cap;
 use kernel::sync::Mutex;
+use kernel::task;
 use kernel::time::file_time;
 use linux_raw_sys::general as raw;
 
@@ -170,6 +173,21 @@ impl OverlayInode {
     pub(super) fn modified(&self) -> Result<()> {
         let now = file_time();
         self.change(|meta| (meta.mtime, meta.ctime) = (now, now))
+    }
+
+    /// The contents were written: set-ID bits go with it unless the caller may keep them.
+    pub(super) fn written(&self) -> Result<()> {
+        let now = file_time();
+        self.change(|meta| {
+            (meta.mtime, meta.ctime) = (now, now);
+            if meta.mode & (raw::S_ISUID | raw::S_ISGID) != 0 {
+                let cred = task::current().cred();
+                if !cred.has(cap::FSETID) {
+                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
+                    meta.mode = raw::S_IFREG | without_set_ids(&cred, &owner);
+                }
+            }
+        })
     }
 
     /// One name more.
