@@ -129,6 +129,8 @@ pub enum MountKind {
     Proc,
     /// sysfs(5) of the sandbox.
     Sys,
+    /// `/sys/fs/cgroup`.
+    Cgroup,
     /// `/dev`.
     Dev,
     /// `/dev/pts`.

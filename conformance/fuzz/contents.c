@@ -183,7 +183,11 @@ static void forget_copies(struct file *f, size_t from, size_t end) {
     for (size_t p = 0; f->own && p < f->own_length; p += PAGE)
         if (f->own_offset + p >= from && f->own_offset + p < end) f->copied[p / PAGE] = 0;
 }
+/* From where on each file was cut since the turn began. */
 static size_t cut[FILES];
+static void was_cut(int i, size_t from) {
+    cut[i] = smaller(cut[i], from), forget_copies(&files[i], from, -1);
+}
 
 static void do_truncate(int i) {
     size_t size = one_in(10) ? 0 : one_in(2) ? below(state->most) : below(state->size[i] + 2 * PAGE) % state->most;
@@ -191,20 +195,20 @@ static void do_truncate(int i) {
     note("truncate %d to %#zx, kind %d", i, size, kind);
     int r = kind == 0 ? truncate(files[i].path, size) : ftruncate(kind == 1 ? files[i].fd : files[i].other, size);
     if (r) differs("truncate");
-    if (size < state->size[i]) cut[i] = rounded(size), forget_copies(&files[i], rounded(size), -1);
+    if (size < state->size[i]) was_cut(i, rounded(size));
     modelled_size(i, size);
 }
 
 static void do_open_truncate(int i) {
     note("open %d with O_TRUNC", i);
     close(opened(files[i].path, O_WRONLY | O_TRUNC));
-    cut[i] = 0, forget_copies(&files[i], 0, -1);
+    was_cut(i, 0);
     modelled_size(i, 0);
 }
 
 /* A mapping for the moment. */
 static void do_map(int i) {
-    size_t at = below(state->size[i] + 1) & -PAGE, n = some_length(at);
+    size_t at = below(smaller(state->size[i] + 1, state->most)) & -PAGE, n = some_length(at);
     int write = one_in(2);
     size_t inside = at >= state->size[i] ? 0 : smaller(n, state->size[i] - at);
     note("%s %d mapped at %#zx + %#zx", write ? "write" : "read", i, at, n);
@@ -274,7 +278,7 @@ static void do_keep_private(int i) {
     struct file *f = &files[i];
     if (f->own == NULL || one_in(20)) {
         if (f->own) munmap(f->own, f->own_length), free(f->copy), free(f->copied);
-        f->own_offset = below(state->size[i] + 1) & -PAGE, f->own_length = rounded(some_length(f->own_offset));
+        f->own_offset = below(one_in(4) ? state->most : smaller(state->size[i] + 1, state->most)) & -PAGE, f->own_length = rounded(some_length(f->own_offset));
         note("keep %d mapped privately at %#zx + %#zx", i, f->own_offset, f->own_length);
         f->own = mmap(NULL, f->own_length, RW, MAP_PRIVATE, f->fd, f->own_offset);
         if (f->own == MAP_FAILED) differs("mmap");
@@ -325,10 +329,10 @@ static void do_allocate(int i) {
     if (mode == 0 || mode == 0x10 || mode == 0x40) grown(i, at + n);
     if (mode == 0x08) {
         memmove(model + at, model + at + n, size - at - n), memset(model + size - n, 0, n);
-        state->size[i] = size - n, cut[i] = at;
+        state->size[i] = size - n;
     }
-    if (mode == 0x20) memmove(model + at + n, model + at, size - at), memset(model + at, 0, n), state->size[i] += n, cut[i] = at;
-    if (mode == 0x08 || mode == 0x20) forget_copies(&files[i], at, -1);
+    if (mode == 0x20) memmove(model + at + n, model + at, size - at), memset(model + at, 0, n), state->size[i] += n;
+    if (mode == 0x08 || mode == 0x20) was_cut(i, at);
 }
 
 /* Holes may be given coarsely or not at all, but nothing but zeros lies in one. */

@@ -108,6 +108,11 @@ fn ls_lines(text: &str) -> String {
 
 const LINES: &str = "for i in $(seq 300); do echo \"line $i $((i * 7919 % 1000))\"; done > lines";
 
+/// Copies every kind of file.
+const fn copies(name: &'static str, command: &'static str) -> Application {
+    application(name, concat!("cp ", env!("CARGO_MANIFEST_DIR"), "/applications/kinds.sh ."), command)
+}
+
 const APPLICATIONS: &[Application] = &[
     Application { normalise: ls_lines, ..application("ls", "", "exec /bin/ls -la /usr/bin") },
     application("sha256sum_of_a_sparse_gibibyte", "truncate -s 1G sparse", "exec sha256sum sparse"),
@@ -117,6 +122,41 @@ const APPLICATIONS: &[Application] = &[
         "tar",
         LINES,
         "mkdir t && cp lines t && tar -cf t.tar --mtime=@0 t && tar -tf t.tar && tar -xOf t.tar t/lines | md5sum",
+    ),
+    copies("tar_of_every_kind_of_file", "exec bash kinds.sh tar"),
+    copies("cp_keeps_every_kind_of_file", "exec bash kinds.sh cp"),
+    copies("rsync_keeps_every_kind_of_file", "exec bash kinds.sh rsync"),
+    application(
+        "find_and_du_of_two_thousand_files",
+        "for i in $(seq 40); do mkdir -p t/$((i % 7))/$i; (cd t/$((i % 7))/$i; seq 1 $i > n; for j in $(seq 50); do echo $i.$j > f$j; done); done",
+        "find t -type f -name 'f*1' | sort | md5sum; find t -type d -empty; find t -size +1 | sort | md5sum; find t -newer t/1/1/n -type f | wc -l >/dev/null\n\
+         du -a --apparent-size -b t | grep -v '^4096' | sort | md5sum; find t -type f | wc -l; find t -depth -name '*7*' -delete; find t | wc -l; rm -r t",
+    ),
+    application(
+        "sqlite_in_wal_mode_from_four_processes",
+        "",
+        "sqlite3 w.db 'pragma journal_mode=wal; create table t(p, n, text); create index i on t(n);'\n\
+         for p in 1 2 3 4; do (for n in $(seq 25); do sqlite3 -cmd '.timeout 60000' w.db \"begin immediate; insert into t values($p, $n, hex(zeroblob($n * 40))); \
+           update t set text = text || 'x' where n = $n and p = $p; commit;\" || echo failed; done) & done; wait\n\
+         sqlite3 w.db 'select count(*), sum(p * n), sum(length(text)) from t; pragma integrity_check; pragma journal_mode; pragma wal_checkpoint(truncate);'\n\
+         rm -f w.db*",
+    ),
+    application(
+        "fio_verifies_what_it_wrote",
+        "",
+        "for engine in psync pvsync mmap; do fio --name=$engine --ioengine=$engine --rw=randrw --bs=4k --size=2M --verify=crc32c --do_verify=1 --verify_fatal=1 \
+           --fallocate=none --randseed=1 --minimal >/dev/null 2>fio.err; echo $engine $?; cat fio.err; rm -f $engine.* fio.err *.state; done",
+    ),
+    // What they print differs; that they find what they look for does not.
+    application(
+        "tools_that_look_at_the_system",
+        "",
+        "look() { \"$@\" >out 2>err </dev/null; echo \"$*: $? $([ -s out ] && echo something) $(cat err)\"; }\n\
+         look ps aux; look ps -eLf; look ps -eo pid,comm,cgroup,wchan,sched,psr,nlwp,oomadj,netns,pidns,userns; look top -b -n1; look free -h\n\
+         look uptime; look lscpu; look lscpu -e; look mount; look df; look nproc; look findmnt; look vmstat; look vmstat -s; look pgrep sh; look w\n\
+         look lsns; look prlimit; look ipcs; look getconf -a; look pidof sh; look ls -l /proc/self/ns/\n\
+         pid=$$; for command in 'pmap' 'pmap -x' 'pwdx' 'taskset -p'; do $command $pid >out 2>err; echo $command $? $([ -s out ] && echo something); done\n\
+         rm out err",
     ),
     application("gzip", LINES, "gzip -k lines && gzip -dc lines.gz | md5sum"),
     application("xz", LINES, "xz -k -T2 lines && xz -dc lines.xz | md5sum"),

@@ -52,6 +52,10 @@ pub struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 32768)]
     pids: u32,
 
+    /// Processors that the sandbox may use, at most [default: those that the caller may use].
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<usize>,
+
     /// Leave the program's code as it is: every system call traps. For programs that check their own code.
     #[arg(long)]
     no_patch: bool,
@@ -196,6 +200,20 @@ fn one_line(error: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
+/// Takes the caller's first processors, as many as `--cpus` names: every process made from here on has those alone.
+fn limit_processors(limit: Option<usize>) -> anyhow::Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    anyhow::ensure!(limit > 0, "--cpus 0: name at least 1");
+    let own = nix::unistd::Pid::from_raw(0);
+    let allowed = nix::sched::sched_getaffinity(own).context("asking for the processors")?;
+    let mut kept = nix::sched::CpuSet::new();
+    let numbers = 0..nix::sched::CpuSet::count();
+    for cpu in numbers.filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).take(limit) {
+        kept.set(cpu).context("choosing processors")?;
+    }
+    nix::sched::sched_setaffinity(own, &kept).context("--cpus: choosing processors")
+}
+
 fn run(options: Options, matches: &ArgMatches) -> anyhow::Result<u8> {
     if options.list_syscalls {
         print(include_str!(env!("TRAPBOX_SYSCALLS")))?;
@@ -203,6 +221,7 @@ fn run(options: Options, matches: &ArgMatches) -> anyhow::Result<u8> {
     }
     check_hostname(&options.hostname)?;
     anyhow::ensure!(options.pids > 0, "--pids 0: the program itself is one; name at least 1");
+    limit_processors(options.cpus)?;
     let workdir = match &options.workdir {
         // A directory of the sandbox need not exist on the host (--tmpfs).
         Some(directory) => std::fs::canonicalize(directory).unwrap_or_else(|_| directory.clone()),

@@ -244,6 +244,7 @@ impl View {
     fn kernel_filesystems(&mut self) {
         self.mount("/proc", MountKind::Proc, false);
         self.mount("/sys", MountKind::Sys, true);
+        self.mount("/sys/fs/cgroup", MountKind::Cgroup, true);
         self.mount("/dev", MountKind::Dev, false);
         self.mount("/dev/pts", MountKind::DevPts, false);
         self.mount("/dev/shm", MountKind::Tmpfs { size: 0, mode: 0o1777 }, false);

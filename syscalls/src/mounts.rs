@@ -99,6 +99,7 @@ impl Builder<'_> {
             }
             MountKind::Proc => (crate::proc::root(), b"proc", b"proc"),
             MountKind::Sys => (crate::proc::sys_root(), b"sysfs", b"sysfs"),
+            MountKind::Cgroup => (crate::proc::cgroup_root(), b"cgroup2", b"cgroup2"),
             MountKind::Dev => {
                 let root = tmpfs::mount(1 << 20, 0o755, (0, 0))?;
                 device::populate_dev(&root)?;

@@ -32,7 +32,8 @@ pub struct Common {
 }
 
 impl Common {
-    fn attributes(&self, kind: Kind) -> Attributes {
+    /// What stat(2) tells of a node of this kind.
+    pub fn attributes(&self, kind: Kind) -> Attributes {
         let now = time::file_time();
         Attributes {
             dev: self.dev,

@@ -154,6 +154,10 @@ pub struct ThreadGroup {
     pub dumpable: AtomicI32,
     /// personality(2).
     pub personality: AtomicU32,
+    /// `/proc/PID/oom_score_adj`. Told, not applied.
+    pub oom_score_adj: AtomicI32,
+    /// `/proc/PID/coredump_filter`. Told, not applied.
+    pub coredump_filter: AtomicU32,
     /// What other processes ask it to do ([`super::calls`]).
     pub(super) calls: Mutex<VecDeque<Arc<super::calls::Pending>>>,
 }
@@ -175,6 +179,8 @@ impl ThreadGroup {
         let group = Self::with(tgid, Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
         group.family.lock().terminal = terminal;
         group.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.oom_score_adj.store(maker.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.coredump_filter.store(maker.coredump_filter.load(Ordering::Relaxed), Ordering::Relaxed);
         group.dumpable.store(maker.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         group
     }
@@ -233,6 +239,8 @@ impl ThreadGroup {
             host_pid: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
             personality: AtomicU32::new(0),
+            oom_score_adj: AtomicI32::new(0),
+            coredump_filter: AtomicU32::new(0x33),
             calls: Mutex::default(),
         })
     }

@@ -101,10 +101,17 @@ fn sys_fchown(context: &mut Context<'_>, args: Args) -> Result<u64> {
     chown(context, &target_of(&file(context, args.i32(0))?), args, 1)
 }
 
-fn set_times(context: &Context<'_>, base: i32, path: Option<&[u8]>, times: Times, flags: u32) -> Result<u64> {
+/// The times are looked at once the path has led to something, as vfs_utimes does.
+fn set_times(
+    context: &Context<'_>,
+    base: i32,
+    path: Option<&[u8]>,
+    times: Result<Times>,
+    flags: u32,
+) -> Result<u64> {
     let walk = Walk::new(context);
     let target = namespace::find_or_base(&walk.lookup(), base, path, flags)?;
-    namespace::set_times(&walk.lookup(), &target, times)?;
+    namespace::set_times(&walk.lookup(), &target, times?)?;
     Ok(0)
 }
 
@@ -114,10 +121,14 @@ fn path_or_none(args: Args, index: usize) -> Result<Option<alloc::vec::Vec<u8>>>
 }
 
 fn sys_utimensat(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let times = Times::new(uaccess::read_optional(args.u64(2))?);
+    // Not even the path matters then.
+    if times.is_ok_and(Times::is_nothing) {
+        return Ok(0);
+    }
     if args.u32(3) & !(raw::AT_SYMLINK_NOFOLLOW | raw::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let times = Times::new(uaccess::read_optional(args.u64(2))?)?;
     set_times(context, args.i32(0), path_or_none(args, 1)?.as_deref(), times, args.u32(3))
 }
 
@@ -135,17 +146,17 @@ fn from_timevals(address: u64) -> Result<Times> {
 }
 
 fn sys_utimes(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    set_times(context, HERE, Some(&args.path(0)?), from_timevals(args.u64(1))?, 0)
+    set_times(context, HERE, Some(&args.path(0)?), Ok(from_timevals(args.u64(1))?), 0)
 }
 
 fn sys_futimesat(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    set_times(context, args.i32(0), path_or_none(args, 1)?.as_deref(), from_timevals(args.u64(2))?, 0)
+    set_times(context, args.i32(0), path_or_none(args, 1)?.as_deref(), Ok(from_timevals(args.u64(2))?), 0)
 }
 
 fn sys_utime(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let whole = |tv_sec| raw::timespec { tv_sec, tv_nsec: 0 };
     let times: Option<[i64; 2]> = uaccess::read_optional(args.u64(1))?;
-    let times = Times::new(times.map(|[access, modify]| [whole(access), whole(modify)]))?;
+    let times = Times::new(times.map(|[access, modify]| [whole(access), whole(modify)]));
     set_times(context, HERE, Some(&args.path(0)?), times, 0)
 }
 

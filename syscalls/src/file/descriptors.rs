@@ -81,6 +81,7 @@ fn sys_dup3(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    use crate::proc::NS_GET_USERNS;
     use linux_raw_sys::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TIOCGPTPEER};
     let (fd, command, argument) = (args.i32(0), args.u32(1), args.u64(2));
     let file = file(context, fd)?;
@@ -114,6 +115,10 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let peer = vfs::tty::open_peer(&file, flags)?;
             let cloexec = flags & raw::O_CLOEXEC != 0;
             Ok(context.thread.files().insert(peer, cloexec, descriptor_limit(context))? as u64)
+        }
+        NS_GET_USERNS => {
+            let owner = crate::proc::namespace_owner(&file)?;
+            Ok(context.thread.files().insert(owner, true, descriptor_limit(context))? as u64)
         }
         _ => file.ops.ioctl(&file, command, argument),
     }

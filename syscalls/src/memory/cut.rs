@@ -28,9 +28,9 @@ pub fn tell_of_cut_file(running: &Thread) {
     let groups = table().map_or_else(Vec::new, |table| table.lock().groups());
     for group in groups {
         // A process that ends before it was asked needs nothing any more.
-        if memory_of(&group).is_some_and(|memory| {
-            !Arc::ptr_eq(&memory, &own) && memory.space.reaches_behind_ends()
-        }) {
+        if memory_of(&group)
+            .is_some_and(|memory| !Arc::ptr_eq(&memory, &own) && memory.space.reaches_behind_ends())
+        {
             let _ = calls::ask(&group, None, Arc::new(Cut));
         }
     }

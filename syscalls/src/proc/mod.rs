@@ -1,6 +1,8 @@
 //! `/proc` (proc(5)): what the kernel says about itself and its processes, put together from [`vfs::generated`] nodes.
 
+mod cgroup;
 mod memory_file;
+mod namespaces;
 mod network;
 mod nodes;
 mod process;
@@ -10,6 +12,8 @@ mod sys;
 mod sysctl;
 mod system;
 
+pub use cgroup::root as cgroup_root;
+pub use namespaces::{NS_GET_USERNS, owner as namespace_owner};
 pub use sys::root as sys_root;
 
 use crate::thread;

@@ -5,7 +5,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vfs::attributes::{Kind, device};
-use vfs::generated::{Common, Directory, File, Link, stable_ino};
+pub use vfs::generated::Common;
+use vfs::generated::{Directory, File, Link, stable_ino};
 use vfs::inode::{Inode, LinkTarget};
 use vfs::{Errno, Result};
 
@@ -20,6 +21,9 @@ pub struct Filesystem {
 pub const PROC: Filesystem = Filesystem { dev: device(0, 21), magic: 0x9fa0 };
 /// sysfs(5).
 pub const SYS: Filesystem = Filesystem { dev: device(0, 22), magic: 0x6265_6572 };
+
+/// cgroups(7), the unified hierarchy.
+pub const CGROUP: Filesystem = Filesystem { dev: device(0, 23), magic: 0x6367_7270 };
 
 impl Filesystem {
     /// What a node at a place has.

@@ -1,7 +1,7 @@
 //! `/proc/PID` and `/proc/PID/task/TID`.
 
 use super::nodes::{PROC, file, writable};
-use super::{memory_file, process_files, status};
+use super::{memory_file, namespaces, process_files, status};
 use crate::thread::{self, Thread};
 use alloc::boxed::Box;
 use alloc::format;
@@ -24,18 +24,29 @@ const FILES: &[(&str, u32, Make)] = &[
     ("auxv", 0o400, process_files::auxv),
     ("cgroup", 0o444, process_files::cgroup),
     ("cmdline", 0o444, process_files::cmdline),
+    ("cpuset", 0o444, process_files::cpuset),
     ("environ", 0o400, process_files::environ),
+    ("gid_map", 0o644, process_files::id_map),
     ("io", 0o400, process_files::io),
     ("limits", 0o444, process_files::limits),
     ("maps", 0o444, process_files::maps),
     ("mountinfo", 0o444, process_files::mountinfo),
     ("mounts", 0o444, process_files::mounts),
+    ("mountstats", 0o400, process_files::mountstats),
     ("oom_score", 0o444, process_files::zero),
+    ("pagemap", 0o400, process_files::pagemap),
+    ("projid_map", 0o644, process_files::id_map),
     ("personality", 0o400, process_files::personality),
-    ("loginuid", 0o444, process_files::session_id),
+    ("sched", 0o644, process_files::sched),
+    ("schedstat", 0o444, process_files::schedstat),
+    ("setgroups", 0o644, process_files::setgroups),
+    ("syscall", 0o400, process_files::syscall),
+    ("uid_map", 0o644, process_files::id_map),
+    ("loginuid", 0o644, process_files::session_id),
     ("sessionid", 0o444, process_files::session_id),
     ("smaps", 0o444, process_files::smaps),
     ("smaps_rollup", 0o444, process_files::smaps_rollup),
+    ("stack", 0o400, process_files::stack),
     ("stat", 0o444, status::stat),
     ("statm", 0o444, status::statm),
     ("status", 0o444, status::status),
@@ -45,18 +56,18 @@ const FILES: &[(&str, u32, Make)] = &[
 /// Links to places and files.
 const LINKS: &[&str] = &["cwd", "exe", "root"];
 /// Files that take writes.
-const WRITABLE: &[&str] = &["comm", "oom_score_adj", "oom_adj"];
+const WRITABLE: &[&str] = &["comm", "coredump_filter", "oom_score_adj", "oom_adj", "timerslack_ns"];
 /// The process's memory.
 const MEMORY: &str = "mem";
 /// Directories.
-const DIRECTORIES: &[&str] = &["fd", "fdinfo", "task"];
+const DIRECTORIES: &[&str] = &["fd", "fdinfo", "ns", "task"];
 
 fn find(tid: i32) -> Result<Arc<Thread>> {
     thread::find(tid).ok_or(Errno::ESRCH)
 }
 
 /// A living thread of the process `pid`: its main one if that lives.
-fn of_process(pid: i32) -> Result<Arc<Thread>> {
+pub(super) fn of_process(pid: i32) -> Result<Arc<Thread>> {
     find(pid).or_else(|_| {
         let group = lock_table()?.group(pid).ok_or(Errno::ENOENT)?;
         find(group.leader().ok_or(Errno::ENOENT)?.tid())
@@ -69,7 +80,7 @@ fn owner(thread: &Thread) -> (u32, u32) {
 }
 
 /// Whether the running thread may look at what only a process's owner may see (ptrace(2), access mode checking).
-fn may_inspect(thread: &Thread) -> Result<()> {
+pub(super) fn may_inspect(thread: &Thread) -> Result<()> {
     let (own, theirs) = (thread::current().task.cred(), thread.task.cred());
     if own.fsuid == theirs.uid && own.fsuid == theirs.euid || own.has(cap::SYS_PTRACE) {
         Ok(())
@@ -126,17 +137,35 @@ fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<A
             move || process_files::comm(&*of_process(tid)?),
             move |bytes| process_files::set_comm(&*of_process(tid)?, bytes),
         )),
-        b"oom_score_adj" | b"oom_adj" => Ok(writable(
+        b"oom_score_adj" => Ok(writable(
             place,
             0o644,
             owner,
-            move || process_files::zero(&*of_process(tid)?),
-            |bytes| {
-                let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
-                let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-                if (-1000..=1000).contains(&value) { Ok(()) } else { Err(Errno::EINVAL) }
-            },
+            move || Ok(process_files::oom_score_adj(&*of_process(tid)?)),
+            move |bytes| process_files::set_oom_score_adj(&*of_process(tid)?, bytes),
         )),
+        b"oom_adj" => Ok(writable(
+            place,
+            0o644,
+            owner,
+            move || Ok(process_files::oom_adj(&*of_process(tid)?)),
+            move |bytes| process_files::set_oom_adj(&*of_process(tid)?, bytes),
+        )),
+        b"coredump_filter" => Ok(writable(
+            place,
+            0o644,
+            owner,
+            move || Ok(process_files::coredump_filter(&*of_process(tid)?)),
+            move |bytes| process_files::set_coredump_filter(&*of_process(tid)?, bytes),
+        )),
+        b"timerslack_ns" => Ok(writable(
+            place,
+            0o666,
+            owner,
+            move || Ok(process_files::timer_slack(&*of_process(tid)?)),
+            move |bytes| process_files::set_timer_slack(&*of_process(tid)?, bytes),
+        )),
+        b"ns" => Ok(namespaces::directory(place, owner, tid)),
         b"mem" => Ok(memory_file::node(place, owner, tid)),
         b"exe" => Ok(magic_link(place, owner, tid, |thread| thread.executable().ok_or(Errno::ENOENT))),
         b"cwd" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().cwd())))),

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
+use kernel::cred::cap;
 use kernel::mm::{AreaFlags, AreaReport, Prot};
 use kernel::uaccess;
 use vfs::{Errno, Result};
@@ -42,6 +43,147 @@ pub fn environ(thread: &Thread) -> Result<Vec<u8>> {
     let program = thread.space().program();
     let (_, environment) = thread.memory().strings();
     Ok(program_bytes(thread, (program.env_start, program.env_end), environment))
+}
+
+/// `cpuset`: the path of its group, as `cgroup` shows it.
+pub fn cpuset(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"/\n".to_vec())
+}
+
+/// `uid_map` and `gid_map`: as in the initial user namespace.
+pub fn id_map(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"         0          0 4294967295\n".to_vec())
+}
+
+/// `setgroups`.
+pub fn setgroups(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"allow\n".to_vec())
+}
+
+/// `schedstat`: time on a processor; what it waited for one is the host's to know.
+pub fn schedstat(thread: &Thread) -> Result<Vec<u8>> {
+    let times = crate::time::processor::times(&thread.task.group);
+    Ok(format!("{} 0 0\n", times.user.saturating_add(times.system)).into_bytes())
+}
+
+/// `sched` (sched-debug): time on a processor, and how it asks to be scheduled.
+pub fn sched(thread: &Thread) -> Result<Vec<u8>> {
+    let task = &thread.task;
+    let times = crate::time::processor::times(&task.group);
+    let (used, scheduling) = (times.user.saturating_add(times.system), *task.scheduling.lock());
+    let threads = task.group.signals.lock().tasks.len().max(1);
+    let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
+    let mut text = format!("{name} ({}, #threads: {threads})\n{:-<67}\n", task.tid(), "");
+    let _ = writeln!(text, "{:<45}:{:>14}.{:06}", "se.sum_exec_runtime", used / 1_000_000, used % 1_000_000);
+    for (name, value) in [
+        ("nr_switches", 0),
+        ("nr_voluntary_switches", 0),
+        ("nr_involuntary_switches", 0),
+        ("policy", i64::from(scheduling.policy)),
+        ("prio", i64::from(120 + scheduling.nice)),
+    ] {
+        let _ = writeln!(text, "{name:<45}:{value:>21}");
+    }
+    Ok(text.into_bytes())
+}
+
+/// `pagemap`: where pages lie is the host's secret.
+pub fn pagemap(_thread: &Thread) -> Result<Vec<u8>> {
+    Err(Errno::EPERM)
+}
+
+/// `stack`: this kernel's frames are not shown.
+pub fn stack(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(Vec::new())
+}
+
+/// `syscall`: others are not stopped to look at.
+pub fn syscall(_thread: &Thread) -> Result<Vec<u8>> {
+    Ok(b"running\n".to_vec())
+}
+
+/// `oom_score_adj`.
+pub fn oom_score_adj(thread: &Thread) -> Vec<u8> {
+    format!("{}\n", thread.task.group.oom_score_adj.load(Ordering::Relaxed)).into_bytes()
+}
+
+/// A write to `oom_score_adj`.
+pub fn set_oom_score_adj(thread: &Thread, bytes: &[u8]) -> Result<()> {
+    let value = number(bytes).and_then(|value| i32::try_from(value).ok()).ok_or(Errno::EINVAL)?;
+    if !(-1000..=1000).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    adjust(thread, value)
+}
+
+/// `oom_adj`: the same on a scale that ends with -17 (never) and 15.
+pub fn oom_adj(thread: &Thread) -> Vec<u8> {
+    let value = match thread.task.group.oom_score_adj.load(Ordering::Relaxed) {
+        1000 => 15,
+        value => value * 17 / 1000,
+    };
+    format!("{value}\n").into_bytes()
+}
+
+/// A write to `oom_adj`.
+pub fn set_oom_adj(thread: &Thread, bytes: &[u8]) -> Result<()> {
+    match number(bytes).and_then(|value| i32::try_from(value).ok()).ok_or(Errno::EINVAL)? {
+        15 => adjust(thread, 1000),
+        value @ -17..15 => adjust(thread, value * 1000 / 17),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Who lowers it needs a capability.
+fn adjust(thread: &Thread, value: i32) -> Result<()> {
+    let adjustment = &thread.task.group.oom_score_adj;
+    if value < adjustment.load(Ordering::Relaxed) && !thread::current().task.cred().has(cap::SYS_RESOURCE) {
+        return Err(Errno::EACCES);
+    }
+    adjustment.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// `coredump_filter`.
+pub fn coredump_filter(thread: &Thread) -> Vec<u8> {
+    format!("{:08x}\n", thread.task.group.coredump_filter.load(Ordering::Relaxed)).into_bytes()
+}
+
+/// A write to `coredump_filter`: nine bits.
+pub fn set_coredump_filter(thread: &Thread, bytes: &[u8]) -> Result<()> {
+    let value = number(bytes).and_then(|value| u32::try_from(value).ok()).ok_or(Errno::EINVAL)?;
+    thread.task.group.coredump_filter.store(value & 0x1ff, Ordering::Relaxed);
+    Ok(())
+}
+
+/// `timerslack_ns`.
+pub fn timer_slack(thread: &Thread) -> Vec<u8> {
+    format!("{}\n", thread.task.timer_slack.load(Ordering::Relaxed)).into_bytes()
+}
+
+/// A write to `timerslack_ns`; 0 is the default.
+pub fn set_timer_slack(thread: &Thread, bytes: &[u8]) -> Result<()> {
+    let value = number(bytes).and_then(|value| u64::try_from(value).ok()).ok_or(Errno::EINVAL)?;
+    let value = if value == 0 { kernel::task::TIMER_SLACK_NS } else { value };
+    thread.task.timer_slack.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// A number as the kernel reads it from a file (kstrtoll): decimal, octal or hexadecimal by its prefix, one newline behind.
+fn number(bytes: &[u8]) -> Option<i64> {
+    let text = core::str::from_utf8(bytes).ok()?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hexadecimal) => i64::from_str_radix(hexadecimal, 16),
+        None if digits.len() > 1 && digits.starts_with('0') => i64::from_str_radix(digits, 8),
+        None => digits.parse(),
+    };
+    let value = value.ok().filter(|_| !digits.contains(['+', '-']))?;
+    Some(if negative { -value } else { value })
 }
 
 /// `io`: nothing is counted.
@@ -86,12 +228,15 @@ pub fn maps(thread: &Thread) -> Result<Vec<u8>> {
 
 /// What `smaps` tells of memory of so many bytes: what is resident, shared or dirty is the host's knowledge, so all of it
 /// counts as resident and private.
-fn usage(bytes: u64) -> String {
+fn usage(bytes: u64, rollup: bool) -> String {
     let size = bytes >> 10;
-    const NAMES: [(&str, bool); 20] = [
+    const NAMES: [(&str, bool); 23] = [
         ("Rss", true),
         ("Pss", true),
         ("Pss_Dirty", true),
+        ("Pss_Anon", true),
+        ("Pss_File", false),
+        ("Pss_Shmem", false),
         ("Shared_Clean", false),
         ("Shared_Dirty", false),
         ("Private_Clean", false),
@@ -114,7 +259,13 @@ fn usage(bytes: u64) -> String {
         "THPeligible" => format!("{name}:           0\n"),
         _ => format!("{:<15} {:>8} kB\n", format!("{name}:"), if counts { size } else { 0 }),
     };
-    NAMES.into_iter().map(line).collect()
+    // What only the sums, and only the areas have.
+    let shown = |name: &str| match name {
+        "Pss_Anon" | "Pss_File" | "Pss_Shmem" => rollup,
+        "THPeligible" => !rollup,
+        _ => true,
+    };
+    NAMES.into_iter().filter(|(name, _)| shown(name)).map(line).collect()
 }
 
 /// `VmFlags` of `smaps` (proc_pid_smaps(5)).
@@ -147,7 +298,7 @@ pub fn smaps(thread: &Thread) -> Result<Vec<u8>> {
             )
             .as_bytes(),
         );
-        text.extend_from_slice(usage(bytes).as_bytes());
+        text.extend_from_slice(usage(bytes, false).as_bytes());
         text.extend_from_slice(format!("VmFlags: {}\n", vm_flags(&area)).as_bytes());
     }
     Ok(text)
@@ -160,7 +311,7 @@ pub fn smaps_rollup(thread: &Thread) -> Result<Vec<u8>> {
     let bytes = areas.iter().filter(|area| !area.prot.is_empty()).map(|area| area.end - area.start).sum();
     let mut text =
         format!("{:08x}-{:08x} ---p 00000000 00:00 0{:26}[rollup]\n", first.start, last.end, "").into_bytes();
-    text.extend_from_slice(usage(bytes).as_bytes());
+    text.extend_from_slice(usage(bytes, true).as_bytes());
     Ok(text)
 }
 
@@ -190,6 +341,26 @@ pub fn mounts(thread: &Thread) -> Result<Vec<u8>> {
         }
         text.extend_from_slice(access(&info.mount).as_bytes());
         text.extend_from_slice(b" 0 0\n");
+    }
+    Ok(text)
+}
+
+/// `mountstats`.
+pub fn mountstats(thread: &Thread) -> Result<Vec<u8>> {
+    let fs = thread.fs();
+    let mut text = Vec::new();
+    for info in fs.namespace().list(&fs.root()) {
+        let options = &info.mount.options;
+        let parts = [
+            ("device ", &options.source),
+            (" mounted on ", &info.target),
+            (" with fstype ", &options.fstype),
+        ];
+        for (before, part) in parts {
+            text.extend_from_slice(before.as_bytes());
+            escape(&mut text, part);
+        }
+        text.push(b'\n');
     }
     Ok(text)
 }

@@ -96,7 +96,7 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
     let limit = task.rlimit(11);
     let _ = writeln!(
         text,
-        "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t{}\nSigQ:\t{}/{limit}",
+        "CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\nThreads:\t{}\nSigQ:\t{}/{limit}",
         masks.threads, masks.queued
     );
     let _ = writeln!(text, "SigPnd:\t{:016x}\nShdPnd:\t{:016x}", masks.pending, masks.shared);
@@ -111,7 +111,12 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
         cred.inheritable, cred.permitted, cred.effective
     );
     let _ = writeln!(text, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}", cred.bounding, cred.ambient);
-    let _ = writeln!(text, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0", u8::from(cred.no_new_privs));
+    let _ = writeln!(
+        text,
+        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\n\
+         Speculation_Store_Bypass:\tunknown\nSpeculationIndirectBranch:\tunknown",
+        u8::from(cred.no_new_privs)
+    );
     let cpus = kernel::boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
     let mask = cpus.iter().filter(|&&cpu| cpu < 64).fold(0u64, |mask, cpu| mask | 1 << cpu);
     let list: Vec<String> = cpus.iter().map(|cpu| format!("{cpu}")).collect();

@@ -33,7 +33,9 @@ pub fn root() -> Arc<dyn Inode> {
         dir("devices", || vec![dir("system", || vec![dir("cpu", cpu), dir("node", node)])]),
         dir("firmware", Vec::new),
         dir("fs", || vec![dir("cgroup", Vec::new)]),
-        dir("kernel", || vec![dir("mm", || vec![dir("transparent_hugepage", huge_pages)])]),
+        dir("kernel", || {
+            vec![dir("mm", || vec![dir("hugepages", Vec::new), dir("transparent_hugepage", huge_pages)])]
+        }),
         dir("module", Vec::new),
         dir("power", Vec::new),
     ];
@@ -49,14 +51,13 @@ fn huge_pages() -> Vec<Entry> {
     ]
 }
 
-/// Processor numbers as a list of ranges (`0-3,8`).
-fn cpu_list() -> String {
-    let cpus = boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
+/// Numbers as a list of ranges (`0-3,8`).
+fn ranges(numbers: &[u32]) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for cpu in cpus {
+    for &number in numbers {
         match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => ranges.push((cpu, cpu)),
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
         }
     }
     let shown: Vec<String> = ranges
@@ -64,6 +65,11 @@ fn cpu_list() -> String {
         .map(|(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") })
         .collect();
     format!("{}\n", shown.join(","))
+}
+
+/// The sandbox's processors.
+pub(super) fn cpu_list() -> String {
+    ranges(&matching(|_| true))
 }
 
 fn cpu() -> Vec<Entry> {
@@ -79,17 +85,128 @@ fn cpu() -> Vec<Entry> {
     let cpus = boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
     for cpu in cpus {
         if let Some(name) = NAMES.get(cpu as usize) {
-            entries.push(dir(name, || vec![text("online", || "1\n".into())]));
+            entries.push(Entry {
+                name,
+                kind: Kind::Directory,
+                make: Box::new(move || {
+                    let inside = vec![text("online", || "1\n".into()), topology(cpu)];
+                    directory_of(SYS, &[name.as_bytes()], inside)
+                }),
+            });
         }
     }
     entries
+}
+
+/// A file of one processor.
+fn of_cpu(name: &'static str, cpu: u32, read: fn(u32) -> String) -> Entry {
+    let make = move || {
+        let number = cpu.to_le_bytes();
+        file(SYS, &[&number, name.as_bytes()], 0o444, (0, 0), move || Ok(read(cpu).into_bytes()))
+    };
+    Entry { name, kind: Kind::Regular, make: Box::new(make) }
+}
+
+/// What `/proc/cpuinfo` says of a processor.
+fn fact(cpu: u32, name: &str) -> Option<u32> {
+    let config = boot::config()?;
+    let text = core::str::from_utf8(&config.host.cpuinfo).ok()?;
+    let value = |line: &str| -> Option<(String, u32)> {
+        let (key, value) = line.split_once(':')?;
+        Some((key.trim().into(), value.trim().parse().ok()?))
+    };
+    let is = |block: &&str| {
+        block.lines().filter_map(value).any(|(key, number)| key == "processor" && number == cpu)
+    };
+    let block = text.split("\n\n").find(is)?;
+    block.lines().filter_map(value).find(|(key, _)| key == name).map(|(_, number)| number)
+}
+
+fn package(cpu: u32) -> u32 {
+    fact(cpu, "physical id").unwrap_or(0)
+}
+
+fn core(cpu: u32) -> u32 {
+    fact(cpu, "core id").unwrap_or(cpu)
+}
+
+fn matching(wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+    let cpus = boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
+    cpus.into_iter().filter(|&cpu| wanted(cpu)).collect()
+}
+
+fn core_siblings(cpu: u32) -> Vec<u32> {
+    matching(|other| (package(other), core(other)) == (package(cpu), core(cpu)))
+}
+
+fn package_siblings(cpu: u32) -> Vec<u32> {
+    matching(|other| package(other) == package(cpu))
+}
+
+/// Processors as a mask, in words of 32 bits, the highest first.
+fn mask(cpus: &[u32]) -> String {
+    let words = cpus.last().map_or(1, |last| last / 32 + 1);
+    let word = |index: u32| {
+        let bits = cpus.iter().filter(|&&cpu| cpu / 32 == index);
+        format!("{:08x}", bits.fold(0u32, |bits, cpu| bits | 1 << (cpu % 32)))
+    };
+    format!("{}\n", (0..words).rev().map(word).collect::<Vec<_>>().join(","))
+}
+
+fn topology(cpu: u32) -> Entry {
+    let entries = move || {
+        vec![
+            of_cpu("core_cpus", cpu, |cpu| mask(&core_siblings(cpu))),
+            of_cpu("core_cpus_list", cpu, |cpu| ranges(&core_siblings(cpu))),
+            of_cpu("core_id", cpu, |cpu| format!("{}\n", core(cpu))),
+            of_cpu("core_siblings", cpu, |cpu| mask(&package_siblings(cpu))),
+            of_cpu("core_siblings_list", cpu, |cpu| ranges(&package_siblings(cpu))),
+            of_cpu("die_id", cpu, |_| "0\n".into()),
+            of_cpu("package_cpus", cpu, |cpu| mask(&package_siblings(cpu))),
+            of_cpu("package_cpus_list", cpu, |cpu| ranges(&package_siblings(cpu))),
+            of_cpu("physical_package_id", cpu, |cpu| format!("{}\n", package(cpu))),
+            of_cpu("thread_siblings", cpu, |cpu| mask(&core_siblings(cpu))),
+            of_cpu("thread_siblings_list", cpu, |cpu| ranges(&core_siblings(cpu))),
+        ]
+    };
+    Entry {
+        name: "topology",
+        kind: Kind::Directory,
+        make: Box::new(move || directory_of(SYS, &[&cpu.to_le_bytes(), b"topology"], entries())),
+    }
+}
+
+/// `meminfo` of the one node: the sandbox's memory.
+fn node_memory() -> String {
+    let total = boot::config().map_or(0, |config| config.options.memory_limit);
+    let used = (kernel::frames::usage().0 * 4096 + kernel::heap::used()).min(total);
+    let lines = [
+        ("MemTotal", total),
+        ("MemFree", total - used),
+        ("MemUsed", used),
+        ("FilePages", used),
+        ("Shmem", used),
+    ];
+    lines
+        .iter()
+        .map(|(name, bytes)| format!("Node 0 {:<16}{:>8} kB\n", format!("{name}:"), bytes >> 10))
+        .collect()
 }
 
 fn node() -> Vec<Entry> {
     vec![
         text("online", || "0\n".into()),
         text("possible", || "0\n".into()),
-        dir("node0", || vec![text("cpulist", cpu_list)]),
+        text("has_cpu", || "0\n".into()),
+        text("has_memory", || "0\n".into()),
+        dir("node0", || {
+            vec![
+                text("cpulist", cpu_list),
+                text("cpumap", || mask(&matching(|_| true))),
+                text("distance", || "10\n".into()),
+                text("meminfo", node_memory),
+            ]
+        }),
     ]
 }
 

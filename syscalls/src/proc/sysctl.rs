@@ -66,6 +66,8 @@ fn kernel_entries() -> Vec<Entry> {
         text_entry("hostname", || {
             Ok(format!("{}\n", boot::config().map_or("sandbox", |config| &config.hostname)).into_bytes())
         }),
+        constant!("dmesg_restrict", "1"),
+        constant!("kptr_restrict", "2"),
         constant!("msgmax", "8192"),
         constant!("msgmnb", "16384"),
         constant!("msgmni", "32000"),
@@ -76,6 +78,7 @@ fn kernel_entries() -> Vec<Entry> {
         constant!("ostype", "Linux"),
         constant!("overflowgid", "65534"),
         constant!("overflowuid", "65534"),
+        constant!("panic", "0"),
         constant!("perf_event_paranoid", "4"),
         constant!("pid_max", "4194304"),
         Entry {
@@ -109,6 +112,7 @@ fn kernel_entries() -> Vec<Entry> {
         },
         constant!("randomize_va_space", "2"),
         constant!("sem", "32000\t1024000000\t500\t32000"),
+        constant!("sched_child_runs_first", "0"),
         constant!("shmall", "18446744073692774399"),
         constant!("shmmax", "18446744073692774399"),
         constant!("shmmni", "4096"),
@@ -130,7 +134,12 @@ fn vm_entries() -> Vec<Entry> {
         constant!("nr_hugepages", "0"),
         constant!("overcommit_memory", "0"),
         constant!("overcommit_ratio", "50"),
+        constant!("dirty_background_ratio", "10"),
+        constant!("dirty_ratio", "20"),
+        constant!("overcommit_kbytes", "0"),
+        constant!("panic_on_oom", "0"),
         constant!("swappiness", "60"),
+        constant!("vfs_cache_pressure", "100"),
     ]
 }
 
@@ -140,6 +149,8 @@ fn fs_entries() -> Vec<Entry> {
         constant!("aio-nr", "0"),
         constant!("file-max", "9223372036854775807"),
         constant!("file-nr", "0\t0\t9223372036854775807"),
+        constant!("lease-break-time", "45"),
+        constant!("leases-enable", "1"),
         constant!("nr_open", "1048576"),
         constant!("pipe-max-size", "1048576"),
         constant!("pipe-user-pages-hard", "0"),
@@ -188,7 +199,10 @@ fn net_entries() -> Vec<Entry> {
                 &[b"sys", b"net", b"core"],
                 vec![
                     constant!("somaxconn", "4096"),
+                    constant!("netdev_max_backlog", "1000"),
+                    constant!("rmem_default", "212992"),
                     constant!("rmem_max", "212992"),
+                    constant!("wmem_default", "212992"),
                     constant!("wmem_max", "212992"),
                 ],
             )

@@ -14,14 +14,17 @@ use vfs::{Errno, Result};
 /// The entries.
 pub fn entries() -> Vec<Entry> {
     let mut entries = alloc::vec![
+        text_entry("cgroups", super::cgroup::controllers),
         text_entry("cmdline", || Ok(b"trapbox\n".to_vec())),
         text_entry("cpuinfo", cpuinfo),
         text_entry("devices", || Ok(
             b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n".to_vec()
         )),
-        text_entry("filesystems", || Ok(
-            b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\n".to_vec()
-        )),
+        text_entry("filesystems", || {
+            Ok(
+            b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n".to_vec()
+        )
+        }),
         text_entry("interrupts", || Ok(Vec::new())),
         text_entry("loadavg", loadavg),
         text_entry("meminfo", meminfo),
@@ -98,40 +101,64 @@ fn loadavg() -> Result<Vec<u8>> {
 
 fn meminfo() -> Result<Vec<u8>> {
     let total = config()?.options.memory_limit;
-    let used = frames::usage().0 * 4096 + heap::used();
-    let free = total.saturating_sub(used);
+    let (files, kernel) = (frames::usage().0 * 4096, heap::used());
+    let free = total.saturating_sub(files.saturating_add(kernel));
     let mut text = String::new();
-    let lines: [(&str, u64); 24] = [
+    let lines: [(&str, u64); 43] = [
         ("MemTotal", total),
         ("MemFree", free),
         ("MemAvailable", free),
         ("Buffers", 0),
-        ("Cached", used),
+        ("Cached", files),
         ("SwapCached", 0),
-        ("Active", used),
+        ("Active", files),
         ("Inactive", 0),
-        ("Active(anon)", 0),
+        ("Active(anon)", files),
         ("Inactive(anon)", 0),
-        ("Active(file)", used),
+        ("Active(file)", 0),
         ("Inactive(file)", 0),
         ("Unevictable", 0),
         ("Mlocked", 0),
         ("SwapTotal", 0),
         ("SwapFree", 0),
+        ("Zswap", 0),
+        ("Zswapped", 0),
         ("Dirty", 0),
         ("Writeback", 0),
         ("AnonPages", 0),
         ("Mapped", 0),
-        ("Shmem", used),
+        ("Shmem", files),
+        ("KReclaimable", 0),
+        ("Slab", kernel),
+        ("SReclaimable", 0),
+        ("SUnreclaim", kernel),
+        ("KernelStack", 0),
+        ("PageTables", 0),
+        ("SecPageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
         ("CommitLimit", total),
-        ("Committed_AS", used),
+        ("Committed_AS", files),
         ("VmallocTotal", 0x7fff_ffff_fc00),
+        ("VmallocUsed", 0),
+        ("VmallocChunk", 0),
+        ("Percpu", 0),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
     ];
-    for (name, bytes) in lines {
+    let mut line = |name: &str, bytes: u64| {
         let name = format!("{name}:");
         let _ = writeln!(text, "{name:<16}{:>8} kB", bytes >> 10);
+    };
+    lines.iter().for_each(|(name, bytes)| line(name, *bytes));
+    line("FilePmdMapped", 0);
+    for name in ["Total", "Free", "Rsvd", "Surp"] {
+        let _ = writeln!(text, "HugePages_{:<6}{:>8}", format!("{name}:"), 0);
     }
-    text.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n");
+    text.push_str("Hugepagesize:       2048 kB\nHugetlb:               0 kB\n");
     Ok(text.into_bytes())
 }
 

@@ -133,7 +133,13 @@ fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_sched_setaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let mask = uaccess::read_bytes(args.u64(2), (args.u32(1) as usize).min(1024))?;
+    let mut mask = uaccess::read_bytes(args.u64(2), (args.u32(1) as usize).min(1024))?;
+    // As in a cpuset: others than the sandbox's are not to be had; of none but those the host says EINVAL.
+    let own = kernel::boot::config().map_or(&[][..], |config| config.host.cpus.as_slice());
+    for (index, byte) in mask.iter_mut().enumerate() {
+        let allowed = own.iter().filter(|&&cpu| cpu as usize / 8 == index);
+        *byte &= allowed.fold(0, |bits, cpu| bits | 1u8 << (cpu % 8));
+    }
     let task = of(context, args.i32(0))?;
     may_set(context, &task)?;
     host::sched_setaffinity(task.host_ids().1, &mask)?;

@@ -155,6 +155,13 @@ impl Times {
     }
 }
 
+impl Times {
+    /// Whether both times are to stay (`UTIME_OMIT`).
+    pub fn is_nothing(self) -> bool {
+        matches!(self, Times::Given(atime, mtime) if is(&atime, raw::UTIME_OMIT) && is(&mtime, raw::UTIME_OMIT))
+    }
+}
+
 fn is(time: &raw::timespec, special: u32) -> bool {
     time.tv_nsec == i64::from(special)
 }
@@ -171,9 +178,7 @@ pub fn set_times(lookup: &Lookup<'_>, target: &Target, times: Times) -> Result<(
             }
             (Some(now), Some(now))
         }
-        Times::Given(atime, mtime) if is(&atime, raw::UTIME_OMIT) && is(&mtime, raw::UTIME_OMIT) => {
-            return Ok(());
-        }
+        times if times.is_nothing() => return Ok(()),
         Times::Given(atime, mtime) => {
             writable_mount(target)?;
             if !is_owner(lookup.cred, &owner()?) {

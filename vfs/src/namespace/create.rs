@@ -1,6 +1,6 @@
 //! mkdir(2), mknod(2), symlink(2), link(2).
 
-use super::permission::{for_new, may_create, want_write};
+use super::permission::{for_new, may_create, may_link, want_write};
 use super::walk::Parent;
 use super::{Lookup, Path, Target, WalkFlags, find};
 use crate::attributes::Kind;
@@ -135,10 +135,14 @@ pub fn link(
     walk.set(WalkFlags::EMPTY, flags & raw::AT_EMPTY_PATH != 0);
     let source = find(lookup, old_base, old, walk)?;
     create_at(lookup, new_base, new, false, |directory, name| {
+        if directory.dentry.is_removed() {
+            return Err(Errno::ENOENT);
+        }
         let Target::Place(source) = &source else { return Err(Errno::EXDEV) };
         if !Arc::ptr_eq(&source.mount, &directory.mount) {
             return Err(Errno::EXDEV);
         }
+        may_link(lookup.cred, source)?;
         may_create(lookup.cred, directory)?;
         if source.dentry.is_directory() {
             return Err(Errno::EPERM);

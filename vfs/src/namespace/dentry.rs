@@ -23,6 +23,8 @@ use kernel::sync::{Mutex, MutexGuard, RwLock};
 pub const CACHED_NAMES: usize = 32 << 10;
 /// How many names are looked at when there are too many.
 const LOOKS: usize = 8;
+/// Names below a dentry that are searched for mountpoints before it is given up.
+const MOUNTPOINT_DEPTH: u32 = 8;
 
 /// Where a dentry is.
 struct Place {
@@ -210,7 +212,7 @@ impl Dentry {
             Known::Absent => return Err(Errno::ENOENT),
             Known::Present(dentry) => {
                 let keep = self.inode.cacheable()
-                    || dentry.is_mountpoint()
+                    || dentry.leads_to_mountpoint(MOUNTPOINT_DEPTH)
                     || dentry.inode.revalidate(&*self.inode, name);
                 if keep {
                     return Ok(dentry);
@@ -227,6 +229,15 @@ impl Dentry {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether something is mounted here, or at most so many names below: then this dentry is the way there.
+    fn leads_to_mountpoint(&self, depth: u32) -> bool {
+        self.is_mountpoint()
+            || depth > 0
+                && self.children.read().values().any(
+                    |child| matches!(child, Child::Present(below) if below.leads_to_mountpoint(depth - 1)),
+                )
     }
 
     /// Notes that `name` is `inode` now. `ops` is held.

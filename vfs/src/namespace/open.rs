@@ -79,12 +79,12 @@ pub fn open(
 fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u32) -> Result<Option<Path>> {
     let exclusive = flags & raw::O_EXCL != 0;
     while let Some(Last { name, slash }) = walk.walk_to_last()? {
-        if slash {
-            return Err(Errno::EISDIR);
-        }
         if name.is_dots() {
             walk.step(&name, false)?;
             return Ok(None);
+        }
+        if slash {
+            return Err(Errno::EISDIR);
         }
         let directory = walk.at.clone();
         let found = match directory.dentry.lookup(name.bytes(), false) {

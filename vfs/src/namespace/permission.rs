@@ -90,6 +90,18 @@ pub(super) fn may_create(cred: &Cred, directory: &Path) -> Result<()> {
     check_path(cred, directory, Access::WRITE | Access::EXECUTE)
 }
 
+/// Whether a file may get one more name (may_linkat, with `fs.protected_hardlinks` as distributions set it): others' files only
+/// if they can be read and written and lend nobody's rights.
+pub(super) fn may_link(cred: &Cred, source: &Path) -> Result<()> {
+    let owner = source.inode().owner()?;
+    let lends = owner.mode & raw::S_ISUID != 0
+        || owner.mode & (raw::S_ISGID | raw::S_IXGRP) == raw::S_ISGID | raw::S_IXGRP;
+    let harmless = owner.mode & raw::S_IFMT == raw::S_IFREG && !lends;
+    let allowed =
+        is_owner(cred, &owner) || harmless && check(cred, &owner, Access::READ | Access::WRITE).is_ok();
+    if allowed { Ok(()) } else { Err(Errno::EPERM) }
+}
+
 /// Whether the sticky bit of a directory keeps the caller from taking away a name of `victim`.
 pub(super) fn sticky_forbids(cred: &Cred, directory: &Owner, victim: u32) -> bool {
     directory.mode & raw::S_ISVTX != 0

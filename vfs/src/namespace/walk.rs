@@ -166,6 +166,8 @@ pub(super) struct Walk<'a> {
     links: u32,
     /// A slash behind the last component asks for a directory.
     pub must_be_directory: bool,
+    /// The root has played a part: an absolute path or link, `..`.
+    rooted: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -193,8 +195,18 @@ impl<'a> Walk<'a> {
             root = at.clone();
         }
         let texts = Vec::from([Text::Given(path)]);
-        let walk =
-            Walk { lookup, resolve, root, at, object: None, texts, links: 0, must_be_directory: false };
+        let rooted = absolute || resolve.scoped();
+        let walk = Walk {
+            lookup,
+            resolve,
+            root,
+            at,
+            object: None,
+            texts,
+            links: 0,
+            must_be_directory: false,
+            rooted,
+        };
         if walk.at.dentry.is_directory() { Ok(walk) } else { Err(Errno::ENOTDIR) }
     }
 
@@ -268,6 +280,7 @@ impl<'a> Walk<'a> {
     }
 
     fn dot_dot(&mut self) -> Result<()> {
+        self.rooted = true;
         let mut at = self.at.clone();
         loop {
             if at.is(&self.root) {
@@ -307,7 +320,12 @@ impl<'a> Walk<'a> {
             if self.resolve.contains(Resolve::BENEATH) {
                 return Err(Errno::EXDEV);
             }
+            // Linux compares with a root that it has not looked for before the first absolute path or `..` (nd_jump_root).
+            if self.resolve.contains(Resolve::NO_XDEV) && !self.rooted {
+                return Err(Errno::EXDEV);
+            }
             self.check_mount(&self.root)?;
+            self.rooted = true;
             self.at = self.root.clone();
         }
         // What has only slashes left would hide that the link's own last component is the path's last one.
@@ -338,8 +356,10 @@ impl<'a> Walk<'a> {
     /// Walks to the end.
     pub fn finish(&mut self, flags: WalkFlags) -> Result<Target> {
         self.must_be_directory |= flags.contains(WalkFlags::DIRECTORY);
+        let mut follow = flags.contains(WalkFlags::FOLLOW);
         while let Some(Last { name, slash }) = self.walk_to_last()? {
-            let follow = slash || flags.contains(WalkFlags::FOLLOW);
+            // From there on: a link that the first one leads to has lost sight of the slash.
+            follow |= slash;
             if !self.step(&name, follow)? {
                 break;
             }

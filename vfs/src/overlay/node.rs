@@ -5,11 +5,12 @@ use super::directory::Directory;
 use super::file::OverlayFile;
 use super::listing::{Listable, Listed, OpenDirectory};
 use super::{OVERLAYFS_SUPER_MAGIC, OverlayFs};
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::device::open_device;
 use crate::file::FileOps;
 use crate::host::HostInode;
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::namespace::without_set_ids;
 use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -18,7 +19,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::cred::cap;
 use kernel::sync::Mutex;
+use kernel::task;
 use kernel::time::file_time;
 use linux_raw_sys::general as raw;
 
@@ -55,18 +58,18 @@ pub struct OverlayInode {
     /// Text of a symbolic link made in the upper.
     link: Box<[u8]>,
     held: AtomicBool,
-    /// The pipe of a FIFO made in the upper.
+    /// The pipe of a FIFO: the overlay's own, whoever has the lower's open outside.
     fifo: Option<Arc<FifoState>>,
 }
 
 impl OverlayInode {
     /// The unchanged inode over one of the lower.
     pub(super) fn over(fs: Arc<OverlayFs>, lower: Arc<HostInode>) -> Arc<OverlayInode> {
-        let (dev, ino) = lower.id();
+        let ((dev, ino), kind) = (lower.id(), lower.kind());
         Arc::new_cyclic(|me| OverlayInode {
             fs,
             me: me.clone(),
-            kind: lower.kind(),
+            kind,
             dev,
             ino,
             rdev: 0,
@@ -76,7 +79,7 @@ impl OverlayInode {
             data: Mutex::new(None),
             link: Box::default(),
             held: AtomicBool::new(false),
-            fifo: None,
+            fifo: (kind == Kind::Fifo).then(Arc::default),
         })
     }
 
@@ -173,6 +176,21 @@ impl OverlayInode {
     pub(super) fn modified(&self) -> Result<()> {
         let now = file_time();
         self.change(|meta| (meta.mtime, meta.ctime) = (now, now))
+    }
+
+    /// The contents were written: set-ID bits go with it unless the caller may keep them.
+    pub(super) fn written(&self) -> Result<()> {
+        let now = file_time();
+        self.change(|meta| {
+            (meta.mtime, meta.ctime) = (now, now);
+            if meta.mode & (raw::S_ISUID | raw::S_ISGID) != 0 {
+                let cred = task::current().cred();
+                if !cred.has(cap::FSETID) {
+                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
+                    meta.mode = raw::S_IFREG | without_set_ids(&cred, &owner);
+                }
+            }
+        })
     }
 
     /// One name more.
@@ -320,12 +338,12 @@ impl Inode for OverlayInode {
         match (self.kind, &self.lower) {
             (Kind::Regular, _) => self.open_regular(flags),
             (Kind::Directory, _) => Ok(Arc::new(OpenDirectory::new(self))),
-            (_, Some(lower)) => lower.clone().open(flags),
-            (Kind::Symlink, None) => Err(Errno::ELOOP),
-            (Kind::Fifo, None) => match &self.fifo {
+            (Kind::Fifo, _) => match &self.fifo {
                 Some(fifo) => open_fifo(fifo, flags),
                 None => Err(Errno::ENXIO),
             },
+            (_, Some(lower)) => lower.clone().open(flags),
+            (Kind::Symlink, None) => Err(Errno::ELOOP),
             (Kind::CharDevice, None) => open_device(self.rdev, flags),
             (_, None) => Err(Errno::ENXIO),
         }

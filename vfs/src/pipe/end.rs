@@ -2,7 +2,7 @@
 
 use super::{MAX_CAPACITY, PIPE_BUF, Pipe, State, directions, rounded_capacity};
 use crate::anonymous::PIPES;
-use crate::attributes::{Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::file::{FileOps, OpenFile};
 use crate::{Errno, Result};
 use alloc::format;
@@ -12,6 +12,7 @@ use core::any::Any;
 use kernel::cred::cap;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::signal::SIGPIPE;
+use kernel::time::file_time;
 use kernel::uaccess::{self, Sink, Source};
 use kernel::{task, wait};
 use linux_raw_sys::general as raw;
@@ -197,7 +198,15 @@ impl FileOps for PipeEnd {
         if !self.writes {
             return Err(Errno::EBADF);
         }
-        self.write(source, file.nonblocking(), file.flags() & raw::O_DIRECT != 0)
+        let done = self.write(source, file.nonblocking(), file.flags() & raw::O_DIRECT != 0)?;
+        // A FIFO's times are those of its place.
+        if done > 0
+            && let Some(path) = &file.path
+        {
+            let change = AttributeChange { mtime: Some(file_time()), ..AttributeChange::default() };
+            let _ = path.inode().set_attributes(&change);
+        }
+        Ok(done)
     }
 
     fn append(&self, file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {

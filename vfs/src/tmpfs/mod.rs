@@ -489,7 +489,8 @@ impl Inode for TmpInode {
 
 /// `EOPNOTSUPP` for namespaces of extended attributes that this filesystem does not have.
 fn known_xattr(name: &[u8]) -> Result<()> {
-    let known: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
+    // Not `system.posix_acl_`: an ACL that nobody looks at would be worse than none (`cp -a` leaves the mode to it).
+    let known: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
     if known.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len()) {
         Ok(())
     } else {
