@@ -125,6 +125,7 @@ impl Builder<'_> {
         }
         let (inode, options) = self.filesystem(spec)?;
         let at = match find(lookup, &spec.target) {
+        flags.insert(MountFlags::RELATIME);
             Ok(at) => at,
             Err(Errno::ENOENT) => {
                 make_parents(lookup, &spec.target)?;

@@ -250,6 +250,14 @@ impl OpenFile {
     }
 
     /// A description of the same file whose calls do not block (`RWF_NOWAIT`). Only for files without a position.
+    /// Whether reading it is noted in its time of access: not with `O_NOATIME`, nor where its mount says so.
+    pub fn notes_access(&self) -> bool {
+        use crate::namespace::MountFlags;
+        let never = MountFlags::NO_ATIME | MountFlags::READ_ONLY;
+        self.flags() & raw::O_NOATIME == 0
+            && self.path.as_ref().is_none_or(|path| !path.mount.flags().intersects(never))
+    }
+
     pub fn without_blocking(&self) -> FileRef {
         OpenFile::new(self.ops.clone(), self.path.clone(), self.flags() | raw::O_NONBLOCK)
     }
