@@ -60,6 +60,10 @@ const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
 const OTHER_PROT: u64 = !7;
 /// All but `PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN`.
 const OTHER_MPROTECT: u64 = !0x0100_0007;
+/// All but `S_IFIFO` and permission bits: no device can be made, and no directory is.
+const OTHER_THAN_FIFO: u64 = !0o1_7777;
+/// All but `S_IFSOCK` and permission bits: of its bits no device can be made either.
+const OTHER_THAN_SOCKET: u64 = !0o14_7777;
 /// `MAP_HUGETLB`.
 const MAP_HUGETLB: u64 = 0x4_0000;
 
@@ -124,6 +128,9 @@ pub const ROWS: &[Row] = &[
     bind("renameat2", &[]),
     bind("linkat", &[]),
     bind("symlinkat", &[]),
+    bind("mknodat", &[NoneOf(2, OTHER_THAN_FIFO)]),
+    bind("mknodat", &[NoneOf(2, OTHER_THAN_SOCKET)]),
+    bind("fchmod", &[]),
     bind("fchmodat", &[]),
     bind("fchownat", &[]),
     bind("utimensat", &[]),
