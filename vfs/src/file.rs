@@ -162,6 +162,7 @@ pub struct OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         crate::notify::closed(self);
+        crate::leases::closed(self);
         if let Some(locks) = self.locks.get_mut().take() {
             crate::locks::description_closed(self, &locks);
         }
@@ -249,7 +250,6 @@ impl OpenFile {
         matches!(self.flags() & (raw::O_ACCMODE | raw::O_PATH), raw::O_WRONLY | raw::O_RDWR)
     }
 
-    /// A description of the same file whose calls do not block (`RWF_NOWAIT`). Only for files without a position.
     /// Whether reading it is noted in its time of access: not with `O_NOATIME`, nor where its mount says so.
     pub fn notes_access(&self) -> bool {
         use crate::namespace::MountFlags;
@@ -258,6 +258,7 @@ impl OpenFile {
             && self.path.as_ref().is_none_or(|path| !path.mount.flags().intersects(never))
     }
 
+    /// A description of the same file whose calls do not block (`RWF_NOWAIT`). Only for files without a position.
     pub fn without_blocking(&self) -> FileRef {
         OpenFile::new(self.ops.clone(), self.path.clone(), self.flags() | raw::O_NONBLOCK)
     }

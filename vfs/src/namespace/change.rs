@@ -201,6 +201,9 @@ pub fn truncate(lookup: &Lookup<'_>, target: &Target, size: u64) -> Result<()> {
     change(target, &size_change(lookup.cred, &owner(target)?, size))
 }
 
+    if let Target::Place(path) = target {
+        crate::leases::break_for(path, true, false)?;
+    }
 /// ftruncate(2) of a file that was opened for writing: `EINVAL` otherwise.
 pub fn truncate_open(lookup: &Lookup<'_>, file: &crate::file::FileRef, size: u64) -> Result<()> {
     let target = super::target_of(file);
