@@ -71,7 +71,10 @@ fn sys_openat2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let bad_mode = if creates { how.mode & !0o7777 != 0 } else { how.mode != 0 };
     let scope = u64::from(raw::RESOLVE_BENEATH | raw::RESOLVE_IN_ROOT);
     let bad_resolve = how.resolve & !0x3f != 0 || how.resolve & scope == scope;
-    if how.flags & !u64::from(KNOWN) != 0 || bad_resolve || bad_mode {
+    // open(2) forgets what O_PATH leaves no meaning; this call says so.
+    let with_path = raw::O_PATH | raw::O_DIRECTORY | raw::O_NOFOLLOW | raw::O_CLOEXEC;
+    let bad_path = how.flags as u32 & raw::O_PATH != 0 && how.flags & !u64::from(with_path) != 0;
+    if how.flags & !u64::from(KNOWN) != 0 || bad_path || bad_resolve || bad_mode {
         return Err(Errno::EINVAL);
     }
     open(context, args.i32(0), &args.path(1)?, how.flags as u32, how.mode as u32, how.resolve)

@@ -1,13 +1,13 @@
 //! mkdir(2), mknod(2), symlink(2), link(2).
 
-use super::permission::{for_new, may_create, want_write};
+use super::permission::{Access, check, for_new, is_owner, may_create, want_write};
 use super::walk::Parent;
 use super::{Lookup, Path, Target, WalkFlags, find};
 use crate::attributes::Kind;
 use crate::inode::{NewKind, NewNode};
 use crate::{Errno, Result, notify};
 use alloc::sync::Arc;
-use kernel::cred::cap;
+use kernel::cred::{Cred, cap};
 use linux_raw_sys::general as raw;
 
 /// What is to be made at a name that must not exist (Linux's filename_create): finds the name, holds its directory, and
@@ -115,6 +115,21 @@ pub fn symlink(lookup: &Lookup<'_>, text: &[u8], base: i32, path: &[u8]) -> Resu
     })
 }
 
+/// Who does not own a file may link it only where the link gives nothing that was not there before: `EPERM`
+/// (`/proc/sys/fs/protected_hardlinks`, which is on; Linux's may_linkat).
+fn check_source(cred: &Cred, source: &Path) -> Result<()> {
+    let owner = source.inode().owner()?;
+    if is_owner(cred, &owner) {
+        return Ok(());
+    }
+    let runs_as_group = raw::S_ISGID | raw::S_IXGRP;
+    let plain = source.dentry.kind() == Kind::Regular
+        && owner.mode & raw::S_ISUID == 0
+        && owner.mode & runs_as_group != runs_as_group;
+    let safe = plain && check(cred, &owner, Access::READ | Access::WRITE).is_ok();
+    if safe { Ok(()) } else { Err(Errno::EPERM) }
+}
+
 /// linkat(2); `flags` are `AT_SYMLINK_FOLLOW` and `AT_EMPTY_PATH`: `EINVAL` for others.
 pub fn link(
     lookup: &Lookup<'_>,
@@ -139,6 +154,7 @@ pub fn link(
         if !Arc::ptr_eq(&source.mount, &directory.mount) {
             return Err(Errno::EXDEV);
         }
+        check_source(lookup.cred, source)?;
         may_create(lookup.cred, directory)?;
         if source.dentry.is_directory() {
             return Err(Errno::EPERM);

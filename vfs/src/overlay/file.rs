@@ -37,13 +37,13 @@ impl FileOps for OverlayFile {
 
     fn write_at(&self, _file: &OpenFile, offset: u64, source: &mut Source<'_>) -> Result<usize> {
         let (done, _) = self.data.write(Some(offset), source)?;
-        self.node.modified()?;
+        self.node.written()?;
         Ok(done)
     }
 
     fn append(&self, _file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {
         let written = self.data.write(None, source)?;
-        self.node.modified()?;
+        self.node.written()?;
         Ok(written)
     }
 

@@ -5,11 +5,12 @@ use super::directory::Directory;
 use super::file::OverlayFile;
 use super::listing::{Listable, Listed, OpenDirectory};
 use super::{OVERLAYFS_SUPER_MAGIC, OverlayFs};
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::device::open_device;
 use crate::file::FileOps;
 use crate::host::HostInode;
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::namespace::without_set_ids;
 use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -18,7 +19,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::cred::cap;
 use kernel::sync::Mutex;
+use kernel::task;
 use kernel::time::file_time;
 use linux_raw_sys::general as raw;
 
@@ -180,6 +183,21 @@ impl OverlayInode {
         let now = file_time();
         self.change(|meta| {
             meta.nlink = meta.nlink.saturating_add(1);
+    /// A program wrote to it: times, and set-ID bits go.
+    pub(super) fn written(&self) -> Result<()> {
+        let now = file_time();
+        self.change(|meta| {
+            (meta.mtime, meta.ctime) = (now, now);
+            if meta.mode & (raw::S_ISUID | raw::S_ISGID) != 0 {
+                let cred = task::current().cred();
+                if !cred.has(cap::FSETID) {
+                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
+                    meta.mode = (meta.mode & raw::S_IFMT) | without_set_ids(&cred, &owner);
+                }
+            }
+        })
+    }
+
             meta.ctime = now;
         })
     }
@@ -222,7 +240,7 @@ impl OverlayInode {
             let data = self.copy_up(if truncated { 0 } else { u64::MAX })?;
             if truncated && data.size() > 0 {
                 data.truncate(0)?;
-                self.modified()?;
+                self.written()?;
             }
             return Ok(Arc::new(OverlayFile::new(self, data)));
         }
