@@ -8,5 +8,6 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod changes;
 pub mod control;
 pub mod layout;

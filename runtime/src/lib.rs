@@ -2,6 +2,7 @@
 //!
 //! What comes from inside (control messages, exit states, log lines) is hostile and treated so.
 
+pub mod changes;
 pub mod command;
 pub mod filter;
 mod grants;

@@ -119,6 +119,8 @@ pub struct Request {
     pub terminal: Option<OwnedFd>,
     /// Where the table of `--stats` goes.
     pub stats: Option<OwnedFd>,
+    /// Where the changes are told.
+    pub changes: Option<OwnedFd>,
 }
 
 /// A launched sandbox.
@@ -250,6 +252,7 @@ fn prepare(
         strace: fd_of(&request.strace),
         terminal: fd_of(&request.terminal),
         stats: fd_of(&request.stats),
+        changes: fd_of(&request.changes),
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
     };
@@ -280,6 +283,7 @@ fn prepare(
         fds.strace,
         fds.terminal,
         fds.stats,
+        fds.changes,
         fds.heap,
         fds.frames,
         failure.as_raw_fd(),

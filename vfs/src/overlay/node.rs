@@ -129,6 +129,11 @@ impl OverlayInode {
         self.me.upgrade().ok_or(Errno::ENOENT)
     }
 
+    /// Whether the upper knows more of it than where it is.
+    pub(super) fn is_changed(&self) -> bool {
+        self.meta.lock().is_some()
+    }
+
     fn copied_meta(&self) -> Result<Meta> {
         let node = self.lower.as_ref().ok_or(Errno::EIO)?;
         let lower = node.attributes()?;
@@ -178,11 +183,6 @@ impl OverlayInode {
         self.change(|meta| (meta.mtime, meta.ctime) = (now, now))
     }
 
-    /// One name more.
-    pub(super) fn linked(&self) -> Result<()> {
-        let now = file_time();
-        self.change(|meta| {
-            meta.nlink = meta.nlink.saturating_add(1);
     /// A program wrote to it: times, and set-ID bits go.
     pub(super) fn written(&self) -> Result<()> {
         let now = file_time();
@@ -198,6 +198,11 @@ impl OverlayInode {
         })
     }
 
+    /// One name more.
+    pub(super) fn linked(&self) -> Result<()> {
+        let now = file_time();
+        self.change(|meta| {
+            meta.nlink = meta.nlink.saturating_add(1);
             meta.ctime = now;
         })
     }
@@ -238,7 +243,7 @@ impl OverlayInode {
         let truncated = flags & raw::O_TRUNC != 0;
         if truncated || flags & raw::O_ACCMODE != raw::O_RDONLY {
             let data = self.copy_up(if truncated { 0 } else { u64::MAX })?;
-            if truncated && data.size() > 0 {
+            if truncated {
                 data.truncate(0)?;
                 self.written()?;
             }
