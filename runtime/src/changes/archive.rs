@@ -71,9 +71,7 @@ impl Archive {
     }
 
     fn marker(&mut self, path: &[u8]) -> anyhow::Result<()> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(0o644);
+        let header = Shown { mode: 0o644, owner: (0, 0), mtime: 0 }.header(EntryType::Regular);
         self.append(header, path, b"", Vec::new(), io::empty())
     }
 
@@ -176,6 +174,8 @@ impl Shown {
     fn header(&self, entry: EntryType) -> Header {
         let mut header = Header::new_ustar();
         header.set_entry_type(entry);
+        // An empty field is no number to strict readers.
+        header.set_size(0);
         header.set_mode(self.mode);
         header.set_uid(u64::from(self.owner.0));
         header.set_gid(u64::from(self.owner.1));
