@@ -160,6 +160,8 @@ pub struct BootFds {
     /// A stream socket, which does not block, to the caller's terminal (`--tty`); -1 for none. With it, `stdio` has none: the
     /// first process has a terminal of the sandbox's own.
     pub terminal: i32,
+    /// Where what was changed is told at the end ([`crate::changes`]); -1 for none.
+    pub changes: i32,
     /// Where the table of `--stats` goes at the end; -1 for none.
     pub stats: i32,
     /// The socket to the broker (`--network=broker`), see [`crate::broker`]; -1 for none.
@@ -181,6 +183,8 @@ pub struct BootOptions {
     pub pids_limit: u32,
     /// Resource limits of the first process, by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity.
     pub rlimits: Vec<(u64, u64)>,
+    /// What was changed is told with the contents of files.
+    pub changes_with_data: bool,
     /// The filter allows calls for extended attributes of host files.
     pub host_xattrs: bool,
     /// Rewrite call sites, so that calls need not trap.

@@ -9,5 +9,6 @@ extern crate alloc;
 
 pub mod boot;
 pub mod broker;
+pub mod changes;
 pub mod control;
 pub mod layout;

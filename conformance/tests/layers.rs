@@ -99,3 +99,96 @@ fn devices_are_the_sandboxs_own_and_others_are_refused_by_name() {
         );
     }
 }
+
+/// A program that changes `lower` in every way that a layer can tell.
+const CHANGES: &str = "cd lower; echo more >> changed; rm d/removed; rm -r gone; mkdir gone; echo new > gone/new; ln changed again; \
+                       ln -s /nowhere link; chmod 600 kept; mkdir -p a/b; echo x > a/b/c; mv d moved; truncate -s 1G sparse";
+
+/// Does what the markers of an unpacked layer say; what was there before is older than `root.marker`.
+fn apply_markers(root: &Path) {
+    let script = "set -e; cd \"$0\"; find . -name '.wh..wh..opq' | while read o; do d=$(dirname \"$o\"); \
+                  find \"$d\" -mindepth 1 ! -cnewer \"$1\" -delete; rm \"$o\"; done; find . -name '.wh.*' | while read w; do \
+                  n=$(dirname \"$w\")/$(basename \"$w\" | cut -c5-); rm -rf \"$n\" \"$w\"; done";
+    let marker = root.with_extension("marker");
+    let outcome = run(Command::new("sh").args(["-c", script]).args([root, &marker])).expect("runs");
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+}
+
+#[test]
+fn what_was_changed_can_be_listed_and_applied_as_a_layer() {
+    for upper in ["", ":upper"] {
+        let place = layers();
+        std::fs::create_dir(place.path().join("lower/gone")).expect("a directory");
+        std::fs::write(place.path().join("lower/gone/old"), "old").expect("a file");
+        let overlay = format!("lower{upper}");
+        let tree = "cd lower; find . | sort; cat changed moved/removed gone/new a/b/c; stat -c '%a %h %s' kept changed sparse; readlink link";
+        let script = format!("{CHANGES}; cd ..; {tree} 2>/dev/null; exit 3");
+        let options =
+            ["--overlay", &overlay, "--diff=list", "--export-changes", "layer.tar", "sh", "-c", &script];
+        let inside = sandbox(&options, place.path());
+        assert_eq!(inside.status, 3, "{}", inside.stderr);
+        let lower = place.path().join("lower");
+        let inner = |name: &str| format!("{}/{name}", lower.display());
+        let list = text(&place.path().join("list"));
+        let expected = [
+            ("C", "changed"),
+            ("C", "kept"),
+            ("D", "d"),
+            ("A", "moved"),
+            ("C", "gone"),
+            ("O", "gone"),
+            ("A", "gone/new"),
+            ("A", "link"),
+            ("A", "a"),
+            ("A", "a/b"),
+            ("A", "a/b/c"),
+            ("A", "sparse"),
+            ("A", "again"),
+        ];
+        for (letter, name) in expected {
+            let line = format!("{letter} {}", inner(name));
+            assert!(list.lines().any(|listed| listed == line), "no '{line}' in\n{list}");
+        }
+        assert!(!list.contains("gone/old"), "{list}");
+        // The layer's paths begin at the root of the sandbox.
+        let root = place.path().join("root");
+        let copy = root.join(lower.strip_prefix("/").expect("absolute"));
+        std::fs::create_dir_all(copy.parent().expect("a parent")).expect("a directory");
+        let copied = run(Command::new("cp").arg("-a").args([&lower, &copy])).expect("cp runs");
+        assert_eq!(copied.status, 0, "{}", copied.stderr);
+        std::fs::write(root.with_extension("marker"), "").expect("a file");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let unpacked =
+            run(Command::new("sh").args(["-c", "tar -xpmf layer.tar -C root"]).current_dir(place.path()));
+        assert_eq!(unpacked.expect("tar runs").status, 0);
+        apply_markers(&root);
+        let outside =
+            run(Command::new("sh").args(["-c", tree]).current_dir(copy.parent().expect("a parent")))
+                .expect("runs");
+        assert_eq!(inside.stdout, outside.stdout);
+    }
+}
+
+#[test]
+fn a_sandbox_that_ends_without_a_word_leaves_no_archive() {
+    let place = layers();
+    let command = "cd lower; echo x > f; exec sleep 30";
+    let mut child = Command::new(sandbox_exec())
+        .args(["--overlay", "lower", "--export-changes", "layer.tar", "sh", "-c", command])
+        .current_dir(place.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("runs");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(!place.path().join("layer.tar").exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_said_before_the_program_runs() {
+    let place = layers();
+    let outcome = sandbox(&["--export-changes", "/no/such/layer.tar", "echo", "ran"], place.path());
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""));
+    assert!(outcome.stderr.contains("/no/such/layer.tar"), "{}", outcome.stderr);
+}

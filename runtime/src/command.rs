@@ -1,6 +1,7 @@
 //! The command line of `sandbox-exec`.
 
 use crate::broker::{self, Broker};
+use crate::changes::{Collector, Wanted};
 use crate::filter::{self, Configuration};
 use crate::grants::{self, Grants};
 use crate::launch::{self, Layer};
@@ -76,6 +77,15 @@ pub struct Options {
     /// they cost, and which call sites could not be rewritten.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     stats: Option<Option<PathBuf>>,
+
+    /// List what the program has changed in its overlays (the working directory is one), to standard error or to FILE: A made,
+    /// C changed, D gone, O with all that was in it gone.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    diff: Option<Option<PathBuf>>,
+
+    /// Pack what the program has changed in its overlays into FILE, a tar archive in the form of an OCI image layer.
+    #[arg(long, value_name = "FILE")]
+    export_changes: Option<PathBuf>,
 
     /// What the kernel logs.
     #[arg(long, value_name = "LEVEL", default_value = "error", value_parser = ["error", "warn", "info", "debug", "trace"])]
@@ -318,6 +328,18 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     };
     let strace = options.strace.as_ref().map(&open_log).transpose()?;
     let stats = options.stats.as_ref().map(&open_log).transpose()?;
+    let memory = options.memory.unwrap_or_else(half_of_memory);
+    // What is not in memory fills a disk of the caller's choice already; records take room, too.
+    let limit = (!view.has_writable_host_path()).then(|| memory.saturating_mul(2));
+    let diff = options.diff.as_ref().map(&open_log).transpose()?;
+    let wanted = Wanted::new(diff, options.export_changes.as_deref(), limit)?;
+    let (changes, told) = match wanted.any() {
+        true => {
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map(|(read, write)| (Some(read), Some(write)))
+        }
+        false => Ok((None, None)),
+    }
+    .context("a pipe for the changes")?;
     let (outside, inside) = match options.tty {
         true => terminal::socket().map(|(outside, inside)| (Some(outside), Some(inside))),
         false => Ok((None, None)),
@@ -342,9 +364,10 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
                 .iter()
                 .position(|level| *level == options.log)
                 .unwrap_or(0) as u8,
-            memory_limit: options.memory.unwrap_or_else(half_of_memory),
+            memory_limit: memory,
             pids_limit: options.pids,
             rlimits: resource_limits(),
+            changes_with_data: wanted.with_data(),
             host_xattrs,
             patch_calls: !options.no_patch,
             terminal_size: terminal::size(),
@@ -354,6 +377,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         log: Some(open_log(&options.log_file)?),
         strace,
         stats,
+        changes: told,
         terminal: inside,
         broker: to_broker,
     };
@@ -367,12 +391,16 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             return Err(error);
         }
     };
+    let collector = changes.map(|stream| wanted.collect(stream));
     let end = supervisor::watch(launched, &signals, terminal);
     if let Some(broker) = broker {
         broker.finish();
     }
     if let Some(modes) = modes {
         let _ = nix::sys::termios::tcsetattr(std::io::stdin(), nix::sys::termios::SetArg::TCSANOW, &modes);
+    }
+    if let Some(collector) = collector {
+        report_changes(collector);
     }
     match end? {
         End::Exited(code) => Ok(code),
@@ -386,6 +414,16 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         }
         End::Failed(report) => {
             anyhow::bail!("the sandbox has ended: {}", report.trim_end());
+        }
+    }
+}
+
+/// The program has run: what cannot be told of it is no reason to say that it failed.
+fn report_changes(collector: Collector) {
+    match collector.finish() {
+        Ok(left_out) => left_out.iter().for_each(|line| eprintln!("sandbox-exec: {line}")),
+        Err(error) => {
+            eprintln!("sandbox-exec: the changes are not told: {}", without_controls(&format!("{error:#}")))
         }
     }
 }

@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod args;
 pub mod boot;
+pub mod changes;
 pub mod dispatch;
 pub mod fault;
 pub mod file;

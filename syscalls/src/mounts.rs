@@ -31,15 +31,23 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), S
     let builder = Builder { config, host: HostTree::new(config.fds.root, ids, config.options.host_xattrs) };
     let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
     let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
+    let root_inode = inode.clone();
     let namespace = Namespace::new(inode, options);
     let root = namespace.root().ok_or_else(|| String::from("no root"))?;
     let context = FsContext::new(namespace, root.clone(), root, 0);
     let files = FileTable::new();
     let cred = Cred::new(0, 0, Vec::new());
+    let mut overlays = Vec::new();
+    note_overlay(first, root_inode, &mut overlays);
     for spec in rest {
         let lookup = Lookup { fs: &context, files: &files, cred: &cred };
-        builder.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
+        let mounted = builder.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
+        if let Some(inode) = mounted {
+            note_overlay(spec, inode, &mut overlays);
+        }
     }
+    crate::changes::init(overlays);
+    context.namespace().lock_all();
     let lookup = Lookup { fs: &context, files: &files, cred: &cred };
     if let Ok(cwd) = find(&lookup, &config.cwd) {
         context.set_cwd(cwd);
@@ -70,6 +78,13 @@ fn failed(spec: &MountSpec, errno: Errno) -> String {
         _ => "",
     };
     format!("mounting {}: {errno}{reason}", String::from_utf8_lossy(&spec.target))
+}
+
+fn note_overlay(spec: &MountSpec, inode: Arc<dyn Inode>, overlays: &mut Vec<crate::changes::Mounted>) {
+    if matches!(spec.kind, MountKind::Overlay { .. }) {
+        let path = spec.target.strip_prefix(b"/").unwrap_or(&spec.target);
+        overlays.push((path.to_vec(), inode));
+    }
 }
 
 fn find(lookup: &Lookup<'_>, path: &[u8]) -> Result<Path, Errno> {
@@ -111,17 +126,19 @@ impl Builder<'_> {
         };
         let mut flags = MountFlags::empty();
         flags.set(MountFlags::READ_ONLY, spec.read_only);
+        flags.insert(MountFlags::RELATIME);
         let options =
             MountOptions { flags, source: source.to_vec(), fstype: fstype.to_vec(), options: Vec::new() };
         Ok((inode, options))
     }
 
-    fn mount(&self, lookup: &Lookup<'_>, spec: &MountSpec) -> Result<(), Errno> {
+    /// Mounts one; its root, unless it is no more than a link.
+    fn mount(&self, lookup: &Lookup<'_>, spec: &MountSpec) -> Result<Option<Arc<dyn Inode>>, Errno> {
         if let MountKind::Symlink { text } = &spec.kind {
             make_parents(lookup, &spec.target)?;
             return match namespace::symlink(lookup, text, raw::AT_FDCWD, &spec.target) {
-                Err(Errno::EEXIST) => Ok(()),
-                other => other,
+                Ok(()) | Err(Errno::EEXIST) => Ok(None),
+                Err(error) => Err(error),
             };
         }
         let (inode, options) = self.filesystem(spec)?;
@@ -138,7 +155,7 @@ impl Builder<'_> {
             }
             Err(errno) => return Err(errno),
         };
-        lookup.fs.namespace().mount(inode, &at, options).map(|_| ())
+        lookup.fs.namespace().mount(inode.clone(), &at, options).map(|_| Some(inode))
     }
 }
 

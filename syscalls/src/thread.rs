@@ -300,6 +300,11 @@ pub fn unregister(tid: i32) {
     drop(removed);
 }
 
+/// Every thread.
+pub fn all() -> alloc::vec::Vec<Arc<Thread>> {
+    THREADS.get().map(|threads| threads.read().values().cloned().collect()).unwrap_or_default()
+}
+
 /// A thread by its virtual id.
 pub fn find(tid: i32) -> Option<Arc<Thread>> {
     THREADS.get().and_then(|threads| threads.read().get(&tid).cloned())

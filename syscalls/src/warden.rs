@@ -73,6 +73,7 @@ pub fn run() -> ! {
     loop {
         if state.ended.load(Ordering::SeqCst) {
             tty::drain_host(time::monotonic().saturating_add(LAST_WORDS));
+            crate::changes::report();
             crate::stats::report();
             boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
             host::exit_group(0);

@@ -165,6 +165,7 @@ pub struct OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         crate::notify::closed(self);
+        crate::leases::closed(self);
         if let Some(locks) = self.locks.get_mut().take() {
             crate::locks::description_closed(self, &locks);
         }
@@ -254,6 +255,14 @@ impl OpenFile {
     /// Whether it was opened for writing.
     pub fn writable(&self) -> bool {
         matches!(self.flags() & (raw::O_ACCMODE | raw::O_PATH), raw::O_WRONLY | raw::O_RDWR)
+    }
+
+    /// Whether reading it is noted in its time of access: not with `O_NOATIME`, nor where its mount says so.
+    pub fn notes_access(&self) -> bool {
+        use crate::namespace::MountFlags;
+        let never = MountFlags::NO_ATIME | MountFlags::READ_ONLY;
+        self.flags() & raw::O_NOATIME == 0
+            && self.path.as_ref().is_none_or(|path| !path.mount.flags().intersects(never))
     }
 
     /// A description of the same file whose calls do not block (`RWF_NOWAIT`). Only for files without a position.

@@ -20,6 +20,7 @@ pub mod host;
 pub mod host_stream;
 pub mod identity;
 pub mod inode;
+pub mod leases;
 pub mod locks;
 pub mod memfd;
 pub mod mqueue;

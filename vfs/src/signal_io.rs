@@ -105,6 +105,20 @@ impl Wake for Listener {
     }
 }
 
+/// Tells the owner of a file that its lease is to be given up; `fd` is what it was asked for with.
+pub(crate) fn lease_breaks(file: &OpenFile, fd: i32) {
+    const POLL_MSG: i32 = 3;
+    /// `EPOLLIN | EPOLLRDNORM | EPOLLMSG`.
+    const BAND: u64 = 0x1 | 0x40 | 0x400;
+    let owner = file.owner.lock().clone();
+    let mut info = SigInfo::new(SIGIO, si::KERNEL);
+    if owner.signal != 0 {
+        info = SigInfo::new(owner.signal, POLL_MSG);
+        (info.fields[0], info.fields[1]) = (BAND, u64::from(fd as u32));
+    }
+    deliver(&owner, info);
+}
+
 /// Starts or stops sending, by the `O_ASYNC` that the file's flags have now. Only for files that send
 /// ([`crate::file::FileOps::signals_io`]).
 pub fn follow_flags(file: &FileRef, fd: i32) {

@@ -38,7 +38,9 @@ impl Check {
             Check::Masked(argument, mask, value) => Some((argument, mask, value)),
             Check::Control(argument) => Some((argument, u64::MAX, configuration.control_fd)),
             // Without a broker no row with this check applies.
-            Check::Broker(argument) => Some((argument, u64::MAX, configuration.broker_fd.unwrap_or(u64::MAX))),
+            Check::Broker(argument) => {
+                Some((argument, u64::MAX, configuration.broker_fd.unwrap_or(u64::MAX)))
+            }
             Check::Frames(argument) => Some((argument, u64::MAX, configuration.frames_fd)),
             Check::AtMost(..) | Check::Launched(_) => None,
         }

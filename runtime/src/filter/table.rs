@@ -71,8 +71,8 @@ const fn broker(call: &'static str, checks: &'static [Check], why: &'static str)
 
 /// Ways to open that change nothing: `O_CLOEXEC | O_NOFOLLOW | O_PATH | O_DIRECTORY | O_NONBLOCK | O_NOCTTY | O_SYNC`.
 const OPEN_TO_READ: u64 = 0o2_000_000 | 0o400_000 | 0o10_000_000 | 0o200_000 | 0o4000 | 0o400 | 0o4_010_000;
-/// `O_WRONLY | O_RDWR | O_CREAT | O_EXCL | O_TRUNC`.
-const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o200 | 0o1000;
+/// `O_WRONLY | O_RDWR | O_CREAT | O_EXCL | O_TRUNC | __O_TMPFILE`.
+const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o200 | 0o1000 | 0o20_000_000;
 /// All but permissions and the sticky bit: no set-user-ID and set-group-ID bits.
 const OTHER_MODE: u64 = !0o1777;
 /// All but `AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT`.
@@ -103,6 +103,10 @@ const OTHER_SEND: u64 = !0xc041;
 const OTHER_RECEIVE: u64 = !0x163;
 /// All but `MSG_DONTWAIT | MSG_CMSG_CLOEXEC`.
 const OTHER_RECVMSG: u64 = !0x4000_0040;
+/// All but `S_IFIFO` and permission bits: no device can be made, and no directory is.
+const OTHER_THAN_FIFO: u64 = !0o1_1777;
+/// All but `S_IFSOCK` and permission bits: of its bits no device can be made either.
+const OTHER_THAN_SOCKET: u64 = !0o14_1777;
 
 /// Every row.
 pub const ROWS: &[Row] = &[
@@ -194,8 +198,12 @@ pub const ROWS: &[Row] = &[
     bind("unlinkat", &[NoneOf(2, !0x200)]),
     // Not RENAME_WHITEOUT, which makes a device.
     bind("renameat2", &[NoneOf(4, !3)]),
-    bind("linkat", &[Equal(4, 0)]),
+    // With AT_EMPTY_PATH, which names a file without a name.
+    bind("linkat", &[NoneOf(4, !0x1000)]),
     bind("symlinkat", &[]),
+    bind("mknodat", &[NoneOf(2, OTHER_THAN_FIFO)]),
+    bind("mknodat", &[NoneOf(2, OTHER_THAN_SOCKET)]),
+    bind("fchmod", &[NoneOf(1, OTHER_MODE)]),
     bind("fchmodat", &[NoneOf(2, OTHER_MODE)]),
     bind("fchownat", &[NoneOf(4, OTHER_AT)]),
     bind("utimensat", &[NoneOf(3, OTHER_AT)]),

@@ -126,6 +126,8 @@ pub struct Request {
     pub stats: Option<OwnedFd>,
     /// The socket to the broker, if there is one.
     pub broker: Option<OwnedFd>,
+    /// Where the changes are told.
+    pub changes: Option<OwnedFd>,
 }
 
 /// A launched sandbox.
@@ -269,11 +271,23 @@ fn prepare(
         terminal: fd_of(&request.terminal),
         stats: fd_of(&request.stats),
         broker: fd_of(&request.broker),
+        changes: fd_of(&request.changes),
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
     };
-    let handed_over =
-        [2, fds.root, fds.control, fds.log, fds.strace, fds.terminal, fds.stats, fds.broker, fds.heap, fds.frames];
+    let handed_over = [
+        2,
+        fds.root,
+        fds.control,
+        fds.log,
+        fds.strace,
+        fds.terminal,
+        fds.stats,
+        fds.broker,
+        fds.changes,
+        fds.heap,
+        fds.frames,
+    ];
     let configuration = Configuration {
         writable_bind: request.view.has_writable_host_path(),
         granted: request.view.granted,

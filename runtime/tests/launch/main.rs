@@ -123,6 +123,7 @@ impl Test {
                 memory_limit: 1 << 30,
                 pids_limit: 100,
                 rlimits: Vec::new(),
+                changes_with_data: false,
                 host_xattrs: false,
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
@@ -131,6 +132,7 @@ impl Test {
             log: None,
             strace: None,
             stats: None,
+            changes: None,
             terminal: None,
             broker: None,
         })

@@ -8,7 +8,8 @@ use crate::{Errno, Result};
 use kernel::signal::COUNT;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
-use vfs::file::{FileRef, SETTABLE_FLAGS};
+use vfs::file::{FileRef, OpenFile, SETTABLE_FLAGS};
+use vfs::leases::{self, LeaseKind};
 use vfs::memfd::Memfd;
 use vfs::pipe::PipeEnd;
 use vfs::signal_io::{self, Owner, Recipient};
@@ -19,7 +20,7 @@ pub const ROWS: &[Row] = &[partial(
     "fcntl",
     sys_fcntl,
     &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
-    "no leases and no events of F_NOTIFY: EINVAL; O_ASYNC for pipes, FIFOs and inotify only",
+    "no events of F_NOTIFY: EINVAL; O_ASYNC for pipes, sockets, FIFOs and inotify only",
 )];
 
 const F_LINUX: u32 = 1024;
@@ -30,7 +31,6 @@ const F_NOTIFY: u32 = F_LINUX + 2;
 const DN_MULTISHOT: u32 = 0x8000_0000;
 const F_GET_RW_HINT: u32 = F_LINUX + 11;
 const F_SET_RW_HINT: u32 = F_LINUX + 12;
-const F_UNLCK: u64 = 2;
 
 fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (fd, command, argument) = (args.i32(0), args.u32(1), args.u64(2));
@@ -107,11 +107,10 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
         // No events: the watch of this descriptor ends. There is none.
         F_NOTIFY if argument as u32 & !DN_MULTISHOT == 0 => Ok(0),
-        F_GETLEASE => Ok(F_UNLCK),
-        F_SETLEASE if argument == F_UNLCK => Err(Errno::EAGAIN),
-        F_SETLEASE | F_NOTIFY => {
-            let name = if command == F_NOTIFY { "F_NOTIFY" } else { "F_SETLEASE" };
-            kernel::warn!("fcntl: {name} is not implemented: EINVAL");
+        F_GETLEASE => Ok(leases::get(&file)),
+        F_SETLEASE => set_lease(context, &file, fd, argument as u32),
+        F_NOTIFY => {
+            kernel::warn!("fcntl: F_NOTIFY with events is not implemented: EINVAL");
             Err(Errno::EINVAL)
         }
         raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
@@ -140,6 +139,30 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// `F_SETLEASE`. Who else has the file open is looked for in the tables of all processes, when it is asked for: so no open has to
+/// count itself.
+fn set_lease(context: &Context<'_>, file: &FileRef, fd: i32, kind: u32) -> Result<u64> {
+    let kind = match kind {
+        raw::F_UNLCK => return leases::remove(file).map(|()| 0),
+        raw::F_RDLCK => LeaseKind::Read,
+        raw::F_WRLCK => LeaseKind::Write,
+        _ => return Err(Errno::EINVAL),
+    };
+    let others = |same: &dyn Fn(&OpenFile) -> bool| {
+        let mut found = (false, false);
+        for thread in crate::thread::all() {
+            for (_, other, _) in thread.files().list() {
+                let counts = !alloc::sync::Arc::ptr_eq(&other, file) && other.flags() & raw::O_PATH == 0;
+                if counts && same(&other) {
+                    found = (true, found.1 || other.writable());
+                }
+            }
+        }
+        found
+    };
+    leases::set(file, fd, kind, &context.thread.task.cred(), others).map(|()| 0)
 }
 
 /// `F_SETOWN`, `F_SETOWN_EX`: `EINVAL`, `ESRCH`.

@@ -8,6 +8,7 @@ mod fcntl;
 mod handle;
 mod inotify;
 mod locks;
+mod mount;
 mod open;
 mod poll;
 mod position;
@@ -43,6 +44,7 @@ pub const ROWS: &[&[Row]] = &[
     handle::ROWS,
     inotify::ROWS,
     locks::ROWS,
+    mount::ROWS,
     open::ROWS,
     poll::ROWS,
     position::ROWS,

@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use kernel::cred::cap;
 use kernel::mm::{AreaFlags, AreaReport, Prot};
 use kernel::uaccess;
+use vfs::namespace::{Mount, MountFlags};
 use vfs::{Errno, Result};
 
 /// `auxv`.
@@ -315,8 +316,25 @@ pub fn smaps_rollup(thread: &Thread) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn access(mount: &vfs::namespace::Mount) -> &'static str {
-    if mount.is_read_only() { "ro,relatime" } else { "rw,relatime" }
+/// A mount's own flags (`show_mnt_opts`).
+fn own_flags(mount: &Mount) -> String {
+    let names = [
+        (MountFlags::NO_SUID, ",nosuid"),
+        (MountFlags::NO_DEV, ",nodev"),
+        (MountFlags::NO_EXEC, ",noexec"),
+        (MountFlags::NO_ATIME, ",noatime"),
+        (MountFlags::NO_DIRATIME, ",nodiratime"),
+        (MountFlags::RELATIME, ",relatime"),
+    ];
+    let flags = mount.flags();
+    let first = if mount.is_read_only() { "ro" } else { "rw" };
+    names.iter().filter(|(flag, _)| flags.contains(*flag)).fold(first.into(), |text, (_, name)| text + name)
+}
+
+/// The options of a mount's filesystem, each behind a comma.
+fn options_of(mount: &Mount) -> Vec<u8> {
+    let options = &mount.options.options;
+    if options.is_empty() { Vec::new() } else { [b",", &options[..]].concat() }
 }
 
 /// Blanks and backslashes in octal, as getmntent(3) reads them.
@@ -339,7 +357,8 @@ pub fn mounts(thread: &Thread) -> Result<Vec<u8>> {
             escape(&mut text, part);
             text.push(b' ');
         }
-        text.extend_from_slice(access(&info.mount).as_bytes());
+        text.extend_from_slice(own_flags(&info.mount).as_bytes());
+        text.extend_from_slice(&options_of(&info.mount));
         text.extend_from_slice(b" 0 0\n");
     }
     Ok(text)
@@ -376,12 +395,15 @@ pub fn mountinfo(thread: &Thread) -> Result<Vec<u8>> {
         escape(&mut text, &info.root);
         text.push(b' ');
         escape(&mut text, &info.target);
-        let access = access(&info.mount);
-        text.extend_from_slice(format!(" {access} - ").as_bytes());
+        text.extend_from_slice(format!(" {} - ", own_flags(&info.mount)).as_bytes());
         escape(&mut text, &options.fstype);
         text.push(b' ');
         escape(&mut text, &options.source);
-        text.extend_from_slice(format!(" {access}\n").as_bytes());
+        // The filesystem's own state: what the mount was made with.
+        let read_only = options.flags.contains(MountFlags::READ_ONLY);
+        text.extend_from_slice(if read_only { b" ro" } else { b" rw" });
+        text.extend_from_slice(&options_of(&info.mount));
+        text.push(b'\n');
     }
     Ok(text)
 }

@@ -185,6 +185,12 @@ pub fn path_call(number: u32, directory: i32, path: &CStr, rest: [u64; 3]) -> Re
         .map(|_| ())
 }
 
+/// fchmod(2).
+pub fn fchmod(fd: i32, mode: u32) -> Result<(), Errno> {
+    // SAFETY: numbers only.
+    unsafe { call(raw::__NR_fchmod, [fd as u64, u64::from(mode), 0, 0, 0, 0]) }.map(drop)
+}
+
 /// A call that names two paths: renameat2(2), linkat(2).
 pub fn two_path_call(
     number: u32,

@@ -1,7 +1,7 @@
 //! Changes to writable host trees.
 
 use super::{HostInode, Name, stat};
-use crate::attributes::{AttributeChange, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::inode::{Inode, NewKind, NewNode};
 use crate::{Errno, Result};
 use alloc::ffi::CString;
@@ -25,12 +25,21 @@ impl HostInode {
         if Arc::ptr_eq(&self.fs, &other.fs) { Ok(other) } else { Err(Errno::EXDEV) }
     }
 
-    /// The inode behind `name` if this kernel knows it: its record of names has to follow.
-    fn known_child(&self, name: &Name) -> Result<Option<Arc<HostInode>>> {
+    /// The inode behind `name` if this kernel knows it, and what it is: its record of names has to follow.
+    fn known_child(&self, name: &Name) -> Result<Option<(Arc<HostInode>, Attributes)>> {
         let directory = self.directory()?;
         let flags = raw::AT_SYMLINK_NOFOLLOW | raw::AT_NO_AUTOMOUNT;
-        let stat = host::statx(directory.number(), name.as_c_str(), flags, raw::STATX_INO)?;
-        Ok(self.fs.known(stat::identity(&stat)))
+        let stat = host::statx(directory.number(), name.as_c_str(), flags, stat::MASK)?;
+        let known = self.fs.known(stat::identity(&stat));
+        Ok(known.map(|inode| (inode, stat::attributes(&stat, &self.fs.tree.ids))))
+    }
+
+    /// A name was taken away; `before` is what the file was like with it.
+    fn lost_name(&self, parent: &HostInode, name: &[u8], before: Attributes) {
+        self.lost(parent, name);
+        if before.nlink < 2 || self.kind() == Kind::Directory {
+            self.state.lock().gone = Some(Attributes { nlink: 0, ..before });
+        }
     }
 
     /// chmod(2), chown(2), truncate(2), utimensat(2).
@@ -93,6 +102,9 @@ impl HostInode {
         }
         // fchmodat(2) would follow a link that others have put there since; it leads to granted files only. The call that
         // does not, fchmodat2(2), is too new for the library that compiles the filter.
+        if let Some(fd) = self.open_descriptor() {
+            return host::fchmod(fd.number(), mode);
+        }
         let (directory, name) = self.place()?;
         let rest = [u64::from(mode), 0, 0];
         host::path_call(raw::__NR_fchmodat, directory.number(), name.as_c_str(), rest)
@@ -122,8 +134,13 @@ impl HostInode {
                 let text = CString::new(*text).map_err(|_| Errno::EINVAL)?;
                 host::symlinkat(&text, directory.number(), host_name.as_c_str())?;
             }
-            // The host would serve them, to whoever is on its side.
-            NewKind::Fifo | NewKind::Socket | NewKind::Device(..) => return Err(Errno::EPERM),
+            // Names only: what is behind them, the sandbox has inside, and host processes find nobody there.
+            NewKind::Fifo | NewKind::Socket => {
+                let kind = if matches!(node.what, NewKind::Fifo) { raw::S_IFIFO } else { raw::S_IFSOCK };
+                let mode = u64::from(kind | (node.mode & 0o7777));
+                host::path_call(raw::__NR_mknodat, directory.number(), host_name.as_c_str(), [mode, 0, 0])?;
+            }
+            NewKind::Device(..) => return Err(Errno::EPERM),
         }
         let inode = self.child(name)?;
         if inode.kind() != Kind::Symlink {
@@ -144,17 +161,38 @@ impl HostInode {
         Ok(inode)
     }
 
+    /// A file without a name: `EOPNOTSUPP` where the host's filesystem has none.
+    pub(crate) fn create_without_name(&self, node: &NewNode<'_>) -> Result<Arc<HostInode>> {
+        self.writable_tree()?;
+        let flags = raw::O_TMPFILE | raw::O_RDWR;
+        let made = self.fs.tree.pool.open_at(&*self.directory()?, c".", flags, node.mode & 0o7777)?;
+        let stat = host::statx(made.number(), c"", raw::AT_EMPTY_PATH, stat::MASK)?;
+        let inode = self.fs.unnamed(&stat);
+        // Not noted in the pool, which could close it: it is all that there is of the file.
+        inode.state.lock().made = Some(made);
+        let owner =
+            AttributeChange { uid: Some(node.uid), gid: Some(node.gid), ..AttributeChange::default() };
+        let _ = inode.change_owner(&owner);
+        Ok(inode)
+    }
+
     pub(super) fn link_node(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         self.writable_tree()?;
         let target = self.same_tree(target)?;
-        let (from_directory, from) = target.place()?;
         let directory = self.directory()?;
-        host::two_path_call(
-            raw::__NR_linkat,
-            (from_directory.number(), from.as_c_str()),
-            (directory.number(), Name::new(name)?.as_c_str()),
-            0,
-        )?;
+        let host_name = Name::new(name)?;
+        let to = (directory.number(), host_name.as_c_str());
+        match (target.place(), target.open_descriptor()) {
+            (Ok((from, name)), _) => {
+                host::two_path_call(raw::__NR_linkat, (from.number(), name.as_c_str()), to, 0)?;
+            }
+            // Without a name: the host lets the process that opened it (Linux 6.10).
+            (Err(_), Some(fd)) => {
+                host::two_path_call(raw::__NR_linkat, (fd.number(), c""), to, raw::AT_EMPTY_PATH)?;
+            }
+            (Err(error), None) => return Err(error),
+        }
+        target.state.lock().gone = None;
         target.found_at((self.arc()?, name.into()));
         Ok(())
     }
@@ -170,8 +208,8 @@ impl HostInode {
             host_name.as_c_str(),
             [u64::from(flags), 0, 0],
         )?;
-        if let Some(inode) = known {
-            inode.lost(self, name);
+        if let Some((inode, before)) = known {
+            inode.lost_name(self, name, before);
         }
         Ok(())
     }
@@ -201,19 +239,21 @@ impl HostInode {
             (new_directory.number(), to.as_c_str()),
             flags,
         )?;
-        if let (Some(moved), Some(replaced)) = (&moved, &replaced)
+        if let (Some((moved, _)), Some((replaced, _))) = (&moved, &replaced)
             && Arc::ptr_eq(moved, replaced)
         {
             // Two names of one file: rename(2) does nothing.
             return Ok(());
         }
-        if let Some(replaced) = &replaced {
-            replaced.lost(new_parent, new_name);
+        if let Some((replaced, before)) = &replaced {
             if flags & raw::RENAME_EXCHANGE != 0 {
+                replaced.lost(new_parent, new_name);
                 replaced.found_at((self.arc()?, name.into()));
+            } else {
+                replaced.lost_name(new_parent, new_name, *before);
             }
         }
-        if let Some(moved) = &moved {
+        if let Some((moved, _)) = &moved {
             moved.lost(self, name);
             moved.found_at((new_parent.arc()?, new_name.into()));
         }

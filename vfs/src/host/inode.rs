@@ -6,6 +6,7 @@ use super::{HostFd, HostFs, Name, stat};
 use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::file::FileOps;
 use crate::inode::{Inode, LinkTarget, NewNode};
+use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -18,7 +19,7 @@ use linux_raw_sys::general as raw;
 use trap_handler::host;
 
 /// A directory and a name in it.
-pub(super) type Place = (Arc<HostInode>, Box<[u8]>);
+pub(crate) type Place = (Arc<HostInode>, Box<[u8]>);
 
 /// An inode of a host tree.
 pub struct HostInode {
@@ -45,6 +46,10 @@ pub(super) struct State {
     kept: Option<Arc<HostFd>>,
     /// The descriptor that made a file: the open(2) that asked for it gets it, whatever the permission bits say.
     pub(super) made: Option<Arc<HostFd>>,
+    /// What it was when its last name was taken away.
+    pub(super) gone: Option<Attributes>,
+    /// The pipe of a named one: the sandbox's own, which the host knows nothing of.
+    pub(super) fifo: Option<Arc<FifoState>>,
     /// The descriptor opened last: attributes are asked through it while it is open, so a removed file has some.
     open: Weak<HostFd>,
 }
@@ -89,10 +94,11 @@ impl HostInode {
 
     /// Notes a name that it was just seen under.
     pub(super) fn found_at(&self, place: Place) {
-        if self.fs.immutable() {
+        let mut state = self.state.lock();
+        // Where nothing changes, one name is as good as another, and most files have one.
+        if state.attributes.is_some_and(|attributes| attributes.nlink < 2 || self.kind == Kind::Directory) {
             return;
         }
-        let mut state = self.state.lock();
         let same = |other: &Place| Arc::ptr_eq(&other.0, &place.0) && other.1 == place.1;
         match state.places.iter().position(same) {
             Some(0) => {}
@@ -103,6 +109,11 @@ impl HostInode {
                 state.places.swap(0, last);
             }
         }
+    }
+
+    /// The names that it was seen under.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.state.lock().places.clone()
     }
 
     /// Forgets a name that it no longer has.
@@ -205,7 +216,7 @@ impl HostInode {
     pub(super) fn with_target<T>(&self, call: impl Fn(i32, &CStr, u32) -> Result<T>) -> Result<T> {
         let open = {
             let state = self.state.lock();
-            state.kept.clone().or_else(|| state.open.upgrade())
+            state.kept.clone().or_else(|| state.open.upgrade()).or_else(|| state.made.clone())
         };
         if let Some(fd) = open {
             return call(fd.number(), c"", raw::AT_EMPTY_PATH);
@@ -323,8 +334,10 @@ impl Inode for HostInode {
         if let Some(attributes) = self.state.lock().attributes {
             return Ok(attributes);
         }
-        let stat = self.with_target(|fd, name, flags| host::statx(fd, name, flags, stat::MASK))?;
-        Ok(stat::attributes(&stat, &self.fs.tree.ids))
+        match self.with_target(|fd, name, flags| host::statx(fd, name, flags, stat::MASK)) {
+            Ok(stat) => Ok(stat::attributes(&stat, &self.fs.tree.ids)),
+            Err(error) => self.state.lock().gone.ok_or(error),
+        }
     }
 
     fn kind(&self) -> Kind {
@@ -347,6 +360,10 @@ impl Inode for HostInode {
             }
             Kind::Directory => Ok(Arc::new(HostDirectory::open(self)?)),
             Kind::Symlink => Err(Errno::ELOOP),
+            Kind::Fifo if !self.fs.read_only => {
+                let fifo = self.state.lock().fifo.get_or_insert_default().clone();
+                open_fifo(&fifo, flags)
+            }
             // What is behind them lives outside the sandbox.
             Kind::Fifo | Kind::Socket => Err(Errno::ENXIO),
             Kind::CharDevice | Kind::BlockDevice => Err(Errno::EACCES),
@@ -369,6 +386,10 @@ impl Inode for HostInode {
 
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
         Ok(self.create_node(name, node)?)
+    }
+
+    fn create_unnamed(&self, node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
+        Ok(self.create_without_name(node)?)
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {

@@ -121,6 +121,14 @@ impl HostFs {
         raced.unwrap_or(made)
     }
 
+    /// The inode of a file without a name.
+    fn unnamed(self: &Arc<HostFs>, stat: &raw::statx) -> Arc<HostInode> {
+        let inode = HostInode::new(self.clone(), stat, None, None);
+        let old = self.inodes.lock().insert(inode.id(), Arc::downgrade(&inode));
+        drop(old);
+        inode
+    }
+
     /// The inode with this identity, if it is in use.
     fn known(&self, id: (u64, u64)) -> Option<Arc<HostInode>> {
         self.inodes.lock().get(&id).and_then(Weak::upgrade)

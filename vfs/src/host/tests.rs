@@ -121,7 +121,11 @@ fn a_file_made_without_write_permission_can_be_written_by_the_open_that_made_it(
     root.unlink(b"object")?;
     assert_eq!(file.attributes()?.nlink, 0, "a removed file has attributes while it is open");
     drop(open);
-    assert_eq!(file.attributes().err(), Some(Errno::ENOENT));
+    assert_eq!(
+        file.attributes()?.nlink,
+        0,
+        "and what it was like is remembered (O_PATH descriptors, inotify)"
+    );
     Ok(())
 }
 
@@ -158,5 +162,50 @@ fn in_a_shared_tree_a_replaced_file_is_noticed() -> Result<()> {
     assert!(!file.revalidate(&*root, b"f"));
     assert_eq!(root.child(b"f")?.attributes()?.size, 5);
     assert_eq!(file.open(raw::O_RDONLY).err(), Some(Errno::ESTALE));
+    Ok(())
+}
+
+#[test]
+fn pipes_sockets_and_files_without_a_name_are_made_and_devices_are_not() -> Result<()> {
+    let scratch = Scratch::new("special");
+    let root = scratch.mount(true, false);
+    for (name, what, kind) in
+        [(&b"pipe"[..], NewKind::Fifo, Kind::Fifo), (b"socket", NewKind::Socket, Kind::Socket)]
+    {
+        assert_eq!(root.create(name, &new(what, 0o640))?.kind(), kind);
+        assert_eq!(root.lookup(name)?.attributes()?.mode & 0o7777, 0o640);
+    }
+    assert_eq!(root.lookup(b"socket")?.open(raw::O_RDWR).err(), Some(Errno::ENXIO));
+    let device = NewKind::Device(Kind::CharDevice, 0x103);
+    assert_eq!(root.create(b"device", &new(device, 0o600)).err(), Some(Errno::EPERM));
+    let file = root.create_unnamed(&new(NewKind::Regular, 0o600))?;
+    assert_eq!(file.attributes()?.nlink, 0);
+    let open = file.clone().open(raw::O_RDWR)?;
+    open.allocate(0, 0, 100)?;
+    root.link(b"named", &file)?;
+    assert_eq!((file.attributes()?.nlink, file.attributes()?.size), (1, 100));
+    assert_eq!(root.lookup(b"named")?.attributes()?.ino, file.attributes()?.ino);
+    Ok(())
+}
+
+#[test]
+fn attributes_of_users_are_kept_on_the_host_and_others_are_not() -> Result<()> {
+    let scratch = Scratch::new("xattr");
+    let root = scratch.mount(true, false);
+    let file = root.create(b"f", &new(NewKind::Regular, 0o600))?;
+    match file.set_xattr(b"user.a", Some(b"1"), raw::XATTR_REPLACE) {
+        // A filesystem without them (tmpfs before Linux 6.6).
+        Err(Errno::EOPNOTSUPP) => return Ok(()),
+        other => assert_eq!(other.err(), Some(Errno::ENODATA)),
+    }
+    file.set_xattr(b"user.a", Some(b"1"), raw::XATTR_CREATE)?;
+    assert_eq!((file.xattr(b"user.a")?, file.list_xattr()?), (b"1".to_vec(), b"user.a\0".to_vec()));
+    root.set_xattr(b"user.b", Some(b""), 0)?;
+    assert_eq!(root.list_xattr()?, b"user.b\0");
+    for name in [&b"security.capability"[..], b"trusted.x", b"system.posix_acl_access"] {
+        assert_eq!(file.set_xattr(name, Some(b"1"), 0).err(), Some(Errno::EOPNOTSUPP));
+    }
+    file.set_xattr(b"user.a", None, 0)?;
+    assert_eq!(file.xattr(b"user.a").err(), Some(Errno::ENODATA));
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! What is told and changed about a target: stat(2), access(2), chmod(2), chown(2), utimensat(2), truncate(2), statfs(2).
 
 use super::permission::{Access, check, check_path, is_owner, want_write, without_set_ids};
-use super::walk::find_base;
 use super::{Lookup, MountFlags, Target, WalkFlags, find};
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::{Errno, Result, notify};
@@ -119,6 +118,10 @@ pub fn change_owner(lookup: &Lookup<'_>, target: &Target, uid: Option<u32>, gid:
     let mode = (owner.mode & raw::S_IFMT != raw::S_IFDIR)
         .then(|| without_set_ids(cred, &owner))
         .filter(|&mode| mode != owner.mode & 0o7777);
+    // Also where no owner changes: to take the bits away is a change of mode (`setattr_prepare`).
+    if mode.is_some() && !is_owner(cred, &owner) {
+        return Err(Errno::EPERM);
+    }
     change(target, &AttributeChange { uid, gid, mode, ..AttributeChange::default() })
 }
 
@@ -203,6 +206,9 @@ pub fn truncate(lookup: &Lookup<'_>, target: &Target, size: u64) -> Result<()> {
         _ => return Err(Errno::EINVAL),
     }
     permission(lookup.cred, target, Access::WRITE)?;
+    if let Target::Place(path) = target {
+        crate::leases::break_for(path, true, false)?;
+    }
     change(target, &size_change(lookup.cred, &owner(target)?, size))
 }
 
@@ -267,12 +273,13 @@ pub fn statfs(target: &Target) -> Result<raw::statfs> {
     }
 }
 
-/// fchmodat2(2), fchownat(2), ...: the target of a base and a path, where an empty path is the base itself if `AT_EMPTY_PATH`
-/// is among the flags. `EBADF` for a descriptor opened with `O_PATH` where the call takes none is the caller's.
+/// utimensat(2), futimesat(2): the target of a base and a path; without a path the base itself, which `O_PATH` (`EBADF`) and
+/// flags (`EINVAL`) have no place in then.
 pub fn find_or_base(lookup: &Lookup<'_>, base: i32, path: Option<&[u8]>, at_flags: u32) -> Result<Target> {
     match path {
         Some(path) => super::find_at(lookup, base, path, at_flags),
-        None => find_base(lookup, base),
+        None if at_flags != 0 => Err(Errno::EINVAL),
+        None => lookup.files.get(base).map(|file| super::target_of(&file)),
     }
 }
 

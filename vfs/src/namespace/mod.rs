@@ -68,6 +68,8 @@ pub(crate) struct Tree {
     rename: Mutex<()>,
     /// Mounts that show it.
     mounts: AtomicU32,
+    /// Leases on its files.
+    pub(crate) leases: crate::leases::Leases,
     /// Locks on its files.
     pub(crate) locks: crate::locks::Register,
     /// Who wants to know what happens in it.

@@ -5,7 +5,7 @@ use crate::inode::Inode;
 use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::sync::{Mutex, RwLock};
 
 bitflags::bitflags! {
@@ -51,6 +51,12 @@ pub struct Mount {
     /// What `/proc/mounts` shows.
     pub options: MountOptions,
     flags: AtomicU32,
+    /// Came with the sandbox: it stays, and is not opened up.
+    locked: AtomicBool,
+    /// Cannot be bound elsewhere (`MS_UNBINDABLE`).
+    unbindable: AtomicBool,
+    /// Marked (`MNT_EXPIRE`): 2, less one for each use since; 0 for not.
+    expiring: AtomicU32,
     /// The mount it is on, and where there; `None` for the first mount and once it is unmounted.
     place: RwLock<Option<(Weak<Mount>, Arc<Dentry>)>>,
     /// What is mounted on it.
@@ -65,6 +71,9 @@ impl Mount {
             root,
             flags: AtomicU32::new(options.flags.bits()),
             options,
+            locked: AtomicBool::new(false),
+            unbindable: AtomicBool::new(false),
+            expiring: AtomicU32::new(0),
             place: RwLock::new(None),
             children: RwLock::new(Vec::new()),
         })
@@ -75,9 +84,45 @@ impl Mount {
         MountFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
     }
 
+    /// Makes it stay as it is, but for becoming stricter.
+    pub fn lock(&self) {
+        self.locked.store(true, Ordering::Relaxed);
+    }
+
+    fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
+    }
+
+    /// `MS_UNBINDABLE`, or not.
+    pub fn set_unbindable(&self, unbindable: bool) {
+        self.unbindable.store(unbindable, Ordering::Relaxed);
+    }
+
+    fn is_unbindable(&self) -> bool {
+        self.unbindable.load(Ordering::Relaxed)
+    }
+
     /// Whether it refuses writes.
     pub fn is_read_only(&self) -> bool {
         self.flags().contains(MountFlags::READ_ONLY)
+    }
+
+    /// Somebody walks into it.
+    pub(super) fn note_use(&self) {
+        let left = self.expiring.load(Ordering::Relaxed);
+        if left > 0 {
+            self.expiring.store(left - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The last use was umount2(2)'s own walk, which counts for nothing.
+    pub fn forgive_use(&self) {
+        let _ = self.expiring.compare_exchange(1, 2, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether anybody but the table, the mount it is on and one caller holds it, or something is mounted in it.
+    fn is_busy(self: &Arc<Mount>) -> bool {
+        Arc::strong_count(self) > 3 || !self.children.read().is_empty()
     }
 
     /// What is mounted on a dentry of this mount.
@@ -119,6 +164,13 @@ pub struct MountInfo {
     pub dev: u64,
 }
 
+/// Whether a locked mount may go from one set of flags to another (`can_change_locked_flags`).
+fn allows(from: MountFlags, to: MountFlags) -> bool {
+    let strict = MountFlags::READ_ONLY | MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
+    let times = MountFlags::NO_ATIME | MountFlags::NO_DIRATIME | MountFlags::RELATIME;
+    to.contains(from & strict) && from & times == to & times
+}
+
 /// The mounts of a sandbox.
 pub struct Namespace {
     /// In the order in which they were mounted. Held while the tree of mounts changes.
@@ -147,15 +199,30 @@ impl Namespace {
         self.attach(Dentry::root(root), at, options)
     }
 
-    /// Shows a part of the tree at another place (`MS_BIND`; with what is mounted in it if `recursive`).
+    /// Keeps what is mounted now: [`Mount::lock`].
+    pub fn lock_all(&self) {
+        self.mounts.lock().iter().for_each(|mount| mount.lock());
+    }
+
+    /// `EINVAL` for a mount that was taken away.
+    fn check(&self, mount: &Arc<Mount>) -> Result<()> {
+        let here = self.mounts.lock().iter().any(|other| Arc::ptr_eq(other, mount));
+        if here { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    /// Shows a part of the tree at another place (`MS_BIND`; with what is mounted in it if `recursive`): `EINVAL`.
     pub fn bind(&self, from: &Path, at: &Path, recursive: bool) -> Result<Arc<Mount>> {
+        self.check(&from.mount)?;
+        if from.mount.is_unbindable() {
+            return Err(Errno::EINVAL);
+        }
         let options = MountOptions { flags: from.mount.flags(), ..from.mount.options.clone() };
         let below = if recursive { self.mounts_below(from) } else { Vec::new() };
         let made = self.attach(from.dentry.clone(), at, options)?;
         // A mount comes after the one it is on, so its new parent is there when its turn comes.
         let mut copies = Vec::from([(from.mount.clone(), made.clone())]);
         for mount in below {
-            let Some(place) = mount.mountpoint() else { continue };
+            let Some(place) = mount.mountpoint().filter(|_| !mount.is_unbindable()) else { continue };
             let Some((_, parent)) = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &place.mount)) else {
                 continue;
             };
@@ -210,10 +277,28 @@ impl Namespace {
         Ok(mount)
     }
 
-    /// umount2(2) of the mount whose root `target` is: `EINVAL` if it is no mount's root, `EBUSY` unless `detach`.
+    /// umount2(2) with `MNT_EXPIRE`: marks a mount that nobody uses (`EAGAIN`), and takes it away if it was marked and not used
+    /// since.
+    pub fn expire(&self, target: Path) -> Result<()> {
+        let mount = target.mount.clone();
+        if !target.is_mount_root() || mount.is_locked() {
+            return Err(Errno::EINVAL);
+        }
+        drop(target);
+        if mount.is_busy() {
+            return Err(Errno::EBUSY);
+        }
+        if mount.expiring.swap(2, Ordering::Relaxed) != 2 {
+            return Err(Errno::EAGAIN);
+        }
+        let root = mount.root.clone();
+        self.umount(Path { dentry: root, mount }, false)
+    }
+
+    /// umount2(2) of the mount whose root `target` is: `EINVAL` if it is no mount's root or locked, `EBUSY` unless `detach`.
     pub fn umount(&self, target: Path, detach: bool) -> Result<()> {
         let mount = target.mount.clone();
-        if !Arc::ptr_eq(&target.dentry, &mount.root) {
+        if !target.is_mount_root() || mount.is_locked() {
             return Err(Errno::EINVAL);
         }
         drop(target);
@@ -224,8 +309,7 @@ impl Namespace {
         if !mounts.iter().any(|other| Arc::ptr_eq(other, &mount)) {
             return Err(Errno::EINVAL);
         }
-        // In use: beside the table, the mount it is on and this call.
-        if !detach && (Arc::strong_count(&mount) > 3 || !mount.children.read().is_empty()) {
+        if !detach && mount.is_busy() {
             return Err(Errno::EBUSY);
         }
         let mut gone = Vec::from([mount]);
@@ -251,9 +335,14 @@ impl Namespace {
         Ok(())
     }
 
-    /// Changes the flags of a mount (`MS_REMOUNT`).
-    pub fn remount(&self, mount: &Mount, flags: MountFlags) {
+    /// Changes the flags of a mount (`MS_REMOUNT`): `EPERM` for what a locked one must keep.
+    pub fn remount(&self, mount: &Arc<Mount>, flags: MountFlags) -> Result<()> {
+        self.check(mount)?;
+        if mount.is_locked() && !allows(mount.flags(), flags) {
+            return Err(Errno::EPERM);
+        }
         mount.flags.store(flags.bits(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Moves a mount (`MS_MOVE`): `EINVAL`, `ELOOP` for a place below itself.
@@ -261,13 +350,14 @@ impl Namespace {
         let mount = &from.mount;
         let to = to.clone().entered();
         let Some(old) = mount.mountpoint() else { return Err(Errno::EINVAL) };
-        if !Arc::ptr_eq(&from.dentry, &mount.root) {
+        let fits = from.is_mount_root() && mount.root.is_directory() == to.dentry.is_directory();
+        if !fits || mount.is_locked() {
             return Err(Errno::EINVAL);
         }
-        if mount.root.is_directory() != to.dentry.is_directory() {
-            return Err(Errno::ENOTDIR);
+        let mounts = self.mounts.lock();
+        if !mounts.iter().any(|other| Arc::ptr_eq(other, &to.mount)) {
+            return Err(Errno::EINVAL);
         }
-        let _mounts = self.mounts.lock();
         let mut above = Some(to.mount.clone());
         while let Some(other) = above {
             if Arc::ptr_eq(&other, mount) {

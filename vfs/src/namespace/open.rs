@@ -172,6 +172,8 @@ fn open_target(lookup: &Lookup<'_>, target: Target, flags: u32) -> Result<FileRe
         _ => flags &= !raw::O_TRUNC,
     }
     check_path(lookup.cred, &path, access)?;
+    let nonblocking = flags & raw::O_NONBLOCK != 0;
+    crate::leases::break_for(&path, access.contains(Access::WRITE), nonblocking)?;
     if flags & raw::O_NOATIME != 0 && !is_owner(lookup.cred, &path.inode().owner()?) {
         return Err(Errno::EPERM);
     }

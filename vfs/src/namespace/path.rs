@@ -29,6 +29,7 @@ impl Path {
     pub fn entered(mut self) -> Path {
         while self.dentry.is_mountpoint() {
             let Some(mount) = self.mount.child_at(&self.dentry) else { break };
+            mount.note_use();
             self = Path { dentry: mount.root.clone(), mount };
         }
         self

@@ -163,6 +163,29 @@ impl UpperData {
         Ok(done)
     }
 
+    /// Copies bytes from `offset` on; fewer at the end of the file.
+    pub(super) fn copy_out(&self, offset: u64, room: &mut [u8]) -> usize {
+        let pages = self.pages.lock();
+        let mut done = 0;
+        while let Some(left) = room.get_mut(done..).filter(|left| !left.is_empty()) {
+            let at = offset.saturating_add(done as u64);
+            let most = pages.size.saturating_sub(at).min(left.len() as u64);
+            let (address, length) = pages.piece(at, most);
+            let Some(target) = left.get_mut(..length as usize).filter(|target| !target.is_empty()) else {
+                break;
+            };
+            match address {
+                // SAFETY: frames of this file; programs that map them may change bytes meanwhile, each is read once.
+                Some(address) => unsafe {
+                    core::ptr::copy_nonoverlapping(address as *const u8, target.as_mut_ptr(), target.len());
+                },
+                None => target.fill(0),
+            }
+            done += length as usize;
+        }
+        done
+    }
+
     /// Writes at `offset`, or at the end: bytes written and the offset after.
     pub(super) fn write(&self, offset: Option<u64>, source: &mut Source<'_>) -> Result<(usize, u64)> {
         let mut pages = self.pages.lock();

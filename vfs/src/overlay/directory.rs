@@ -36,7 +36,7 @@ impl Directory {
 }
 
 impl OverlayInode {
-    fn lower_child(&self, name: &[u8]) -> Result<Option<Arc<HostInode>>> {
+    pub(super) fn lower_child(&self, name: &[u8]) -> Result<Option<Arc<HostInode>>> {
         match &self.lower {
             None => Ok(None),
             Some(lower) => match lower.child(name) {
@@ -58,8 +58,14 @@ impl OverlayInode {
         Ok(self.lower_child(name)?.map(|lower| self.fs.node(lower)))
     }
 
-    fn lower_names(&self) -> Result<Vec<Listed>> {
+    pub(super) fn lower_names(&self) -> Result<Vec<Listed>> {
         self.lower.as_ref().map_or(Ok(Vec::new()), |lower| names_of(lower))
+    }
+
+    /// What the upper says, name by name; `None` is a whiteout.
+    pub(super) fn upper_entries(&self) -> Vec<(Box<[u8]>, Option<Arc<OverlayInode>>)> {
+        let directory = self.directory.lock();
+        directory.entries.iter().map(|(name, entry)| (name.clone(), entry.node.clone())).collect()
     }
 
     /// All names, those of the lower first.

@@ -12,6 +12,7 @@
 //!
 //! Locks, in this order: `renames`; a directory's entries (two in address order); an inode's state; its data; `nodes`.
 
+pub mod changes;
 mod data;
 mod directory;
 mod file;

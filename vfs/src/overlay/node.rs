@@ -129,6 +129,11 @@ impl OverlayInode {
         self.me.upgrade().ok_or(Errno::ENOENT)
     }
 
+    /// Whether the upper knows more of it than where it is.
+    pub(super) fn is_changed(&self) -> bool {
+        self.meta.lock().is_some()
+    }
+
     fn copied_meta(&self) -> Result<Meta> {
         let node = self.lower.as_ref().ok_or(Errno::EIO)?;
         let lower = node.attributes()?;
@@ -187,7 +192,7 @@ impl OverlayInode {
                 let cred = task::current().cred();
                 if !cred.has(cap::FSETID) {
                     let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
-                    meta.mode = raw::S_IFREG | without_set_ids(&cred, &owner);
+                    meta.mode = (meta.mode & raw::S_IFMT) | without_set_ids(&cred, &owner);
                 }
             }
         })
@@ -238,9 +243,9 @@ impl OverlayInode {
         let truncated = flags & raw::O_TRUNC != 0;
         if truncated || flags & raw::O_ACCMODE != raw::O_RDONLY {
             let data = self.copy_up(if truncated { 0 } else { u64::MAX })?;
-            if truncated && data.size() > 0 {
+            if truncated {
                 data.truncate(0)?;
-                self.modified()?;
+                self.written()?;
             }
             return Ok(Arc::new(OverlayFile::new(self, data)));
         }

@@ -8,18 +8,19 @@
 //! there.) What lies behind the end is given up with the last mapping.
 
 mod map;
+mod quota;
 
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
-use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::frames;
 use kernel::mm::{Backing, Mappable};
 use kernel::sync::RwLock;
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
 use map::{PageMap, Place};
+pub use quota::Quota;
 use trap_handler::host;
 
 /// Largest size of a file (`MAX_LFS_FILESIZE`).
@@ -28,36 +29,6 @@ pub const SIZE_MAX: u64 = i64::MAX as u64;
 const WORTH_GIVING_BACK: u64 = 16;
 /// Pages filled at a time for a mapping.
 const FILL_STEP: u64 = 1 << frames::MAX_ORDER;
-
-/// What the files of a filesystem may use together.
-pub struct Quota {
-    limit: u64,
-    used: AtomicU64,
-}
-
-impl Quota {
-    /// At most so many pages.
-    pub fn new(pages: u64) -> Arc<Quota> {
-        Arc::new(Quota { limit: pages, used: AtomicU64::new(0) })
-    }
-
-    /// Pages at most, and in use.
-    pub fn pages(&self) -> (u64, u64) {
-        (self.limit, self.used.load(Ordering::Relaxed))
-    }
-
-    fn charge(&self, pages: u64) -> Result<()> {
-        let fits = |used: u64| used.checked_add(pages).filter(|&used| used <= self.limit);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .map(|_| ())
-            .map_err(|_| Errno::ENOSPC)
-    }
-
-    fn refund(&self, pages: u64) {
-        self.used.fetch_sub(pages, Ordering::Relaxed);
-    }
-}
 
 #[derive(Default)]
 struct Inner {

@@ -45,7 +45,7 @@ impl FileOps for TmpFile {
 
     fn read_at(&self, file: &OpenFile, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
         let done = self.data.read(offset, sink)?;
-        if file.flags() & raw::O_NOATIME == 0 {
+        if file.notes_access() {
             self.inode.accessed();
         }
         Ok(done)

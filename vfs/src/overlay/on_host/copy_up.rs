@@ -1,6 +1,6 @@
 //! The first change of what the lower has: it comes to be in the upper, with everything that is above it.
 
-use super::{Node, child};
+use super::{Node, TEMPORARY, child};
 use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::host::HostInode;
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
@@ -94,7 +94,7 @@ impl Node {
         let node = NewNode { what, mode: attributes.mode & 0o7777, uid: attributes.uid, gid: attributes.gid };
         loop {
             let number = self.fs.temporaries.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".wh.#{number}").into_bytes();
+            let name = [TEMPORARY, format!("{number}").as_bytes()].concat();
             // One may be left of a sandbox that was killed.
             if child(above, &name)?.is_none() {
                 let made = above.create_node(&name, &node)?;

@@ -143,6 +143,13 @@ impl Node {
         self.fs.node(self, name, (None, Some(made)))
     }
 
+    pub(super) fn make_unnamed(&self, node: &NewNode<'_>) -> Result<Arc<Node>> {
+        let made = self.copied_up(u64::MAX)?.create_without_name(node)?;
+        let made = Node::new(&self.fs, Some(self.arc()?), b"", (None, Some(made)))?;
+        made.set_gone();
+        Ok(made)
+    }
+
     pub(super) fn same_overlay(&self, other: &Arc<dyn Inode>) -> Result<Arc<Node>> {
         let other = other.as_any().downcast_ref::<Node>().ok_or(Errno::EXDEV)?;
         if Arc::ptr_eq(&self.fs, &other.fs) { other.arc() } else { Err(Errno::EXDEV) }
@@ -154,7 +161,9 @@ impl Node {
             return Err(Errno::EPERM);
         }
         let file: Arc<dyn Inode> = target.copied_up(u64::MAX)?;
-        self.add(name, |upper| upper.link(name, &file))
+        self.add(name, |upper| upper.link(name, &file))?;
+        target.move_to(&self.arc()?, name);
+        Ok(())
     }
 
     /// Hides `name` of the lower, if it has it.

@@ -9,10 +9,11 @@
 //! those of the lower and stay as they are while the sandbox runs. Nobody else may change the two directories meanwhile.
 //!
 //! If the sandbox is killed between two steps, what is there means the state before or after: what the upper has goes before a
-//! whiteout beside it, and a directory beside its whiteout is opaque. Files half copied have names that begin with `.wh.#`.
+//! whiteout beside it, and a directory beside its whiteout is opaque. Files half copied have names that begin with `.wh..wh.#`.
 //!
 //! Locks: `changes` comes after the dentries' `ops` and before a node's own; host calls are made under it, as under `ops`.
 
+mod changes;
 mod copy_up;
 mod directory;
 mod node;
@@ -25,15 +26,20 @@ use crate::inode::Inode;
 use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+pub(super) use changes::tell;
 use core::sync::atomic::AtomicU64;
 use hashbrown::HashMap;
 use kernel::sync::Mutex;
 pub(super) use node::Node;
+pub(super) use node::Node as OnHostNode;
 
 /// Before the name of what is gone.
 pub(super) const WHITEOUT: &[u8] = b".wh.";
 /// In a directory that hides the lower's.
 pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Before the number of what is not copied up yet: no name could have this whiteout.
+const TEMPORARY: &[u8] = b".wh..wh.#";
 
 /// One mounted overlay.
 pub(super) struct OnHost {

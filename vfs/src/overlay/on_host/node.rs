@@ -200,6 +200,10 @@ impl Inode for Node {
         Ok(self.make_entry(name, node)?)
     }
 
+    fn create_unnamed(&self, node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
+        Ok(self.make_unnamed(node)?)
+    }
+
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         self.link_entry(name, target)
     }
