@@ -126,6 +126,7 @@ impl Test {
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
             },
+            memory: None,
             log: None,
             strace: None,
             stats: None,
