@@ -129,6 +129,7 @@ impl Test {
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
             },
+            memory: None,
             log: None,
             strace: None,
             stats: None,
