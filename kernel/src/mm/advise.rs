@@ -104,17 +104,22 @@ impl AddressSpace {
         }
         let (parts, whole) = match effect {
             Effect::Host => {
-                if matches!(advice, raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED) {
-                    // The file's own code will be there.
-                    self.inner.write().patches.forget(address, end);
-                }
+                let drops = matches!(advice, raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED);
                 // Under the lock, so that nothing else is mapped there by the time the host acts.
-                let inner = self.inner.read();
+                let mut inner = self.inner.read();
+                if drops && inner.patches.are_in(address, end) {
+                    // The file's own code will be there.
+                    drop(inner);
+                    self.inner.write().patches.forget(address, end);
+                    inner = self.inner.read();
+                }
                 let populates = matches!(advice, raw::MADV_POPULATE_READ | raw::MADV_POPULATE_WRITE);
                 let mut at = address;
+                let mut whole = true;
                 for (start, area) in inner.map.overlapping(address, end) {
+                    whole &= start <= at;
                     // Populating stops at the first hole, where other advice goes on.
-                    if populates && start > at {
+                    if populates && !whole {
                         return Err(Errno::ENOMEM);
                     }
                     at = area.end;
@@ -127,7 +132,7 @@ impl AddressSpace {
                         None => host::madvise(start, end - start, advice)?,
                     }
                 }
-                return if inner.map.covered(address, end).1 { Ok(()) } else { Err(Errno::ENOMEM) };
+                return if whole && at >= end { Ok(()) } else { Err(Errno::ENOMEM) };
             }
             Effect::Flags(..) => self.inner.read().map.covered(address, end),
         };

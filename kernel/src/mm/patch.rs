@@ -71,9 +71,14 @@ enum Refusal {
 }
 
 impl Patches {
+    /// Whether there may be sites in `[start, end)`.
+    pub fn are_in(&self, start: u64, end: u64) -> bool {
+        self.sites.range(start.saturating_sub(JUMP)..end.max(start)).next().is_some()
+    }
+
     /// The memory in `[start, end)` is gone, and with it the sites.
     pub fn forget(&mut self, start: u64, end: u64) {
-        if self.sites.range(start.saturating_sub(JUMP)..end.max(start)).next().is_some() {
+        if self.are_in(start, end) {
             self.sites.retain(|head, _| *head + JUMP <= start || *head >= end);
         }
     }

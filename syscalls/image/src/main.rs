@@ -5,7 +5,7 @@
 
 #![cfg_attr(feature = "freestanding", no_std, no_main)]
 
-#[cfg(feature = "freestanding")]
+#[cfg(any(feature = "freestanding", test))]
 mod memory;
 #[cfg(feature = "freestanding")]
 mod start;

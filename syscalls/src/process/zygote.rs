@@ -71,7 +71,7 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
     match spare {
         // The warden makes the next one when something wakes it, the end of a process at the latest.
         Some(spare) => spare.start(order),
-        None if zygote.ask_warden(&order) => {}
+        None if zygote.ask_warden(&order) => drop(order),
         None => {
             thread.set_memory(old_memory);
             return Err(Errno::EAGAIN);

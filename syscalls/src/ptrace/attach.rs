@@ -179,10 +179,10 @@ pub fn tracer_ends(task: &Task) {
         let status = tracee.group.family.lock().zombie;
         let parent = tracee.group.family.lock().parent.upgrade();
         let reparented = parent.is_none_or(|parent| !Arc::ptr_eq(&parent, &task.group));
-        if let Some(status) = status.filter(|_| tracee.is_leader() && reparented) {
-            if let Some(parent) = crate::process::tell_of_end(&mut table, &tracee.group, status) {
-                parent.child_queue.wake_all(PollEvents::IN);
-            }
+        if let Some(status) = status.filter(|_| tracee.is_leader() && reparented)
+            && let Some(parent) = crate::process::tell_of_end(&mut table, &tracee.group, status)
+        {
+            parent.child_queue.wake_all(PollEvents::IN);
         }
     }
 }
