@@ -48,6 +48,9 @@ pub fn rename(
         let _outer = outer.lock_ops();
         let _inner = (!same_directory).then(|| inner.lock_ops());
         let source = first.lookup_locked(old_name)?;
+        if second.is_removed() {
+            return Err(Errno::ENOENT);
+        }
         let target = match second.lookup_locked(new_name) {
             Err(Errno::ENOENT) => None,
             other => Some(other?),
