@@ -37,6 +37,7 @@ fn set_up() {
                 log: -1,
                 strace: -1,
                 stats: -1,
+                broker: -1,
                 terminal: -1,
                 heap: -1,
                 frames: -1,
@@ -48,6 +49,7 @@ fn set_up() {
                 rlimits: vec![],
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
+                host_loopback: false,
             },
             host: HostFacts {
                 release: String::new(),

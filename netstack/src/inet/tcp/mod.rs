@@ -6,13 +6,13 @@
 
 mod connect;
 mod outside;
+mod report;
 mod stream;
 mod urgent;
 
 use super::options::Numbers;
 use super::ports::{Bound, Ports};
 use super::remote::Remote;
-use super::report::Line;
 use super::{TCP, endpoint};
 use crate::address::Address;
 use crate::common::Common;
@@ -33,6 +33,7 @@ use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
 pub use outside::arrived;
+pub use report::lines;
 use vfs::namespace::Lookup;
 use vfs::pipe::Ring;
 
@@ -480,40 +481,4 @@ impl Socket for Tcp {
             None => {}
         }
     }
-}
-
-/// The lines of `/proc/net/tcp`.
-pub fn lines() -> Vec<Line> {
-    let Ok(ports) = ports() else { return Vec::new() };
-    let mut sockets = ports.all();
-    // Accepted sockets share the port of the listening one: they are found as peers.
-    let peers: Vec<_> = sockets.iter().filter_map(|socket| socket.link.lock().peer.clone()).collect();
-    for peer in peers {
-        if !sockets.iter().any(|socket| Arc::ptr_eq(socket, &peer)) && !peer.link.lock().closed {
-            sockets.push(peer);
-        }
-    }
-    let line = |socket: Arc<Tcp>| {
-        let (local, peer) = {
-            let link = socket.link.lock();
-            (link.local?, link.peer_place)
-        };
-        let (waiting, limit) = {
-            let inbox = socket.inbox.lock();
-            match inbox.backlog {
-                Some(limit) => (inbox.ready.len() + inbox.arrived.len(), limit),
-                None => (inbox.ring.len(), 0),
-            }
-        };
-        Some(Line {
-            family: socket.common.family,
-            local,
-            peer,
-            state: socket.state_number(),
-            waiting,
-            limit,
-            owner: (socket.common.birth.uid, socket.common.birth.ino),
-        })
-    };
-    sockets.into_iter().filter_map(line).collect()
 }
