@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work" && mkdir "$work/t" && cd "$work/t" || exit
 seq 3000 >plain; ln plain second; ln -s plain soft; ln -s /no/where dangling; mkfifo pipe; mkdir -m 1751 d; mkdir -m 700 d/e
-truncate -s 1M sparse; printf end >>sparse; printf x >'a name with blanks'; chmod 4755 'a name with blanks'; : >empty; chmod 0 empty
+truncate -s 1M sparse; printf end >>sparse; printf x >'a name with blanks'; chmod 1755 'a name with blanks'; : >empty; chmod 0 empty
 printf y >"d/e/$(printf 'n%.0s' {1..250})"; chmod 640 plain
 touch -h -d @1000000 soft dangling
 # Times that are the same in every run.

@@ -15,6 +15,10 @@ const IF_INET6: &str = "00000000000000000000000000000001 01 80 10 80       lo\n"
 const IPV6_ROUTE: &str = "00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 \
      00000000 00000001 00000000 80200001       lo\n";
 const ARP: &str = "IP address       HW type     Flags       HW address            Mask     Device\n";
+/// There are no UDP-lite sockets.
+const UDPLITE: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
+const UDPLITE6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when \
+                        retrnsmt   uid  timeout inode ref pointer drops\n";
 const RAW: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer \
                    drops\n";
 const RAW6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr \
@@ -130,6 +134,8 @@ pub fn entries() -> Vec<Entry> {
         text_entry("tcp", || Ok(inet::tcp_table(AF_INET).into_bytes())),
         text_entry("tcp6", || Ok(inet::tcp_table(AF_INET6).into_bytes())),
         text_entry("udp", || Ok(inet::udp_table(AF_INET).into_bytes())),
+        text_entry("udplite", || Ok(format!("{UDPLITE:<127}\n").into_bytes())),
+        text_entry("udplite6", || Ok(UDPLITE6.into())),
         text_entry("udp6", || Ok(inet::udp_table(AF_INET6).into_bytes())),
         text_entry("unix", || Ok(unix::proc_table().into_bytes())),
     ]
