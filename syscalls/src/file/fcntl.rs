@@ -20,7 +20,7 @@ pub const ROWS: &[Row] = &[partial(
     "fcntl",
     sys_fcntl,
     &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
-    "no F_NOTIFY: EINVAL; O_ASYNC for pipes, FIFOs and inotify only",
+    "O_ASYNC for pipes, FIFOs and inotify only",
 )];
 
 const F_LINUX: u32 = 1024;
@@ -106,10 +106,7 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
         F_GETLEASE => Ok(leases::get(&file)),
         F_SETLEASE => set_lease(context, &file, fd, argument as u32),
-        F_NOTIFY => {
-            kernel::warn!("fcntl: F_NOTIFY is not implemented: EINVAL");
-            Err(Errno::EINVAL)
-        }
+        F_NOTIFY => vfs::notify::notify(&files, &file, fd, argument as u32).map(|()| 0),
         raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
             let pipe = file.ops.as_any().downcast_ref::<PipeEnd>().ok_or(Errno::EBADF)?;
             if command == raw::F_GETPIPE_SZ {
