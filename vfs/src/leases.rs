@@ -232,7 +232,7 @@ pub(crate) fn break_for(path: &Path, writes: bool, nonblocking: bool) -> Result<
         }
     }
     for (file, fd) in &told {
-        signal_io::lease_breaks(file, *fd);
+        signal_io::message(file, *fd);
     }
     drop(told);
     loop {
@@ -246,7 +246,7 @@ pub(crate) fn break_for(path: &Path, writes: bool, nonblocking: bool) -> Result<
             return Err(Errno::EAGAIN);
         }
         let gone = || {
-            let left = leases.list.lock().iter().any(|lease| against(lease));
+            let left = leases.list.lock().iter().any(&against);
             (!left).then_some(())
         };
         match wait::until(&[&leases.changed], Some(until), gone) {

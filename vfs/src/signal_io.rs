@@ -105,8 +105,8 @@ impl Wake for Listener {
     }
 }
 
-/// Tells the owner of a file that its lease is to be given up; `fd` is what it was asked for with.
-pub(crate) fn lease_breaks(file: &OpenFile, fd: i32) {
+/// Tells the owner of a file that its lease is to be given up, or that something happened in it; `fd` is what was asked with.
+pub(crate) fn message(file: &OpenFile, fd: i32) {
     const POLL_MSG: i32 = 3;
     /// `EPOLLIN | EPOLLRDNORM | EPOLLMSG`.
     const BAND: u64 = 0x1 | 0x40 | 0x400;

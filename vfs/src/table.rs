@@ -105,6 +105,7 @@ impl Drop for FileTable {
 /// What close(2) does once the number is free again.
 fn close_file(table: &FileTable, file: FileRef) -> Result<()> {
     crate::locks::descriptor_closed(table, &file);
+    crate::notify::descriptor_closed(table, &file);
     file.ops.flush()
 }
 

@@ -19,7 +19,7 @@ fn node(path: &str, kind: NodeKind) -> Change {
         uid: 3_000_000,
         gid: 7,
         mtime: (-2, 500_000_000),
-        xattrs: vec![(b"user.a".to_vec(), b"1\0\n=".to_vec())],
+        xattrs: vec![(b"user.a".to_vec(), b"1\0=".to_vec())],
     })
 }
 
@@ -92,7 +92,7 @@ fn a_stream_becomes_a_layer() {
     let (header, uid, _, pax, bytes) = &seen["dir/file"];
     assert_eq!((*header, *uid), ((tar::EntryType::Regular, 0o4750), 3_000_000));
     assert_eq!(pax[0], ("mtime".into(), b"-1.500000000".to_vec()));
-    assert_eq!(pax[1], ("SCHILY.xattr.user.a".into(), b"1\0\n=".to_vec()));
+    assert_eq!(pax[1], ("SCHILY.xattr.user.a".into(), b"1\0=".to_vec()));
     assert_eq!(bytes.len(), 200_000);
     assert_eq!((&bytes[100_000..100_007], &bytes[150_000..150_004]), (&b"middle\0"[..], &b"end\0"[..]));
     assert_eq!(seen["dir/again"].0, (tar::EntryType::Link, 0o4750));

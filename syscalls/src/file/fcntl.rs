@@ -20,7 +20,7 @@ pub const ROWS: &[Row] = &[partial(
     "fcntl",
     sys_fcntl,
     &[Show::Fd, Show::OneOf(FCNTL), Show::Address],
-    "no events of F_NOTIFY: EINVAL; O_ASYNC for pipes, sockets, FIFOs and inotify only",
+    "O_ASYNC for pipes, sockets, FIFOs and inotify only",
 )];
 
 const F_LINUX: u32 = 1024;
@@ -28,7 +28,6 @@ const F_DUPFD_QUERY: u32 = F_LINUX + 3;
 const F_GETLEASE: u32 = F_LINUX + 1;
 const F_SETLEASE: u32 = F_LINUX;
 const F_NOTIFY: u32 = F_LINUX + 2;
-const DN_MULTISHOT: u32 = 0x8000_0000;
 const F_GET_RW_HINT: u32 = F_LINUX + 11;
 const F_SET_RW_HINT: u32 = F_LINUX + 12;
 
@@ -105,14 +104,9 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             file.owner.lock().signal = argument as i32;
             Ok(0)
         }
-        // No events: the watch of this descriptor ends. There is none.
-        F_NOTIFY if argument as u32 & !DN_MULTISHOT == 0 => Ok(0),
         F_GETLEASE => Ok(leases::get(&file)),
         F_SETLEASE => set_lease(context, &file, fd, argument as u32),
-        F_NOTIFY => {
-            kernel::warn!("fcntl: F_NOTIFY with events is not implemented: EINVAL");
-            Err(Errno::EINVAL)
-        }
+        F_NOTIFY => vfs::notify::notify(&files, &file, fd, argument as u32).map(|()| 0),
         raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
             let pipe = file.ops.as_any().downcast_ref::<PipeEnd>().ok_or(Errno::EBADF)?;
             if command == raw::F_GETPIPE_SZ {

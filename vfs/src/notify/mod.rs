@@ -1,4 +1,4 @@
-//! inotify(7): who wants to know what happens to an inode, and telling them.
+//! inotify(7) and fcntl(2) `F_NOTIFY` (`directory`): who wants to know what happens to an inode, and telling them.
 //!
 //! What happens is announced from one place each: names in `namespace` (create, link, remove, rename), open files where they
 //! are opened, read, written and closed, attributes where they are changed. Each filesystem has a table of its watches by inode;
@@ -7,8 +7,11 @@
 //! An inode is told apart by device and inode number, because a filesystem may have several objects for one inode over time.
 //! The mark keeps the inode, so its number is not used again while it is watched.
 
+mod directory;
 mod instance;
 
+pub(crate) use directory::descriptor_closed;
+pub use directory::notify;
 pub use instance::{Inotify, init, limits};
 
 use crate::attributes::{AttributeChange, Kind};
@@ -44,6 +47,8 @@ pub(crate) struct Mark {
 pub(crate) struct Watches {
     count: AtomicU32,
     marks: Mutex<HashMap<InodeKey, Vec<Arc<Mark>>>>,
+    /// Those of fcntl(2) `F_NOTIFY`.
+    requests: Mutex<Vec<directory::Request>>,
 }
 
 impl Watches {
@@ -91,6 +96,7 @@ fn with_kind(mask: u32, kind: Kind) -> u32 {
 
 /// Tells the watches of one inode.
 fn tell(watches: &Watches, key: InodeKey, event: &Event<'_>) {
+    directory::tell(watches, key, event.mask);
     for mark in watches.of(key) {
         let mask = mark.mask.load(Ordering::Relaxed);
         let unwanted = event.unlinked && mask & raw::IN_EXCL_UNLINK != 0;
@@ -168,6 +174,11 @@ pub(crate) fn moved(
     let (cookie, kind) = (instance::new_cookie(), source.kind());
     name_changed(from, old_name, kind, raw::IN_MOVED_FROM, cookie);
     name_changed(to, new_name, kind, raw::IN_MOVED_TO, cookie);
+    if Arc::ptr_eq(from, to)
+        && let Ok(key) = key_of(&**to.inode())
+    {
+        directory::tell(&to.tree().watches, key, directory::RENAMED);
+    }
     if let Some(replaced) = replaced {
         happened_to_inode(replaced, raw::IN_ATTRIB);
     }

@@ -35,6 +35,9 @@ impl Directory {
     }
 }
 
+/// A name and what the upper says it is.
+pub(super) type Named = (Box<[u8]>, Option<Arc<OverlayInode>>);
+
 impl OverlayInode {
     pub(super) fn lower_child(&self, name: &[u8]) -> Result<Option<Arc<HostInode>>> {
         match &self.lower {
@@ -63,7 +66,7 @@ impl OverlayInode {
     }
 
     /// What the upper says, name by name; `None` is a whiteout.
-    pub(super) fn upper_entries(&self) -> Vec<(Box<[u8]>, Option<Arc<OverlayInode>>)> {
+    pub(super) fn upper_entries(&self) -> Vec<Named> {
         let directory = self.directory.lock();
         directory.entries.iter().map(|(name, entry)| (name.clone(), entry.node.clone())).collect()
     }
