@@ -47,7 +47,8 @@ pub enum FaultOutcome {
 /// A file that is mapped was made shorter: the call that did it has the pages taken away ([`AddressSpace::cut_behind_ends`]) in
 /// every process once it holds no lock.
 pub fn note_cut_file() {
-    if let Some(task) = task::current_if_any() {
+    // Without processes there is no thread block to ask either.
+    if let Some(task) = task::table().and_then(|_| task::current_if_any()) {
         task.cut_a_mapped_file.store(true, Ordering::SeqCst);
     }
 }
