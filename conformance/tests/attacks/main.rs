@@ -29,7 +29,9 @@ fn main() {
             }));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    stage::tidy();
+    conclusion.exit()
 }
 
 fn failed(error: anyhow::Error) -> Failed {

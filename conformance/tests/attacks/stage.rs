@@ -54,9 +54,17 @@ pub struct Stage {
     before: HashMap<PathBuf, u64>,
 }
 
+static TOOLS: OnceLock<Result<tempfile::TempDir, String>> = OnceLock::new();
+
+/// Takes away what all attacks shared: nobody drops a static.
+pub fn tidy() {
+    if let Some(Ok(directory)) = TOOLS.get() {
+        let _ = std::fs::remove_dir_all(directory.path());
+    }
+}
+
 /// Everything once for all attacks: the command and the programs, where any user can reach them.
 fn tools() -> Result<&'static Path> {
-    static TOOLS: OnceLock<Result<tempfile::TempDir, String>> = OnceLock::new();
     let made = TOOLS.get_or_init(|| {
         let make = || -> Result<tempfile::TempDir> {
             let directory = scratch()?;

@@ -5,10 +5,16 @@
 
 use super::{LaunchError, namespaces};
 use boundary::boot::listener;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Seconds that the supervisor waits.
+const PATIENCE: i64 = 10;
 
 /// Starts it. `word` lies in memory that the image shares; `to` leads to the supervisor. Gives the number of `to`, which it closes in
 /// the end for all who share the descriptors.
@@ -52,8 +58,10 @@ fn wait(word: &AtomicU32) {
 }
 
 /// Takes the listener, in the supervisor. `None` where the host gives none: another filter around this process has one already, or
-/// the host is older than Linux 5.0. A call that is not allowed kills its process then, without a number.
+/// the host is older than Linux 5.0. A call that is not allowed kills its process then, without a number. So it is where a kernel
+/// hangs at its start: the supervisor goes on to where signals end it.
 pub fn receive(from: &OwnedFd) -> Option<OwnedFd> {
+    let _ = setsockopt(from, ReceiveTimeout, &TimeVal::seconds(PATIENCE));
     let mut byte = [0u8; 1];
     let mut room = nix::cmsg_space!([RawFd; 1]);
     let mut vectors = [IoSliceMut::new(&mut byte)];
