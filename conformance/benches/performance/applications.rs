@@ -29,7 +29,7 @@ const APPLICATIONS: &[Work] = &[
         "mkdir -p small/src; printf '[package]\\nname = \"small\"\\nversion = \"0.1.0\"\\nedition = \"2021\"\\n' > small/Cargo.toml; \
          for i in $(seq 60); do echo \"pub fn f$i(x: &str) -> Vec<String> { x.split(' ').map(|w| format!(\\\"{w}-$i\\\")).collect() }\"; done > small/src/lib.rs; \
          echo 'fn main() { println!(\"{:?}\", small::f1(\"a b\")); }' > small/src/main.rs; rustc --print sysroot > toolchain",
-        "PATH=$(cat toolchain)/bin:$PATH; cd small && rm -rf target && cargo build -q --offline",
+        "unset CARGO_TARGET_DIR; PATH=$(cat toolchain)/bin:$PATH; cd small && rm -rf target && cargo build -q --offline",
     )
     .needs(&["cargo", "rustc"]),
     Work::timed(
