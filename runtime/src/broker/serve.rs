@@ -77,7 +77,7 @@ fn own_addresses() -> Vec<IpAddr> {
 }
 
 fn place_of(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|at| SocketAddr::new(Ipv4Addr::from(at.ip()).into(), at.port()));
+    let v4 = address.as_sockaddr_in().map(|at| SocketAddr::new(at.ip().into(), at.port()));
     v4.or_else(|| address.as_sockaddr_in6().map(|at| SocketAddr::new(at.ip().into(), at.port())))
 }
 
