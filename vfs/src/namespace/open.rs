@@ -66,22 +66,50 @@ pub fn open(
         return open_target(lookup, walk.finish(how)?, flags);
     }
     match find_or_create(lookup, &mut walk, flags, mode)? {
-        Some(created) => open_place(&created, flags & !raw::O_TRUNC),
-        None if flags & raw::O_EXCL != 0 => Err(Errno::EEXIST),
-        None => match walk.arrived()? {
+        Named::Made(created) => open_place(&created, flags & !raw::O_TRUNC),
+        Named::Found(_) if flags & raw::O_EXCL != 0 => Err(Errno::EEXIST),
+        Named::Found(directory) => match walk.arrived()? {
             Target::Place(path) if path.dentry.is_directory() => Err(Errno::EISDIR),
+            Target::Place(path) => {
+                may_create_in_sticky(lookup, &directory, &path)?;
+                open_target(lookup, Target::Place(path), flags)
+            }
             target => open_target(lookup, target, flags),
         },
     }
 }
 
-/// The end of a walk with `O_CREAT`: the file if it was made, `None` if `walk` is at something that was there.
-fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u32) -> Result<Option<Path>> {
+/// What a walk with `O_CREAT` came to.
+enum Named {
+    /// A new file.
+    Made(Path),
+    /// Something that was there, with its directory.
+    Found(Path),
+}
+
+/// Linux's may_create_in_sticky with `protected_regular` and `protected_fifos` at 0: what somebody else has put into a sticky
+/// directory that everybody may write to, and is neither a file nor a pipe, is not opened with `O_CREAT`: `EACCES`.
+fn may_create_in_sticky(lookup: &Lookup<'_>, directory: &Path, found: &Path) -> Result<()> {
+    if matches!(found.dentry.kind(), Kind::Regular | Kind::Fifo) {
+        return Ok(());
+    }
+    let directory = directory.inode().owner()?;
+    let open_to_all = raw::S_ISVTX | raw::S_IWOTH;
+    if directory.mode & open_to_all != open_to_all {
+        return Ok(());
+    }
+    let owner = found.inode().owner()?.uid;
+    if owner == directory.uid || owner == lookup.cred.fsuid { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+/// The end of a walk with `O_CREAT`: `walk` is at what was found.
+fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u32) -> Result<Named> {
     let exclusive = flags & raw::O_EXCL != 0;
     while let Some(Last { name, slash }) = walk.walk_to_last()? {
         if name.is_dots() {
+            let directory = walk.at.clone();
             walk.step(&name, false)?;
-            return Ok(None);
+            return Ok(Named::Found(directory));
         }
         if slash {
             return Err(Errno::EISDIR);
@@ -91,15 +119,15 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
             Err(Errno::ENOENT) => create_or_lookup(lookup, &directory, name.bytes(), exclusive, mode)?,
             other => (other?, false),
         };
-        let place = Path { mount: directory.mount, dentry: found.0 };
+        let place = Path { mount: directory.mount.clone(), dentry: found.0 };
         if found.1 {
-            return Ok(Some(place));
+            return Ok(Named::Made(place));
         }
         if !walk.step_into(place, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
-            return Ok(None);
+            return Ok(Named::Found(directory));
         }
     }
-    Ok(None)
+    Ok(Named::Found(walk.at.clone()))
 }
 
 /// Makes a regular file, or finds what came to be there meanwhile; `true` if it was made.
