@@ -222,7 +222,7 @@ mod tests {
         fn every_answer_is_whole_whatever_was_asked(
             questions in proptest::collection::vec(question(), 0..8),
         ) {
-            for datagram in answer(&questions.concat(), 7) {
+            for datagram in answer(&questions.concat(), false, 7) {
                 let mut rest = datagram.as_slice();
                 while !rest.is_empty() {
                     let length = word(rest, 0).unwrap_or(0) as usize;

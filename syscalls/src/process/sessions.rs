@@ -58,10 +58,9 @@ fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
             return Err(Errno::EPERM);
         }
     }
-    if pgid != target.tgid {
-        if !table.process_group(pgid).iter().any(|member| member.place().1 == own_sid) {
-            return Err(Errno::EPERM);
-        }
+    let exists = |pgid| table.process_group(pgid).iter().any(|member| member.place().1 == own_sid);
+    if pgid != target.tgid && !exists(pgid) {
+        return Err(Errno::EPERM);
     }
     let sid = target.place().1;
     table.place(&target, pgid, sid);

@@ -13,7 +13,7 @@ use trap_handler::host;
 const UNCHANGED: u32 = u32::MAX;
 
 /// Set-user-ID and set-group-ID bits: on the host they would hand the rights of the owner to whoever runs the file there.
-const SET_ID: u32 = 0o6000;
+pub(crate) const SET_ID: u32 = 0o6000;
 
 impl HostInode {
     fn writable_tree(&self) -> Result<()> {
@@ -114,7 +114,8 @@ impl HostInode {
         self.writable_tree()?;
         // A directory takes its set-group-ID bit from the one it is made in: the host sees to that.
         let mode = node.mode & 0o7777 & !SET_ID;
-        if matches!(node.what, NewKind::Regular) && node.mode & SET_ID != 0 {
+        let can_have = matches!(node.what, NewKind::Regular | NewKind::Fifo | NewKind::Socket);
+        if can_have && node.mode & SET_ID != 0 {
             return Err(Errno::EPERM);
         }
         let directory = self.directory()?;
@@ -137,7 +138,7 @@ impl HostInode {
             // Names only: what is behind them, the sandbox has inside, and host processes find nobody there.
             NewKind::Fifo | NewKind::Socket => {
                 let kind = if matches!(node.what, NewKind::Fifo) { raw::S_IFIFO } else { raw::S_IFSOCK };
-                let mode = u64::from(kind | (node.mode & 0o7777));
+                let mode = u64::from(kind | mode);
                 host::path_call(raw::__NR_mknodat, directory.number(), host_name.as_c_str(), [mode, 0, 0])?;
             }
             NewKind::Device(..) => return Err(Errno::EPERM),

@@ -23,6 +23,7 @@ pub(crate) mod stat;
 pub(crate) mod tests;
 mod xattr;
 
+pub(crate) use change::SET_ID;
 pub use descriptor::HostFd;
 pub use file::HostFile;
 pub(crate) use file::seek_in;

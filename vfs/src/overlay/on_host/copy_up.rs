@@ -2,7 +2,7 @@
 
 use super::{Node, TEMPORARY, child};
 use crate::attributes::{AttributeChange, Attributes, Kind};
-use crate::host::HostInode;
+use crate::host::{HostInode, SET_ID};
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
 use crate::{Errno, Result};
 use alloc::format;
@@ -91,7 +91,13 @@ impl Node {
             Kind::Socket => NewKind::Socket,
             kind @ (Kind::CharDevice | Kind::BlockDevice) => NewKind::Device(kind, attributes.rdev),
         };
-        let node = NewNode { what, mode: attributes.mode & 0o7777, uid: attributes.uid, gid: attributes.gid };
+        // Set-ID bits reach no file of the host: the copy of one that has them goes without.
+        let node = NewNode {
+            what,
+            mode: attributes.mode & 0o7777 & !SET_ID,
+            uid: attributes.uid,
+            gid: attributes.gid,
+        };
         loop {
             let number = self.fs.temporaries.fetch_add(1, Ordering::Relaxed);
             let name = [TEMPORARY, format!("{number}").as_bytes()].concat();
@@ -117,7 +123,7 @@ fn copy(lower: &HostInode, made: &Arc<HostInode>, attributes: &Attributes, limit
         }
     }
     // The mode once more, and last: a change of owner or contents takes set-user-ID bits away.
-    let mode = (made.kind() != Kind::Symlink).then_some(attributes.mode);
+    let mode = (made.kind() != Kind::Symlink).then_some(attributes.mode & !SET_ID);
     let (atime, mtime) = (Some(attributes.atime), Some(attributes.mtime));
     made.set_attributes(&AttributeChange { mode, atime, mtime, ..AttributeChange::default() })
 }
