@@ -18,6 +18,8 @@ pub enum Network {
 /// Options of the network.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
+// Its own name would be that of the command's options, too.
+#[group(id = "network-options")]
 pub struct Options {
     /// Which network the program gets. Its own loopback interface is there in any case [default: none; broker with
     /// --allow-net or --publish].
