@@ -333,7 +333,6 @@ pub const ATTACKS: &[Attack] = &[
 
 /// Every damage of `pages`, and then the files.
 const PAGES_FILES: &[&[&str]] = &[
-    &["gadget_mapped_over", "files", "SECRET"],
     &["gadget_rewritten", "files", "SECRET"],
     &["gadget_aliased", "files", "SECRET"],
     &["gadget_moved", "files", "SECRET"],
