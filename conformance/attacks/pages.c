@@ -17,12 +17,6 @@ static void damage(const char *what) {
         unsigned char *copy = (void *)HOST(SYS_mmap, base - 16 * GIB, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         code(copy, "\x0f\x05\xc3", 3);
         gadget = copy;
-    } else if (is(what, "gadget_moved")) {
-        unsigned long to = base + 63 * GIB;
-        HOST(SYS_mremap, page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-        gadget = (unsigned char *)to;
-    } else if (is(what, "gadget_unmapped")) {
-        HOST(SYS_munmap, page, PAGE);
     } else if (is(what, "gadget_dropped")) {
         HOST(SYS_madvise, page, PAGE, MADV_DONTNEED);
     } else if (is(what, "thread_block")) {
