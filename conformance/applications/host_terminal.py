@@ -169,7 +169,8 @@ def keys():
         check("and nothing goes on", b"no" not in s.seen)
         s.close()
 
-    s = Session("--pids", "100", "sh", "-c", "echo ready; bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 100")
+    # The first process forks once, before the bomb leaves it no room.
+    s = Session("--pids", "100", "sh", "-c", "echo ready; bomb() { bomb | bomb & }; (bomb) 2>/dev/null & exec sleep 100")
     check("the bomb is seen", s.wait("ready"))
     time.sleep(1)
     s.type("\x03")

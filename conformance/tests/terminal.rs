@@ -4,11 +4,18 @@
 use conformance::{Outcome, run, sandbox_exec, scratch};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PYTHON: &str = "/usr/bin/python3";
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("applications").join(name)
+}
+
+/// One at a time: what a user types, and when, is part of a dialogue, and one of the tests lets a fork bomb loose.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a dialogue with `before` in front of the driver and `between` in front of the shell.
@@ -25,6 +32,7 @@ fn dialogue(name: &str, before: &[&str], between: &[&str]) -> Outcome {
 }
 
 fn same_everywhere(name: &str) {
+    let _alone = alone();
     let sandbox = sandbox_exec().to_string_lossy().into_owned();
     let native = dialogue(name, &[], &[]);
     assert_eq!(native.status, 0, "natively:\n{}{}", native.stdout, native.stderr);
@@ -55,6 +63,7 @@ fn a_terminal_that_hangs_up_ends_its_session_everywhere() {
 
 #[test]
 fn the_callers_terminal_is_passed_on_and_given_back() {
+    let _alone = alone();
     let outcome = run(Command::new(PYTHON).arg(script("host_terminal.py")).arg(sandbox_exec()))
         .expect("the script runs");
     assert_eq!(outcome.status, 0, "{}{}", outcome.stdout, outcome.stderr);
