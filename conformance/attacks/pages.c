@@ -8,7 +8,11 @@ static void code(unsigned char *at, const char *bytes, long length) {
 
 static void damage(const char *what) {
     unsigned long page = (unsigned long)gadget;
-    if (is(what, "gadget_rewritten")) {
+    if (is(what, "gadget_mapped_over")) {
+        HOST(SYS_mmap, page, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        /* The instruction behind the call is gone with the page: this never comes back. */
+        escaped("a call came back to a page of zeros");
+    } else if (is(what, "gadget_rewritten")) {
         HOST(SYS_mprotect, page, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
         code(gadget + 2048, "\x0f\x05\xc3", 3);
         gadget += 2048;
@@ -17,6 +21,12 @@ static void damage(const char *what) {
         unsigned char *copy = (void *)HOST(SYS_mmap, base - 16 * GIB, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         code(copy, "\x0f\x05\xc3", 3);
         gadget = copy;
+    } else if (is(what, "gadget_moved")) {
+        unsigned long to = base + 63 * GIB;
+        HOST(SYS_mremap, page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        gadget = (unsigned char *)to;
+    } else if (is(what, "gadget_unmapped")) {
+        HOST(SYS_munmap, page, PAGE);
     } else if (is(what, "gadget_dropped")) {
         HOST(SYS_madvise, page, PAGE, MADV_DONTNEED);
     } else if (is(what, "thread_block")) {

@@ -80,6 +80,13 @@ pub fn range() -> (u64, u64) {
     (&raw const gadget_start as u64, &raw const gadget_end as u64)
 }
 
+/// Whether `rip` is in the gadget. Its instructions touch only memory that the kernel keeps in place: a memory fault there says that
+/// a program has taken the gadget, or that memory, away.
+pub(crate) fn is_at(rip: u64) -> bool {
+    let (start, end) = range();
+    (start..=end).contains(&rip)
+}
+
 /// A host call that is not interrupted by pokes in between. The result is the raw RAX.
 ///
 /// # Safety

@@ -4,7 +4,7 @@
 use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock, ThreadState};
 use crate::entry::{Bug, kernel};
 use crate::regs::FLAG_TF;
-use crate::{Errno, copy, entry, gadget, host, patch, region};
+use crate::{Errno, copy, entry, gadget, host, patch, region, stack};
 use core::sync::atomic::Ordering;
 
 /// The host signal by which one thread makes another look at its `work` word.
@@ -209,6 +209,9 @@ fn poked(context: &mut UContext) {
 }
 
 fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
+    if matches!(signal, SIGSEGV | SIGBUS) && gadget::is_at(context.rip) {
+        stack::end_without_a_call();
+    }
     if context.rip == address_of(&raw const entry::exit_by_signal) {
         leave_with_trap_flag(context);
         return;

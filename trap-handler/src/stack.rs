@@ -161,3 +161,22 @@ pub unsafe fn spawn(
     };
     host::check(result).map(|tid| tid as i32)
 }
+
+/// Ends the process without the gadget, by a fault on the last bytes of this thread's alternate stack: the host kills what it must
+/// signal there without room. With the stack pointer below the alternate stack it would begin that stack afresh, fault by fault,
+/// for ever (`arch/x86/kernel/signal.c`, `get_sigframe`).
+pub(crate) fn end_without_a_call() -> ! {
+    const RED_ZONE: i32 = 128;
+    const SLOT_MASK: i32 = -(STACK_SLOT_SIZE as i32);
+    // SAFETY: the process ends here; nothing on the stack is read again.
+    unsafe {
+        core::arch::asm!(
+            "and rsp, {slot}",
+            "add rsp, {start}",
+            "ud2",
+            slot = const SLOT_MASK,
+            start = const PAGE_SIZE as i32 + RED_ZONE + 64,
+            options(noreturn)
+        )
+    }
+}

@@ -162,6 +162,15 @@ pub struct OpenFile {
     pub(crate) locks: Mutex<Option<Arc<crate::locks::FileLocks>>>,
 }
 
+/// lseek(2) on a directory whose positions count its entries.
+pub(crate) fn seek_entries(position: u64, offset: i64, whence: u32) -> Result<u64> {
+    match whence {
+        raw::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL),
+        raw::SEEK_CUR => position.checked_add_signed(offset).ok_or(Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 impl Drop for OpenFile {
     fn drop(&mut self) {
         crate::notify::closed(self);

@@ -142,7 +142,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "pages_then_files",
-        tries: "rewrite, copy and drop the gadget; overwrite thread block, kernel stack, alternate stack, handler, heap, file table, trampolines; then open the host's files",
+        tries: "map over, rewrite, copy, move, unmap and drop the gadget; overwrite thread block, kernel stack, alternate stack, handler, heap, file table, trampolines; then open the host's files",
         stopped_by: TREE,
         how: How::Program { name: "pages", options: &[], runs: PAGES_FILES, ends: Ends::HeldOrReported },
     },
@@ -331,11 +331,13 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// Every damage of `pages`, and then the files. A process whose gadget is gone (moved, unmapped) can ask the host for nothing, and
-/// burns its processor until it is ended from outside, as a program may that loops: there is nothing to judge.
+/// Every damage of `pages`, and then the files.
 const PAGES_FILES: &[&[&str]] = &[
+    &["gadget_mapped_over", "files", "SECRET"],
     &["gadget_rewritten", "files", "SECRET"],
     &["gadget_aliased", "files", "SECRET"],
+    &["gadget_moved", "files", "SECRET"],
+    &["gadget_unmapped", "files", "SECRET"],
     &["gadget_dropped", "files", "SECRET"],
     &["thread_block", "files", "SECRET"],
     &["kernel_stack", "files", "SECRET"],

@@ -1,10 +1,10 @@
 //! Open host directories: listings.
 
 use super::{HostFd, HostInode};
+use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{DirEntry, FileOps};
+use crate::file::{self, DirEntry, FileOps};
 use crate::inode::Inode;
-use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
 use core::any::Any;
@@ -52,11 +52,7 @@ impl FileOps for HostDirectory {
     }
 
     fn seek(&self, position: u64, offset: i64, whence: u32) -> Result<u64> {
-        match whence {
-            raw::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL),
-            raw::SEEK_CUR => position.checked_add_signed(offset).ok_or(Errno::EINVAL),
-            _ => Err(Errno::EINVAL),
-        }
+        file::seek_entries(position, offset, whence)
     }
 
     fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Directories in memory: names, and the positions that listings go by.
 
 use super::TmpInode;
+use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{DirEntry, FileOps};
+use crate::file::{self, DirEntry, FileOps};
 use crate::inode::Inode;
-use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -96,11 +96,7 @@ impl FileOps for TmpDirectory {
     }
 
     fn seek(&self, position: u64, offset: i64, whence: u32) -> Result<u64> {
-        match whence {
-            raw::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL),
-            raw::SEEK_CUR => position.checked_add_signed(offset).ok_or(Errno::EINVAL),
-            _ => Err(Errno::EINVAL),
-        }
+        file::seek_entries(position, offset, whence)
     }
 
     fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
