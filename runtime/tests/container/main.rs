@@ -174,6 +174,7 @@ fn monitor(
             memory_limit: 1 << 30,
             pids_limit: 100,
             container: true,
+            sysctls: Vec::new(),
             changes_with_data: false,
             host_xattrs: true,
             patch_calls: true,
