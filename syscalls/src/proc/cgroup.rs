@@ -148,7 +148,7 @@ fn threads() -> Result<String> {
 fn times() -> Result<Times> {
     let mut sum = Times::default();
     let groups = lock_table()?.groups();
-    for group in groups.iter().filter(|group| group.tgid > 1) {
+    for group in groups.iter().filter(|group| !group.is_sandbox) {
         for times in [crate::time::processor::times(group), *group.children_times.lock()] {
             sum.user = sum.user.saturating_add(times.user);
             sum.system = sum.system.saturating_add(times.system);
