@@ -12,3 +12,4 @@ pub mod broker;
 pub mod changes;
 pub mod control;
 pub mod layout;
+pub mod process;

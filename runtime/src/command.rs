@@ -436,7 +436,8 @@ fn half_of_memory() -> u64 {
     nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total() / 2)
 }
 
-fn resource_limits() -> Vec<(u64, u64)> {
+/// The limits of this process, by number: soft and hard.
+pub fn resource_limits() -> Vec<(u64, u64)> {
     (0..16)
         .map(|resource| {
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -1,0 +1,54 @@
+//! What a process starts with that is not made by another one inside: the first one, and those that enter a running sandbox.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Longest encoded [`Process`] of one that enters: what arguments, environment and a filter need at most.
+pub const MAX_PROCESS: u64 = 4 << 20;
+
+/// A process to start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its name and arguments (argv). Never empty.
+    pub argv: Vec<Vec<u8>>,
+    /// Path of the program inside the sandbox: absolute, relative to `cwd`, or a bare name that is looked for in the `PATH` of
+    /// `env`.
+    pub program: Vec<u8>,
+    /// Environment, `NAME=value` each.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory inside the sandbox.
+    pub cwd: Vec<u8>,
+    /// User id (real, effective, saved).
+    pub uid: u32,
+    /// Group id, likewise.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// umask(2).
+    pub umask: u32,
+    /// `None`: user 0 has every capability, others none.
+    pub capabilities: Option<Capabilities>,
+    /// prctl(2) `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: bool,
+    /// Resource limits by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity, also of those left out.
+    pub rlimits: Vec<(u64, u64)>,
+    /// `/proc/PID/oom_score_adj`.
+    pub oom_score_adj: i32,
+    /// Filters of its calls (seccomp(2)), each a program of `sock_filter`s, eight bytes in memory order each.
+    pub filters: Vec<Vec<u64>>,
+}
+
+/// Sets of capabilities(7), a bit for each by its number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// What no program that it executes can exceed.
+    pub bounding: u64,
+    /// What it may do.
+    pub effective: u64,
+    /// What it may take up.
+    pub permitted: u64,
+    /// What may pass to programs that it executes.
+    pub inheritable: u64,
+    /// What does pass to them.
+    pub ambient: u64,
+}
