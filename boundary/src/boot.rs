@@ -6,6 +6,7 @@
 //! of its own, unmaps everything outside its region (but the vDSO), installs its signal handlers and then the
 //! filter, and becomes the warden (pid 1 of the sandbox's pid namespace).
 
+use crate::process::Process;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -43,16 +44,10 @@ pub mod listener {
 /// all other descriptors are closed by then.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BootConfig {
-    /// The program and its arguments (argv). Never empty.
-    pub argv: Vec<Vec<u8>>,
-    /// Path of the program inside the sandbox, absolute (already looked up in PATH), or relative to `cwd`.
-    pub program: Vec<u8>,
-    /// Environment, `NAME=value` each.
-    pub env: Vec<Vec<u8>>,
-    /// Working directory inside the sandbox.
-    pub cwd: Vec<u8>,
-    /// Virtual identity of the first process.
-    pub identity: Identity,
+    /// The first process.
+    pub first: Process,
+    /// How host ids look from inside.
+    pub host_ids: HostIds,
     /// Virtual host name.
     pub hostname: String,
     /// The sandbox's mount table, in the order in which to mount. The first entry mounts `/`.
@@ -67,17 +62,12 @@ pub struct BootConfig {
     pub host: HostFacts,
 }
 
-/// Who the program is, as it sees itself, and how host ids look from inside.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Identity {
-    /// Virtual user id (real, effective, saved).
-    pub uid: u32,
-    /// Virtual group id.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
+/// How the ids of the host's files look from inside.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct HostIds {
     /// Host id shown for files whose owner the user namespace does not map (the kernel's overflow id), as it
-    /// comes back from `stat`: files with this owner are shown as owned by `unmapped_shown_as`.
+    /// comes back from `stat`: files with this owner are shown as owned by `unmapped_shown_as`. `u32::MAX`, which is nobody's: every
+    /// owner is shown as it is.
     pub overflow_uid: u32,
     /// Likewise for groups.
     pub overflow_gid: u32,
@@ -94,6 +84,8 @@ pub struct MountSpec {
     pub kind: MountKind,
     /// Shown in `/proc/mounts`; the kernel refuses writes.
     pub read_only: bool,
+    /// Further flags of mount(2): `MS_NOSUID`, `MS_NODEV`, `MS_NOEXEC`, `MS_NOATIME`, `MS_NODIRATIME`.
+    pub flags: u32,
 }
 
 /// What a mount shows.
@@ -137,6 +129,10 @@ pub enum MountKind {
     DevPts,
     /// POSIX message queues.
     Mqueue,
+    /// What lies at `target` is hidden: an empty read-only directory, or nothing to read. Left out where nothing lies there.
+    Masked,
+    /// What lies at `target`, once more: for a flag or `read_only` of its own. Left out where nothing lies there.
+    Again,
     /// A symbolic link at `target`, such as `/bin` to `usr/bin`; not a mount in `/proc/mounts`.
     Symlink {
         /// Its text.
@@ -181,8 +177,9 @@ pub struct BootOptions {
     pub memory_limit: u64,
     /// Tasks at most.
     pub pids_limit: u32,
-    /// Resource limits of the first process, by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity.
-    pub rlimits: Vec<(u64, u64)>,
+    /// The sandbox is a container: its first process is number 1 and adopts orphans, others may enter, and its tree on the host
+    /// belongs to it alone, set-user-ID bits included.
+    pub container: bool,
     /// What was changed is told with the contents of files.
     pub changes_with_data: bool,
     /// The filter allows calls for extended attributes of host files.

@@ -9,16 +9,28 @@ use serde::{Deserialize, Serialize};
 /// Longest packet in either direction.
 pub const MAX_MESSAGE: usize = 16 << 10;
 
+/// The first process, as messages name it; those that enter later have numbers of the supervisor's choice.
+pub const FIRST: u32 = 0;
+
 /// From the warden to the supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum FromSandbox {
-    /// The first process has ended: a wait status as wait(2) has it. The warden exits after this.
+    /// A process executes its program.
+    Started {
+        /// Which.
+        process: u32,
+    },
+    /// A process has ended. After the first one's end the warden exits.
     Exited {
-        /// Wait status.
+        /// Which.
+        process: u32,
+        /// A wait status as wait(2) has it.
         status: i32,
     },
     /// The program could not be executed at all.
-    ExecFailed {
+    NotExecuted {
+        /// Whose.
+        process: u32,
         /// Linux error number.
         errno: i32,
         /// What was wrong, for people.
@@ -40,9 +52,11 @@ pub fn encode_fatal<'b>(report: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], 
     #[derive(Serialize)]
     enum Brief<'a> {
         #[allow(dead_code, reason = "keeps the place")]
+        Started,
+        #[allow(dead_code, reason = "keeps the place")]
         Exited,
         #[allow(dead_code, reason = "keeps the place")]
-        ExecFailed,
+        NotExecuted,
         Fatal {
             report: &'a str,
         },
@@ -50,11 +64,41 @@ pub fn encode_fatal<'b>(report: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], 
     postcard::to_slice(&Brief::Fatal { report }, buffer).map(|bytes| &*bytes)
 }
 
+/// Most descriptors that come with a message.
+pub const MAX_DESCRIPTORS: usize = 4;
+
+/// Standard files of a process that enters.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Standard {
+    /// A terminal of the sandbox's own, passed on through a stream socket that does not block.
+    Terminal {
+        /// Size of its window: rows, columns, and both in pixels.
+        size: [u16; 4],
+    },
+    /// Descriptors as they are.
+    Files {
+        /// For each of the three its flags (fcntl(2) `F_GETFL`), or `None` where it is closed and does not come along.
+        flags: [Option<u32>; 3],
+    },
+}
+
 /// From the supervisor to the warden.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToSandbox {
-    /// Send this signal to the first process.
+    /// Start another process: with descriptors, first of a memory file with a [`Process`](crate::process::Process), then those of
+    /// its `standard` files.
+    Enter {
+        /// Its number, not used before.
+        process: u32,
+        /// Bytes of the encoded process, at most [`MAX_PROCESS`](crate::process::MAX_PROCESS).
+        length: u64,
+        /// Its standard input, output and error.
+        standard: Standard,
+    },
+    /// Send this signal to a process.
     Signal {
+        /// Which.
+        process: u32,
         /// Signal number.
         number: i32,
     },
@@ -63,13 +107,23 @@ pub enum ToSandbox {
         /// Signal number.
         number: i32,
     },
-    /// The window that the host terminal is has another size now: rows, columns, and both in pixels.
+    /// Send this signal to every process of the sandbox.
+    SignalAll {
+        /// Signal number.
+        number: i32,
+    },
+    /// The window that is a process's terminal outside has another size now: rows, columns, and both in pixels.
     WindowChanged {
+        /// Whose.
+        process: u32,
         /// As `struct winsize` has them.
         size: [u16; 4],
     },
-    /// The host terminal has gone: the sandbox's own is hung up.
-    TerminalGone,
+    /// A process's terminal outside has gone: the sandbox's own is hung up.
+    TerminalGone {
+        /// Whose.
+        process: u32,
+    },
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Group {
         let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         let otherwise = || match global.systemd_cgroup {
             true => format!(":trapbox:{id}").into(),
-            false => Path::new("/trapbox").join(id),
+            false => format!("/trapbox-{id}").into(),
         };
         let path = asked.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(otherwise);
         Group { path, systemd: global.systemd_cgroup, name: id.into(), absent: false }

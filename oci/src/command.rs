@@ -138,6 +138,7 @@ pub struct Create {
 /// `run`.
 #[derive(Debug, Args)]
 pub struct Run {
+    /// As for `create`.
     #[command(flatten)]
     pub create: Create,
     /// Come back at once.

@@ -22,7 +22,7 @@ pub fn connect_to(path: &Path) -> anyhow::Result<OwnedFd> {
 
 /// Makes the terminal, sends its master, and makes its slave this process's standard descriptors and controlling terminal. The process
 /// leads a session of its own.
-pub fn take(console: &OwnedFd, size: Option<&Size>) -> anyhow::Result<()> {
+pub fn take(console: &OwnedFd, size: Option<Size>) -> anyhow::Result<()> {
     let OpenptyResult { master, slave } = openpty(None, None).context("a pseudo-terminal")?;
     if let Some(size) = size {
         let clamp = |length: u64| u16::try_from(length).unwrap_or(u16::MAX);

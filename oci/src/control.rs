@@ -1,5 +1,5 @@
-//! The monitor's socket: what the verbs ask of it. One request and its reply are a packet each; the directory is private, so who can
-//! connect may do all.
+//! The monitor's sockets. On one it is asked to start, or to end before that: a request and its reply are a packet each. The other is
+//! the entrance of the running sandbox. Their directory is private, so who can connect may do all.
 
 use anyhow::Context;
 use nix::sys::socket::{
@@ -11,7 +11,10 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "control";
+/// Where the monitor is asked to start.
+pub const CONTROL: &str = "control";
+/// Where the running sandbox is asked ([`runtime::entrance`]).
+pub const ENTRANCE: &str = "entrance";
 /// Longest packet.
 const LONGEST: usize = 64 << 10;
 
@@ -33,28 +36,34 @@ pub enum Reply {
     Failed(String),
 }
 
-/// The socket's path, short enough for an address (unix(7)) however long the directory's is: through a descriptor of it.
-fn address(directory: &Path) -> anyhow::Result<(File, UnixAddr)> {
-    let opened = File::open(directory).with_context(|| directory.display().to_string())?;
-    let path: PathBuf = format!("/proc/self/fd/{}/{NAME}", opened.as_raw_fd()).into();
-    Ok((opened, UnixAddr::new(&path)?))
+/// A socket's path, short enough for an address (unix(7)) however long the directory's is: through a descriptor of it.
+pub struct Address {
+    /// The path, as long as this is there.
+    pub path: PathBuf,
+    _directory: File,
 }
 
-/// Makes the socket, in the monitor.
-pub fn listener(directory: &Path) -> anyhow::Result<OwnedFd> {
-    let (_opened, address) = address(directory)?;
+/// The path of a socket in a container's directory.
+pub fn address(directory: &Path, name: &str) -> anyhow::Result<Address> {
+    let opened = File::open(directory).with_context(|| directory.display().to_string())?;
+    Ok(Address { path: format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()).into(), _directory: opened })
+}
+
+/// Makes a socket, for the monitor.
+pub fn listener(directory: &Path, name: &str) -> anyhow::Result<OwnedFd> {
+    let address = address(directory, name)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).context("the control socket")?;
-    bind(listener.as_raw_fd(), &address).context("binding the control socket")?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(&address.path)?).context("binding the control socket")?;
     listen(&listener, Backlog::new(64)?).context("the control socket")?;
     Ok(listener)
 }
 
 /// Asks the monitor of the container in `directory`.
 pub fn ask(directory: &Path, request: &Request) -> anyhow::Result<()> {
-    let (_opened, address) = address(directory)?;
+    let address = address(directory, CONTROL)?;
     let connection = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    connect(connection.as_raw_fd(), &address).context("container not running")?;
+    connect(connection.as_raw_fd(), &UnixAddr::new(&address.path)?).context("container not running")?;
     send(connection.as_raw_fd(), &serde_json::to_vec(request)?, MsgFlags::MSG_NOSIGNAL)
         .context("container not running")?;
     let mut packet = vec![0u8; LONGEST];

@@ -127,7 +127,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn mount(view: &mut View, target: &str, kind: MountKind) {
-        view.mounts.push(MountSpec { target: target.into(), kind, read_only: false });
+        view.mounts.push(MountSpec { target: target.into(), kind, read_only: false, flags: 0 });
     }
 
     fn host(path: &Path) -> MountKind {

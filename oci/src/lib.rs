@@ -18,6 +18,7 @@ mod mounts;
 mod namespaces;
 mod plan;
 mod process;
+mod seccomp;
 mod signals;
 mod state;
 mod verbs;

@@ -6,15 +6,19 @@ use crate::plan::Plan;
 use crate::state::{Container, Status};
 use crate::{console, hooks, log, namespaces};
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
+use runtime::entrance::Entrance;
 use runtime::launch::{self, close_others};
 use runtime::supervisor::{self, End};
 use runtime::terminal::{self, Terminal};
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 /// Longest message between `create` and the monitor.
 const LONGEST: usize = 16 << 10;
@@ -47,7 +51,8 @@ pub struct Making {
 impl Monitor {
     /// Makes the process, which waits for its first order. This process has one thread.
     pub fn start(self) -> anyhow::Result<Making> {
-        let listener = control::listener(&self.container.directory)?;
+        let control = control::listener(&self.container.directory, control::CONTROL)?;
+        let entrance = control::listener(&self.container.directory, control::ENTRANCE)?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .context("a socket for the monitor")?;
         // SAFETY: this process has one thread.
@@ -55,7 +60,7 @@ impl Monitor {
             ForkResult::Parent { child } => Ok(Making { pid: child, orders: ours }),
             ForkResult::Child => {
                 drop(ours);
-                let code = self.live(&listener, theirs);
+                let code = self.live(control, entrance, theirs);
                 // Nothing of the command that made this process is to run at its end.
                 // SAFETY: ends this process.
                 unsafe { libc::_exit(libc::c_int::from(code)) }
@@ -63,27 +68,28 @@ impl Monitor {
         }
     }
 
-    fn live(mut self, listener: &OwnedFd, orders: OwnedFd) -> u8 {
+    fn live(mut self, control: OwnedFd, entrance: OwnedFd, orders: OwnedFd) -> u8 {
         // Until the container is complete, nothing of it is to be left if the command is killed.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-        obey(&orders, || self.prepare(listener, &orders));
+        obey(&orders, || self.prepare([&control, &entrance, &orders]));
         obey(&orders, || hooks::run(&self.container, hooks::CREATE_CONTAINER, Status::Creating));
         obey(&orders, || prctl::set_pdeathsig(None).context("PR_SET_PDEATHSIG"));
         drop(orders);
         log::close();
-        let asker = match wait(listener) {
+        let asker = match wait(&control) {
             Ok(asker) => asker,
             Err(error) => return failed(&error),
         };
-        self.launch(asker)
+        drop(control);
+        self.launch(asker, entrance)
     }
 
     /// The namespaces, the terminal, and what else must be right before hooks run.
-    fn prepare(&mut self, listener: &OwnedFd, orders: &OwnedFd) -> anyhow::Result<()> {
+    fn prepare(&mut self, kept: [&OwnedFd; 3]) -> anyhow::Result<()> {
         let spec = &self.container.record.spec;
-        let kept = [Some(listener.as_raw_fd()), Some(orders.as_raw_fd()), self.console.as_ref().map(AsRawFd::as_raw_fd)];
+        let kept = kept.into_iter().chain(&self.console).map(|fd| fd.as_raw_fd());
         log::close();
-        close_others(&kept.into_iter().flatten().collect::<Vec<_>>())?;
+        close_others(&kept.collect::<Vec<_>>())?;
         std::env::set_current_dir("/").context("the root directory")?;
         if !self.foreground {
             nix::unistd::setsid().context("setsid")?;
@@ -94,36 +100,53 @@ impl Monitor {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string()).context("process.oomScoreAdj")?;
         }
         if let Some(console) = self.console.take() {
-            console::take(&console, process.and_then(|process| process.console_size().as_ref()))?;
+            console::take(&console, process.and_then(|process| process.console_size()))?;
         }
         Ok(())
     }
 
-    fn launch(self, asker: Asker) -> u8 {
-        let name = self.container.program();
-        let launched = self.container.mark_started().context("the container's directory").and_then(|()| begin(self.plan));
-        let (launched, signals, terminal) = match launched {
+    fn launch(self, asker: Asker, entrance: OwnedFd) -> u8 {
+        let name = self.container.program().unwrap_or_default();
+        let begun = self.container.mark_started().context("the container's directory").and_then(|()| begin(self.plan));
+        let (launched, signals, terminal) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
                 return FAILED;
             }
         };
-        asker.answer(&Reply::Done);
-        match supervisor::watch(launched, &signals, terminal) {
+        // Who asked for the start hears of it when the program is executed, or why it is not.
+        let asker = Rc::new(Cell::new(Some(asker)));
+        let answer = |asker: &Cell<Option<Asker>>, reply: &Reply| {
+            if let Some(asker) = asker.take() {
+                asker.answer(reply);
+            }
+        };
+        let waits = asker.clone();
+        let entrance = Entrance::new(entrance, move || answer(&waits, &Reply::Done));
+        let end = supervisor::watch(launched, &signals, terminal, Some(entrance));
+        match end {
             Ok(End::Exited(code)) => code,
             Ok(End::Signalled(signal)) => 128 + signal,
             Ok(End::NotExecuted(errno, _)) => {
-                let reason = nix::errno::Errno::from_raw(errno).desc().to_lowercase();
-                eprintln!("exec {}: {reason}", name.unwrap_or_default());
+                let reason = Errno::from_raw(errno).desc().to_lowercase();
+                // runc's has executed by then.
+                if errno == libc::ENOEXEC {
+                    answer(&asker, &Reply::Done);
+                    eprintln!("exec {name}: {reason}");
+                } else {
+                    let text = format!("unable to start container process: exec: {name:?}: {reason}");
+                    answer(&asker, &Reply::Failed(text));
+                }
                 NOT_EXECUTED
             }
             Ok(End::Failed(report)) => {
-                let own = std::process::id() as i32;
-                if crate::cgroup::out_of_memory(own).is_some_and(|kills| kills > 0) {
+                if crate::cgroup::out_of_memory(std::process::id() as i32).is_some_and(|kills| kills > 0) {
                     return KILLED;
                 }
-                eprintln!("trapbox: the sandbox has ended: {}", report.trim_end());
+                let text = format!("the sandbox has ended: {}", report.trim_end());
+                answer(&asker, &Reply::Failed(text.clone()));
+                eprintln!("trapbox: {text}");
                 FAILED
             }
             Err(error) => failed(&error),

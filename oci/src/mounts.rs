@@ -89,6 +89,7 @@ impl Options {
             // What a sandbox's mounts are anyway; times of access are kept as with relatime.
             "" | "defaults" | "private" | "rprivate" | "relatime" | "rrelatime" | "norelatime" | "async" | "nomand"
             | "noiversion" | "loud" | "silent" | "strictatime" | "nostrictatime" => {}
+            "newinstance" if kind == "devpts" => {}
             _ => return self.take_value(option, kind),
         }
         Ok(())
@@ -145,6 +146,12 @@ pub fn view(spec: &Spec, bundle: &Path, rootfs: &Path, writes: Writes) -> anyhow
     }
     if let Some(linux) = spec.linux() {
         building.devices(linux)?;
+        for path in linux.masked_paths().iter().flatten() {
+            building.push(&clean(Path::new(path)), MountKind::Masked, true, 0);
+        }
+        for path in linux.readonly_paths().iter().flatten() {
+            building.push(&clean(Path::new(path)), MountKind::Again, true, 0);
+        }
     }
     building.order_host_paths();
     Ok(building.view)
@@ -162,8 +169,8 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    fn push(&mut self, at: &Path, kind: MountKind, read_only: bool, _flags: u32) {
-        self.view.mounts.push(MountSpec { target: target(at), kind, read_only });
+    fn push(&mut self, at: &Path, kind: MountKind, read_only: bool, flags: u32) {
+        self.view.mounts.push(MountSpec { target: target(at), kind, read_only, flags });
     }
 
     fn lay_out(&mut self, path: &Path, writable: bool) {

@@ -2,12 +2,12 @@
 
 use crate::command::Writes;
 use crate::state::{Container, Record};
-use crate::{fields, inside, log, mounts, namespaces};
+use crate::{fields, inside, log, mounts, namespaces, seccomp};
 use anyhow::Context;
 use boundary::boot::BootOptions;
-use boundary::process::Process as First;
-use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitType, Process, Spec};
-use runtime::launch::{IMAGE, Identity, Request};
+use boundary::process::{Capabilities, Process as First};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Process, Spec};
+use runtime::launch::{self, IMAGE, Request};
 use runtime::view::View;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -91,7 +91,7 @@ pub fn check_process(process: &Process) -> anyhow::Result<()> {
 }
 
 /// What a process starts with. The program must be there.
-pub fn first(view: &View, process: &Process) -> anyhow::Result<First> {
+pub fn first(view: &View, process: &Process, seccomp: Option<&LinuxSeccomp>) -> anyhow::Result<First> {
     let arguments = process.args().as_deref().unwrap_or_default();
     let name = arguments.first().context("process.args must not be empty")?;
     let mut env: Vec<String> = process.env().clone().unwrap_or_default();
@@ -112,17 +112,37 @@ pub fn first(view: &View, process: &Process) -> anyhow::Result<First> {
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022),
-        capabilities: None,
+        capabilities: Some(capabilities(process)?),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         rlimits: limits(process)?,
         oom_score_adj: process.oom_score_adj().unwrap_or(0),
-        filters: Vec::new(),
+        filters: seccomp.map(seccomp::compile).transpose()?.into_iter().collect(),
+    })
+}
+
+/// The sets of capabilities by number; a process for which none are named has none.
+fn capabilities(process: &Process) -> anyhow::Result<Capabilities> {
+    let Some(named) = process.capabilities() else { return Ok(Capabilities::default()) };
+    Ok(Capabilities {
+        bounding: bits(named.bounding())?,
+        effective: bits(named.effective())?,
+        permitted: bits(named.permitted())?,
+        inheritable: bits(named.inheritable())?,
+        ambient: bits(named.ambient())?,
+    })
+}
+
+fn bits(set: &Option<oci_spec::runtime::Capabilities>) -> anyhow::Result<u64> {
+    set.iter().flatten().try_fold(0, |all, one| {
+        let one: caps::Capability =
+            format!("CAP_{one}").parse().with_context(|| format!("process.capabilities: {one}"))?;
+        Ok(all | one.bitmask())
     })
 }
 
 /// The limits by number: those of this process, but for the ones that config.json sets.
 fn limits(process: &Process) -> anyhow::Result<Vec<(u64, u64)>> {
-    let mut limits = runtime::command::resource_limits();
+    let mut limits = runtime::program::resource_limits();
     for limit in process.rlimits().iter().flatten() {
         let number = number_of(limit.typ());
         anyhow::ensure!(limit.soft() <= limit.hard(), "process.rlimits: {}: soft is above hard", limit.typ());
@@ -173,7 +193,8 @@ impl Plan {
         let spec = &record.spec;
         let process = spec.process().as_ref().context("config.json: process is missing")?;
         let view = mounts::view(spec, &record.bundle, &record.rootfs, record.writes)?;
-        let first = first(&view, process)?;
+        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let first = first(&view, process, seccomp)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let positive = |limit: i64| u64::try_from(limit).ok().filter(|&limit| limit > 0);
         let memory = resources.and_then(|resources| resources.memory().as_ref()?.limit()).and_then(positive);
@@ -199,25 +220,16 @@ impl Plan {
         Ok(Request {
             image: IMAGE,
             allow_missing: Vec::new(),
-            argv: first.argv,
-            program: first.program,
-            env: first.env,
-            cwd: first.cwd,
-            identity: Identity {
-                uid: first.uid,
-                gid: first.gid,
-                groups: first.groups,
-                host_uid: 0,
-                host_gid: 0,
-                by_root: true,
-            },
+            oom_score_adj: first.oom_score_adj,
+            first,
+            identity: launch::container(),
             hostname,
             view: self.view,
             options: BootOptions {
                 log_level: 0,
                 memory_limit: self.memory,
                 pids_limit: self.pids,
-                rlimits: first.rlimits,
+                container: true,
                 changes_with_data: false,
                 host_xattrs: true,
                 patch_calls: true,

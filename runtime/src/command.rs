@@ -16,7 +16,6 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Run a program in a sandbox: on a Linux kernel of its own, in its own address space.
@@ -349,14 +348,14 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     let host_loopback = settings.as_ref().is_some_and(|settings| settings.reach_loopback());
     let (broker, to_broker) = settings.map(Broker::start).transpose()?.unzip();
     let host_xattrs = view.granted;
+    let env = program::environment(options.keep_env, &options.env);
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: options.allow_missing.clone(),
-        argv: options.program.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
-        program: program.as_os_str().as_bytes().to_vec(),
-        env: program::environment(options.keep_env, &options.env),
-        cwd: workdir.as_os_str().as_bytes().to_vec(),
+        first: program::process(&options.program, program, workdir, env),
         identity: launch::caller(),
+        // The sandbox goes before its user's other programs.
+        oom_score_adj: 500,
         hostname: options.hostname.clone(),
         view,
         options: BootOptions {
@@ -366,7 +365,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
                 .unwrap_or(0) as u8,
             memory_limit: memory,
             pids_limit: options.pids,
-            rlimits: resource_limits(),
+            container: false,
             changes_with_data: wanted.with_data(),
             host_xattrs,
             patch_calls: !options.no_patch,
@@ -392,7 +391,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         }
     };
     let collector = changes.map(|stream| wanted.collect(stream));
-    let end = supervisor::watch(launched, &signals, terminal);
+    let end = supervisor::watch(launched, &signals, terminal, None);
     if let Some(broker) = broker {
         broker.finish();
     }
@@ -434,20 +433,6 @@ fn terminal_modes() -> Option<nix::sys::termios::Termios> {
 
 fn half_of_memory() -> u64 {
     nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total() / 2)
-}
-
-/// The limits of this process, by number: soft and hard.
-pub fn resource_limits() -> Vec<(u64, u64)> {
-    (0..16)
-        .map(|resource| {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: fills the structure.
-            match unsafe { libc::getrlimit(resource, &mut limit) } {
-                0 => (limit.rlim_cur, limit.rlim_max),
-                _ => (u64::MAX, u64::MAX),
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //!
 //! What comes from inside (control messages, exit states, log lines) is hostile and treated so.
 
+pub mod attach;
 pub mod broker;
 pub mod changes;
 pub mod command;
+pub mod entrance;
 pub mod filter;
 mod footprint;
 mod grants;

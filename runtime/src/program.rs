@@ -1,6 +1,7 @@
 //! Which program is meant: `PATH` look-up as execvp(3) does it, and the environment it gets.
 
 use crate::view::View;
+use boundary::process::Process;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -37,6 +38,37 @@ impl ProgramError {
             ProgramError::NotExecutable { .. } => 126,
         }
     }
+}
+
+/// The first process of a sandbox: it is the caller, with the caller's limits.
+pub fn process(argv: &[OsString], program: &Path, workdir: &Path, env: Vec<Vec<u8>>) -> Process {
+    let groups = nix::unistd::getgroups().unwrap_or_default();
+    Process {
+        argv: argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+        program: program.as_os_str().as_bytes().to_vec(),
+        env,
+        cwd: workdir.as_os_str().as_bytes().to_vec(),
+        uid: nix::unistd::getuid().as_raw(),
+        gid: nix::unistd::getgid().as_raw(),
+        groups: groups.into_iter().map(|group| group.as_raw()).collect(),
+        umask: 0o022,
+        rlimits: resource_limits(),
+        ..Process::default()
+    }
+}
+
+/// The limits of this process, by `RLIMIT_*` number: soft and hard.
+pub fn resource_limits() -> Vec<(u64, u64)> {
+    (0..16)
+        .map(|resource| {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: fills the structure.
+            match unsafe { libc::getrlimit(resource, &mut limit) } {
+                0 => (limit.rlim_cur, limit.rlim_max),
+                _ => (u64::MAX, u64::MAX),
+            }
+        })
+        .collect()
 }
 
 /// Finds `name` as a shell would: as a path if it has a slash, otherwise in `path`. The result is absolute.

@@ -4,10 +4,11 @@
 //! shown without control characters. Nothing that the inside does, or leaves undone, keeps the caller's signals from ending
 //! it: a sandbox that does not take its messages, or closes the socket and goes on, is killed.
 
+use crate::entrance::Entrance;
 use crate::footprint;
 use crate::launch::Launched;
 use crate::terminal::{self, Terminal};
-use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
+use boundary::control::{FIRST, FromSandbox, MAX_MESSAGE, ToSandbox};
 use libseccomp::ScmpNotifReq;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -78,12 +79,18 @@ fn is_ignored(signal: Signal) -> bool {
 
 /// Watches until the sandbox has ended and nothing of it is left.
 ///
-/// With a `terminal` it also passes on what is typed and shown; the terminal has its modes back afterwards.
-pub fn watch(launched: Launched, signals: &SigSet, mut terminal: Option<Terminal>) -> anyhow::Result<End> {
+/// With a `terminal` it also passes on what is typed and shown; the terminal has its modes back afterwards. Through an `entrance`
+/// other processes come in.
+pub fn watch(
+    launched: Launched,
+    signals: &SigSet,
+    mut terminal: Option<Terminal>,
+    mut entrance: Option<Entrance>,
+) -> anyhow::Result<End> {
     let pid = Pid::from_raw(launched.pid);
     let watched = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(anyhow::Error::from)
-        .and_then(|signal_fd| Watch::new(&launched, terminal.as_mut()).run(&signal_fd));
+        .and_then(|signal_fd| Watch::new(&launched, terminal.as_mut(), entrance.as_mut()).run(&signal_fd));
     if watched.is_err() {
         // Without a supervisor there is no sandbox.
         let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
@@ -106,6 +113,8 @@ struct Watch<'a> {
     launched: &'a Launched,
     /// The caller's terminal, if it is passed on.
     terminal: Option<&'a mut Terminal>,
+    /// Where processes come in.
+    entrance: Option<&'a mut Entrance>,
     pid: Pid,
     /// The socket is open; a closed one is readable for ever.
     open: bool,
@@ -122,10 +131,15 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(launched: &'a Launched, terminal: Option<&'a mut Terminal>) -> Watch<'a> {
+    fn new(
+        launched: &'a Launched,
+        terminal: Option<&'a mut Terminal>,
+        entrance: Option<&'a mut Entrance>,
+    ) -> Watch<'a> {
         Watch {
             launched,
             terminal,
+            entrance,
             pid: Pid::from_raw(launched.pid),
             open: true,
             listener: launched.listener.as_ref(),
@@ -145,8 +159,11 @@ impl<'a> Watch<'a> {
             if self.open {
                 self.receive();
             }
+            if let Some(entrance) = &mut self.entrance {
+                entrance.serve(self.launched.control.as_fd());
+            }
             if self.terminal.as_mut().is_some_and(|terminal| terminal.serve()) {
-                self.tell(&ToSandbox::TerminalGone);
+                self.tell(&ToSandbox::TerminalGone { process: FIRST });
             }
             while let Ok(Some(info)) = signal_fd.read_signal() {
                 if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
@@ -174,6 +191,8 @@ impl<'a> Watch<'a> {
         }
         let terminal = self.terminal.as_ref().map(|terminal| terminal.interests()).unwrap_or_default();
         fds.extend(terminal.into_iter().map(|(fd, events)| PollFd::new(fd, events)));
+        let entrance = self.entrance.iter().flat_map(|entrance| entrance.interests());
+        fds.extend(entrance.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let deadlines = [&self.deadline, &self.ends_at];
         let timeout = match deadlines.into_iter().flatten().map(|(at, _)| at).min() {
             Some(at) => {
@@ -225,10 +244,17 @@ impl<'a> Watch<'a> {
             }
             Ok(length) => length,
         };
-        let new = match said(bytes.get(..length).unwrap_or_default()) {
+        let message = read(bytes.get(..length).unwrap_or_default());
+        let new = match said(message.as_ref()) {
             // A kernel that reports has ended, and one that cannot speak is none: nothing of the sandbox may go on.
-            failed @ End::Failed(_) => return self.kill(failed),
-            end => end,
+            Some(failed @ End::Failed(_)) => return self.kill(failed),
+            Some(end) => end,
+            None => {
+                if let (Some(entrance), Some(message)) = (&mut self.entrance, &message) {
+                    entrance.told(message);
+                }
+                return true;
+            }
         };
         // The first word counts: a program that cannot be executed also exits. The warden ends after it.
         if self.end.is_none() {
@@ -250,16 +276,16 @@ impl<'a> Watch<'a> {
         match signal {
             Signal::SIGCHLD => {}
             Signal::SIGWINCH => {
-                self.tell(&ToSandbox::WindowChanged { size: terminal::size() });
+                self.tell(&ToSandbox::WindowChanged { process: FIRST, size: terminal::size() });
             }
             Signal::SIGTSTP => {
                 if let Some(terminal) = &self.terminal {
                     terminal.suspend();
-                    self.tell(&ToSandbox::WindowChanged { size: terminal::size() });
+                    self.tell(&ToSandbox::WindowChanged { process: FIRST, size: terminal::size() });
                 }
             }
             Signal::SIGHUP if self.terminal.is_some() => {
-                self.tell(&ToSandbox::TerminalGone);
+                self.tell(&ToSandbox::TerminalGone { process: FIRST });
             }
             // Ctrl-C, from a terminal that the sandbox has no own one in place of: what runs gets a moment to put its things
             // in order, and no more.
@@ -280,7 +306,7 @@ impl<'a> Watch<'a> {
                     self.kill(end);
                     return;
                 }
-                let taken = self.tell(&ToSandbox::Signal { number: signal as i32 });
+                let taken = self.tell(&ToSandbox::Signal { process: FIRST, number: signal as i32 });
                 if ending {
                     let now = Instant::now();
                     self.asked = Some((signal, now));
@@ -370,17 +396,32 @@ fn unexplained(status: nix::Result<WaitStatus>) -> End {
     })
 }
 
-/// What a packet from inside says. It may be anything.
-fn said(packet: &[u8]) -> End {
+/// A packet from inside. It may be anything.
+fn read(packet: &[u8]) -> Option<FromSandbox> {
     let message = Some(packet).filter(|packet| packet.len() <= MAX_MESSAGE);
-    match message.and_then(|message| postcard::from_bytes(message).ok()) {
-        Some(FromSandbox::Exited { status }) => match (status & 0x7f) as u8 {
-            0 => End::Exited((status >> 8) as u8),
-            signal => End::Signalled(signal),
-        },
-        Some(FromSandbox::ExecFailed { errno, reason }) => End::NotExecuted(errno, harmless_name(&reason)),
-        Some(FromSandbox::Fatal { report }) => End::Failed(harmless(&report)),
-        None => End::Failed("it sent a message that cannot be read".into()),
+    message.and_then(|message| postcard::from_bytes(message).ok())
+}
+
+/// What a message says of the sandbox's end; `None` if it is about something else.
+fn said(message: Option<&FromSandbox>) -> Option<End> {
+    match message {
+        Some(FromSandbox::Exited { process: FIRST, status }) => Some(end_of(*status)),
+        Some(FromSandbox::NotExecuted { process: FIRST, errno, reason }) => {
+            Some(End::NotExecuted(*errno, harmless_name(reason)))
+        }
+        Some(FromSandbox::Fatal { report }) => Some(End::Failed(harmless(report))),
+        Some(FromSandbox::Started { .. } | FromSandbox::Exited { .. } | FromSandbox::NotExecuted { .. }) => {
+            None
+        }
+        None => Some(End::Failed("it sent a message that cannot be read".into())),
+    }
+}
+
+/// The end that a wait status tells of.
+pub(crate) fn end_of(status: i32) -> End {
+    match (status & 0x7f) as u8 {
+        0 => End::Exited((status >> 8) as u8),
+        signal => End::Signalled(signal),
     }
 }
 
@@ -415,7 +456,7 @@ fn harmless(text: &str) -> String {
 }
 
 /// As [`harmless`], on one line: a name is part of a line of ours, and must not begin another.
-fn harmless_name(text: &str) -> String {
+pub(crate) fn harmless_name(text: &str) -> String {
     harmless(text).replace('\n', "\u{fffd}")
 }
 
@@ -447,9 +488,13 @@ mod tests {
         let encoded = |message: FromSandbox| postcard::to_allocvec(&message).expect("encodes");
         prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..64),
-            any::<i32>().prop_map(move |status| encoded(FromSandbox::Exited { status })),
-            (any::<i32>(), text())
-                .prop_map(move |(errno, reason)| encoded(FromSandbox::ExecFailed { errno, reason })),
+            (0u32..3, any::<i32>())
+                .prop_map(move |(process, status)| encoded(FromSandbox::Exited { process, status })),
+            (any::<i32>(), text()).prop_map(move |(errno, reason)| encoded(FromSandbox::NotExecuted {
+                process: FIRST,
+                errno,
+                reason
+            })),
             text().prop_map(move |report| encoded(FromSandbox::Fatal { report })),
             (0u8..4, proptest::collection::vec(any::<u8>(), 0..MAX_MESSAGE + 9)).prop_map(
                 |(variant, mut bytes)| {
@@ -464,13 +509,14 @@ mod tests {
         #[test]
         fn whatever_the_inside_says_is_short_and_harmless(packet in packet()) {
             let harmful = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
-            match said(&packet) {
-                End::NotExecuted(_, name) => {
+            match said(read(&packet).as_ref()) {
+                None => {}
+                Some(End::NotExecuted(_, name)) => {
                     prop_assert!(name.len() <= 4 * (8 << 10) && !name.contains('\n') && !name.contains(harmful));
                 }
-                End::Failed(report) => prop_assert!(report.len() <= 4 * (8 << 10) && !report.contains(harmful)),
-                End::Exited(_) => {}
-                End::Signalled(signal) => prop_assert!((1..128).contains(&signal)),
+                Some(End::Failed(report)) => prop_assert!(report.len() <= 4 * (8 << 10) && !report.contains(harmful)),
+                Some(End::Exited(_)) => {}
+                Some(End::Signalled(signal)) => prop_assert!((1..128).contains(&signal)),
             }
         }
     }

@@ -148,7 +148,7 @@ impl View {
     }
 
     fn mount(&mut self, at: &str, kind: MountKind, read_only: bool) {
-        self.mounts.push(MountSpec { target: at.as_bytes().to_vec(), kind, read_only });
+        self.mounts.push(MountSpec { target: at.as_bytes().to_vec(), kind, read_only, flags: 0 });
     }
 
     fn lay_out(&mut self, path: &Path, writable: bool, granted: bool) {
@@ -182,7 +182,7 @@ impl View {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
         self.lay_out(&real, false, granted);
         let kind = MountKind::Host { path: relative(&real), shared: false };
-        self.mounts.push(MountSpec { target: target(path), kind, read_only: true });
+        self.mounts.push(MountSpec { target: target(path), kind, read_only: true, flags: 0 });
     }
 
     fn fresh(&mut self, request: &Request) {
@@ -198,7 +198,7 @@ impl View {
             && !starts_with_any(home, OF_THE_KERNEL)
         {
             let kind = MountKind::Tmpfs { size: 0, mode: 0o700 };
-            self.mounts.push(MountSpec { target: target(home), kind, read_only: false });
+            self.mounts.push(MountSpec { target: target(home), kind, read_only: false, flags: 0 });
         }
     }
 
@@ -224,7 +224,7 @@ impl View {
             if !too_much(&directory, request) && directory.is_dir() && !self.shows_host(&directory, request) {
                 self.lay_out(&directory, false, true);
                 let kind = MountKind::Overlay { lower: relative(&directory), upper: None };
-                self.mounts.push(MountSpec { target: target(&directory), kind, read_only: false });
+                self.mounts.push(MountSpec { target: target(&directory), kind, read_only: false, flags: 0 });
             }
         }
         files.dedup();

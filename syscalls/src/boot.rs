@@ -2,7 +2,7 @@
 
 use crate::dispatch::TrapboxKernel;
 use crate::thread::{self, Memory};
-use crate::{first_process, process, warden};
+use crate::{process, start, warden};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -46,7 +46,7 @@ unsafe extern "C" fn on_kernel_stack(_argument: u64) -> ! {
     if let Err(what) = set_up() {
         log::fatal(&what);
     }
-    first_process::start();
+    start::first();
     warden::run()
 }
 
@@ -75,10 +75,8 @@ fn set_up() -> Result<(), String> {
     vfs::tty::init();
     netstack::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
-    let rlimits = core::array::from_fn(|index| {
-        config.options.rlimits.get(index).copied().unwrap_or((u64::MAX, u64::MAX))
-    });
-    task::init_table(ThreadGroup::init(rlimits), config.options.pids_limit as usize);
+    let outside = if config.options.container { 0 } else { 1 };
+    task::init_table(ThreadGroup::sandbox(outside), config.options.pids_limit as usize);
     crate::system::init(&config.hostname);
     crate::time::timers::init();
     crate::stats::init();
@@ -88,7 +86,7 @@ fn set_up() -> Result<(), String> {
     hostpoll::init(event);
     warden::init(event);
     process::init_zygote();
-    first_process::init()?;
+    start::init()?;
     crate::filter::install(&config.filter)
 }
 
@@ -108,13 +106,6 @@ fn unmap_launcher() -> Result<(), String> {
         at = at.max(end);
     }
     Ok(())
-}
-
-/// A process has lost its last thread. The first process's end is the sandbox's.
-pub fn process_ended(group: &ThreadGroup, status: i32) {
-    if group.tgid == first_process::ID {
-        warden::end_sandbox(status);
-    }
 }
 
 /// A report is on its way. Private to the process, which is about to end.

@@ -14,7 +14,7 @@ pub mod dispatch;
 pub mod fault;
 pub mod file;
 pub mod filter;
-pub mod first_process;
+
 pub mod futex;
 pub mod int80;
 pub mod ipc;
@@ -27,6 +27,7 @@ pub mod ptrace;
 pub mod restart;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod stats;
 pub mod strace;
 pub mod system;

@@ -10,12 +10,12 @@ use linux_raw_sys::general as raw;
 use vfs::Errno;
 use vfs::attributes::Kind;
 use vfs::context::FsContext;
-use vfs::host::HostTree;
+use vfs::host::{HostRights, HostTree};
 use vfs::identity::HostIds;
 use vfs::inode::Inode;
 use vfs::namespace::{self, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
 use vfs::table::FileTable;
-use vfs::{device, host_stream, overlay, tmpfs, tty};
+use vfs::{device, overlay, tmpfs, tty};
 
 /// Pages of a tmpfs without a size of its own: half of the sandbox's memory, as Linux has it.
 const DEFAULT_TMPFS_SHARE: u64 = 2;
@@ -25,10 +25,12 @@ struct Builder<'a> {
     host: Arc<HostTree>,
 }
 
-/// Mounts everything and opens the standard descriptors. The error is for people.
-pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), String> {
-    let ids = HostIds::new(&config.identity);
-    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, config.options.host_xattrs) };
+/// Mounts everything; the context has its root as the working directory. The error is for people.
+pub fn set_up(config: &BootConfig) -> Result<Arc<FsContext>, String> {
+    let ids = HostIds::new(config.host_ids);
+    let options = &config.options;
+    let rights = HostRights { xattrs: options.host_xattrs, set_ids: options.container };
+    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, rights) };
     let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
     let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
     let root_inode = inode.clone();
@@ -48,28 +50,34 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FileTable>, Arc<FsContext>), S
     }
     crate::changes::init(overlays);
     context.namespace().lock_all();
-    let lookup = Lookup { fs: &context, files: &files, cred: &cred };
-    if let Ok(cwd) = find(&lookup, &config.cwd) {
-        context.set_cwd(cwd);
+    Ok(context)
+}
+
+/// chdir(2) for a process that is about to start.
+pub fn change_directory(
+    context: &Arc<FsContext>,
+    files: &Arc<FileTable>,
+    cred: &Cred,
+    path: &[u8],
+) -> Result<(), Errno> {
+    let lookup = Lookup { fs: context, files, cred };
+    let cwd = find(&lookup, path)?;
+    if cwd.inode().kind() != Kind::Directory {
+        return Err(Errno::ENOTDIR);
     }
-    context.set_umask(0o022);
-    let standard = match config.fds.terminal {
-        -1 => host_stream::open_standard(config.fds.stdio, ids),
-        socket => {
-            let size = crate::warden::window_size(config.options.terminal_size);
-            let terminal = tty::attach_host(socket, size, config.identity.uid)
-                .map_err(|errno| format!("the terminal: {errno}"))?;
-            [Some(terminal.clone()), Some(terminal.clone()), Some(terminal)]
-        }
-    };
-    for (fd, file) in standard.into_iter().enumerate() {
-        if let Some(file) = file {
-            files
-                .replace_at(fd as i32, file, false, 3)
-                .map_err(|errno| format!("standard descriptors: {errno}"))?;
-        }
+    context.set_cwd(cwd);
+    Ok(())
+}
+
+/// Makes a directory and what is above it, as root.
+pub fn make_directory(context: &Arc<FsContext>, path: &[u8]) -> Result<(), Errno> {
+    let (files, cred) = (FileTable::new(), Cred::new(0, 0, Vec::new()));
+    let lookup = Lookup { fs: context, files: &files, cred: &cred };
+    make_parents(&lookup, path)?;
+    match namespace::make_directory(&lookup, raw::AT_FDCWD, path, 0o755) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
     }
-    Ok((files, context))
 }
 
 fn failed(spec: &MountSpec, errno: Errno) -> String {
@@ -122,14 +130,9 @@ impl Builder<'_> {
             }
             MountKind::DevPts => (tty::devpts_root(), b"devpts", b"devpts"),
             MountKind::Mqueue => (vfs::mqueue::filesystem()?.clone(), b"mqueue", b"mqueue"),
-            MountKind::Symlink { .. } => return Err(Errno::EINVAL),
+            MountKind::Masked | MountKind::Again | MountKind::Symlink { .. } => return Err(Errno::EINVAL),
         };
-        let mut flags = MountFlags::empty();
-        flags.set(MountFlags::READ_ONLY, spec.read_only);
-        flags.insert(MountFlags::RELATIME);
-        let options =
-            MountOptions { flags, source: source.to_vec(), fstype: fstype.to_vec(), options: Vec::new() };
-        Ok((inode, options))
+        Ok((inode, mount_options(spec, source, fstype)))
     }
 
     /// Mounts one; its root, unless it is no more than a link.
@@ -138,6 +141,13 @@ impl Builder<'_> {
             make_parents(lookup, &spec.target)?;
             return match namespace::symlink(lookup, text, raw::AT_FDCWD, &spec.target) {
                 Ok(()) | Err(Errno::EEXIST) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        if matches!(spec.kind, MountKind::Masked | MountKind::Again) {
+            return match find(lookup, &spec.target) {
+                Ok(at) => cover(lookup, spec, &at),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
                 Err(error) => Err(error),
             };
         }
@@ -157,6 +167,38 @@ impl Builder<'_> {
         };
         lookup.fs.namespace().mount(inode.clone(), &at, options).map(|_| Some(inode))
     }
+}
+
+/// Hides or repeats what lies at a place.
+fn cover(lookup: &Lookup<'_>, spec: &MountSpec, at: &Path) -> Result<Option<Arc<dyn Inode>>, Errno> {
+    let inode: Arc<dyn Inode> = match spec.kind {
+        MountKind::Masked if at.inode().kind() == Kind::Directory => tmpfs::mount(1, 0o755, (0, 0))?,
+        MountKind::Masked => device::alone("null")?,
+        _ => {
+            let mount = lookup.fs.namespace().bind(at, at, true)?;
+            lookup.fs.namespace().remount(&mount, mount.flags() | mount_flags(spec))?;
+            return Ok(None);
+        }
+    };
+    let options = mount_options(spec, b"tmpfs", b"tmpfs");
+    lookup.fs.namespace().mount(inode, at, options).map(|_| None)
+}
+
+fn mount_flags(spec: &MountSpec) -> MountFlags {
+    const KEPT: MountFlags = MountFlags::NO_SUID
+        .union(MountFlags::NO_DEV)
+        .union(MountFlags::NO_EXEC)
+        .union(MountFlags::NO_ATIME)
+        .union(MountFlags::NO_DIRATIME);
+    let mut flags = MountFlags::from_bits_truncate(spec.flags) & KEPT;
+    flags.set(MountFlags::READ_ONLY, spec.read_only);
+    flags.set(MountFlags::RELATIME, !flags.contains(MountFlags::NO_ATIME));
+    flags
+}
+
+fn mount_options(spec: &MountSpec, source: &[u8], fstype: &[u8]) -> MountOptions {
+    let flags = mount_flags(spec);
+    MountOptions { flags, source: source.to_vec(), fstype: fstype.to_vec(), options: Vec::new() }
 }
 
 fn make_parents(lookup: &Lookup<'_>, target: &[u8]) -> Result<(), Errno> {

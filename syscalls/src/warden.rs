@@ -1,13 +1,13 @@
 //! The warden: process 1 of the sandbox's pid namespace. It never runs program code; it reaps host processes, runs timers,
 //! watches host descriptors, answers the supervisor, and ends the sandbox.
 
-use crate::{first_process, process};
+use crate::{process, start};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use boundary::control::{FromSandbox, MAX_MESSAGE, ToSandbox};
+use boundary::control::{FIRST, FromSandbox, MAX_DESCRIPTORS, MAX_MESSAGE, ToSandbox};
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use kernel::signal::{self, SigInfo, si};
@@ -75,7 +75,8 @@ pub fn run() -> ! {
             tty::drain_host(time::monotonic().saturating_add(LAST_WORDS));
             crate::changes::report();
             crate::stats::report();
-            boot::send(&FromSandbox::Exited { status: state.status.load(Ordering::SeqCst) });
+            let status = state.status.load(Ordering::SeqCst);
+            boot::send(&FromSandbox::Exited { process: FIRST, status });
             host::exit_group(0);
         }
         // Before the look: an end that comes after it keeps the warden from sleeping.
@@ -220,43 +221,45 @@ fn describe(host_pid: i32) -> String {
 }
 
 /// A signal to the supervisor is for the first process; one that a terminal makes is for that one's process group, as if it
-/// ran on the terminal itself.
-fn forward(signal: i32) {
-    let Ok(table) = lock_table() else { return };
-    let Some(first) = table.group(first_process::ID) else { return };
-    let info = SigInfo::from_process(signal, si::USER, 0, 0);
-    if !matches!(signal, signal::SIGINT | signal::SIGQUIT) {
-        drop(table);
-        let _ = signal::send_to_group(&first, info);
-        return;
+/// ran on the terminal itself. In a container each is for the process that it names.
+fn forward(process: u32, signal: i32) {
+    let Some(group) = start::numbered(process) else { return };
+    let info = SigInfo::from_outside(signal);
+    let container = boot::config().is_some_and(|config| config.options.container);
+    if container || !matches!(signal, signal::SIGINT | signal::SIGQUIT) {
+        let _ = signal::send_to_group(&group, info);
+    } else {
+        signal_process_group(group.place().0, info);
     }
-    drop(table);
-    kernel::task::signal_process_group(first.place().0, info);
 }
 
 fn control_message(control: i32) {
     let mut bytes = alloc::vec![0u8; MAX_MESSAGE];
-    let length = match host::receive(control, &mut bytes) {
+    let (length, descriptors) = match host::receive_with::<MAX_DESCRIPTORS>(control, &mut bytes) {
         // The supervisor is gone: so are we.
-        Ok(0) => host::exit_group(boot::FATAL_STATUS),
-        Ok(length) => length,
+        Ok((0, _)) => host::exit_group(boot::FATAL_STATUS),
+        Ok(received) => received,
         Err(_) => return,
     };
     let message = bytes.get(..length).and_then(|bytes| postcard::from_bytes(bytes).ok());
     match message {
-        Some(ToSandbox::Signal { number }) => forward(number),
-        Some(ToSandbox::Key { number }) => {
-            signal_process_group(first_process::ID, SigInfo::new(number, si::KERNEL));
+        Some(ToSandbox::Enter { process, length, standard }) => {
+            start::enter(process, length, standard, descriptors);
         }
-        Some(ToSandbox::WindowChanged { size }) => {
+        Some(ToSandbox::Signal { process, number }) => forward(process, number),
+        Some(ToSandbox::SignalAll { number }) => start::signal_all(number),
+        Some(ToSandbox::Key { number }) => {
+            signal_process_group(start::first_id(), SigInfo::new(number, si::KERNEL));
+        }
+        Some(ToSandbox::WindowChanged { process, size }) => {
             let has_own = boot::config().is_some_and(|config| config.fds.terminal >= 0);
-            if has_own {
-                tty::host_resized(window_size(size));
+            if has_own || process != FIRST {
+                tty::host_resized(process, window_size(size));
             } else {
-                signal_process_group(first_process::ID, SigInfo::new(signal::SIGWINCH, si::KERNEL));
+                signal_process_group(start::first_id(), SigInfo::new(signal::SIGWINCH, si::KERNEL));
             }
         }
-        Some(ToSandbox::TerminalGone) => tty::host_gone(),
+        Some(ToSandbox::TerminalGone { process }) => tty::host_gone(process),
         None => kernel::warn!("the supervisor sent a message that cannot be read"),
     }
 }

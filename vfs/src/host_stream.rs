@@ -31,7 +31,7 @@ use trap_handler::host;
 /// Longest write to a pipe that says it is writable and still cannot block (pipe(7), `PIPE_BUF`).
 const PIPE_BUF: u64 = 4096;
 
-/// An open host descriptor that was handed over. It is never closed: it is the sandbox's for as long as it runs.
+/// An open host descriptor that was handed over.
 pub struct HostStream {
     fd: i32,
     ids: HostIds,
@@ -44,6 +44,9 @@ pub struct HostStream {
     terminal: Option<Arc<Terminal>>,
     /// `None` for files that are always ready.
     watch: Option<Arc<Watch>>,
+    /// Closed with the last reference: who has it on the other side hears of that. What was there at the start is the sandbox's for
+    /// as long as it runs.
+    closes: bool,
     /// Regular files: the position that the caller believes in. As long as it is the one passed, the host's offset counts.
     believed: Mutex<u64>,
     this: Weak<HostStream>,
@@ -52,22 +55,49 @@ pub struct HostStream {
 /// Opens what was handed over as descriptors 0, 1 and 2, before the filter is installed (the flags are asked for); `None` where one is closed. Descriptors of one terminal share it.
 pub fn open_standard(fds: [i32; 3], ids: HostIds) -> [Option<FileRef>; 3] {
     let mut terminals: Vec<(u64, Arc<Terminal>)> = Vec::new();
-    fds.map(|fd| if fd < 0 { None } else { HostStream::open(fd, ids, &mut terminals).ok() })
+    fds.map(|fd| if fd < 0 { None } else { HostStream::open_first(fd, ids, &mut terminals).ok() })
+}
+
+/// Opens what came for a process that enters: descriptors and their flags. A terminal among them is only a stream: the filter allows
+/// nothing else on it. Closes all in any case: with the last reference, or at once where one cannot be opened.
+pub fn open_entering(fds: [Option<(i32, u32)>; 3], ids: HostIds) -> Result<[Option<FileRef>; 3]> {
+    let opened = fds.map(|fd| {
+        fd.map(|(fd, flags)| {
+            HostStream::open(fd, flags, ids, |_| None, true).inspect_err(|_| {
+                let _ = host::close(fd);
+            })
+        })
+    });
+    let [input, output, error] = opened;
+    Ok([input.transpose()?, output.transpose()?, error.transpose()?])
 }
 
 impl HostStream {
-    fn open(fd: i32, ids: HostIds, terminals: &mut Vec<(u64, Arc<Terminal>)>) -> Result<FileRef> {
-        let now = host::statx(fd, c"", raw::AT_EMPTY_PATH, stat::MASK)?;
+    fn open_first(fd: i32, ids: HostIds, terminals: &mut Vec<(u64, Arc<Terminal>)>) -> Result<FileRef> {
         let flags = host::file_flags(fd)?;
+        let terminal_of = |rdev| {
+            if !Terminal::is_one(fd, rdev) {
+                return None;
+            }
+            let known = terminals.iter().find(|(known, _)| *known == rdev);
+            let shared = known.map_or_else(Arc::default, |(_, terminal)| terminal.clone());
+            terminals.push((rdev, shared.clone()));
+            Some(shared)
+        };
+        HostStream::open(fd, flags, ids, terminal_of, false)
+    }
+
+    fn open(
+        fd: i32,
+        flags: u32,
+        ids: HostIds,
+        terminal_of: impl FnOnce(u64) -> Option<Arc<Terminal>>,
+        closes: bool,
+    ) -> Result<FileRef> {
+        let now = host::statx(fd, c"", raw::AT_EMPTY_PATH, stat::MASK)?;
         let attributes = stat::attributes(&now, &ids);
         let kind = attributes.kind();
-        let mut terminal = None;
-        if kind == Kind::CharDevice && Terminal::is_one(fd, attributes.rdev) {
-            let known = terminals.iter().find(|(rdev, _)| *rdev == attributes.rdev);
-            let shared = known.map_or_else(Arc::default, |(_, terminal)| terminal.clone());
-            terminals.push((attributes.rdev, shared.clone()));
-            terminal = Some(shared);
-        }
+        let terminal = if kind == Kind::CharDevice { terminal_of(attributes.rdev) } else { None };
         let waits = matches!(kind, Kind::Fifo | Kind::Socket) || terminal.is_some();
         let position = if kind == Kind::Regular { host::lseek(fd, 0, raw::SEEK_CUR)? } else { 0 };
         let stream = Arc::new_cyclic(|this| HostStream {
@@ -80,6 +110,7 @@ impl HostStream {
             appends: flags & raw::O_APPEND != 0,
             terminal,
             watch: waits.then(|| Watch::new(fd)),
+            closes,
             believed: Mutex::new(position),
         });
         let kept = raw::O_ACCMODE | raw::O_APPEND | raw::O_NONBLOCK;
@@ -165,6 +196,18 @@ impl HostStream {
                 host::write_interruptible(self.fd, Span { length, ..span })
             }
             _ => host::write_interruptible(self.fd, span),
+        }
+    }
+}
+
+impl Drop for HostStream {
+    fn drop(&mut self) {
+        match &self.watch {
+            _ if !self.closes => {}
+            Some(watch) => watch.close(),
+            None => {
+                let _ = host::close(self.fd);
+            }
         }
     }
 }
@@ -313,7 +356,7 @@ impl FileOps for HostStream {
         if self.kind != Kind::Regular {
             return Err(Errno::ENODEV);
         }
-        Ok(Arc::new(StreamMapping { fd: self.fd, id: self.id, name: self.describe().into_bytes() }))
+        Ok(Arc::new(StreamMapping(self.this.upgrade().ok_or(Errno::EBADF)?)))
     }
 
     fn sync(&self, _data_only: bool) -> Result<()> {
@@ -351,20 +394,16 @@ fn name(kind: Kind, ino: u64, rdev: u64) -> String {
     }
 }
 
-/// What a mapping of a regular file among them holds.
-struct StreamMapping {
-    fd: i32,
-    id: (u64, u64),
-    name: Vec<u8>,
-}
+/// A mapping of a regular file among them.
+struct StreamMapping(Arc<HostStream>);
 
 impl Mappable for StreamMapping {
     fn backing(&self, offset: u64, length: u64, _shared: bool, _writable: bool) -> Result<Backing> {
-        Ok(Backing::Host { fd: self.fd, offset, length: length.next_multiple_of(PAGE_SIZE) })
+        Ok(Backing::Host { fd: self.0.fd, offset, length: length.next_multiple_of(PAGE_SIZE) })
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {
-        (self.id.0, self.id.1, self.name.clone())
+        (self.0.id.0, self.0.id.1, self.0.describe().into_bytes())
     }
 }
 

@@ -3,34 +3,26 @@
 //! The user namespace of the sandbox maps few ids; the host reports every other owner as its overflow id. Those are shown
 //! as the id that the configuration names (user_namespaces(7), "Set-user-ID and unmapped ids").
 
-use boundary::boot::Identity;
+use boundary::boot;
 
 /// The rule that turns ids of host files into virtual ones and back.
 #[derive(Debug, Clone, Copy)]
-pub struct HostIds {
-    overflow_uid: u32,
-    overflow_gid: u32,
-    shown_as: u32,
-}
+pub struct HostIds(boot::HostIds);
 
 impl HostIds {
     /// The rule of a boot configuration.
-    pub fn new(identity: &Identity) -> HostIds {
-        HostIds {
-            overflow_uid: identity.overflow_uid,
-            overflow_gid: identity.overflow_gid,
-            shown_as: identity.unmapped_shown_as,
-        }
+    pub fn new(ids: boot::HostIds) -> HostIds {
+        HostIds(ids)
     }
 
     /// The virtual user id of a host file's owner.
     pub fn uid(&self, host: u32) -> u32 {
-        if host == self.overflow_uid { self.shown_as } else { host }
+        if host == self.0.overflow_uid { self.0.unmapped_shown_as } else { host }
     }
 
     /// The virtual group id of a host file's group.
     pub fn gid(&self, host: u32) -> u32 {
-        if host == self.overflow_gid { self.shown_as } else { host }
+        if host == self.0.overflow_gid { self.0.unmapped_shown_as } else { host }
     }
 }
 
@@ -40,13 +32,8 @@ mod tests {
 
     #[test]
     fn unmapped_owners_are_shown_as_the_configured_id_and_others_as_they_are() {
-        let identity = Identity {
-            overflow_uid: 65534,
-            overflow_gid: 65533,
-            unmapped_shown_as: 0,
-            ..Identity::default()
-        };
-        let ids = HostIds::new(&identity);
+        let ids = boot::HostIds { overflow_uid: 65534, overflow_gid: 65533, unmapped_shown_as: 0 };
+        let ids = HostIds::new(ids);
         assert_eq!((ids.uid(65534), ids.uid(1000), ids.uid(65533)), (0, 1000, 65533));
         assert_eq!((ids.gid(65533), ids.gid(100), ids.gid(65534)), (0, 100, 65534));
     }

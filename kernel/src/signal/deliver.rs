@@ -80,6 +80,8 @@ fn decide_locked(signals: &mut GroupSignals, info: &SigInfo) -> Option<Next> {
         SIG_IGN if info.signal != SIGKILL && info.signal != SIGSTOP => None,
         SIG_DFL | SIG_IGN => match default_action(info.signal) {
             Default::Ignore => None,
+            // What could not be caught was dropped when it was sent, if it was to be.
+            _ if signals.unkillable && !matches!(info.signal, SIGKILL | SIGSTOP) => None,
             Default::Stop => Some(Next::Stop(info.signal)),
             Default::Terminate => Some(Next::EndGroup(info.signal)),
         },
@@ -130,6 +132,9 @@ pub fn fault(task: &Task, fault: &Fault, code: i32) {
     if own.blocked & bit(signal) != 0 || ignored {
         own.blocked &= !bit(signal);
         signals.set_action(signal, Action::default());
+    }
+    if signals.action(signal).is_some_and(|action| action.handler == SIG_DFL) {
+        signals.unkillable = false;
     }
     own.pending.add(info);
     task.state.work.fetch_or(work::SIGNAL, Ordering::SeqCst);

@@ -199,6 +199,16 @@ impl SigInfo {
         info
     }
 
+    /// Sent from outside of the sandbox.
+    pub fn from_outside(signal: i32) -> SigInfo {
+        SigInfo::from_process(signal, si::USER, 0, 0)
+    }
+
+    /// Whether it is: nobody inside has the process id 0.
+    pub fn is_from_outside(&self) -> bool {
+        self.code == si::USER && self.fields[0] as u32 == 0
+    }
+
     /// An expiry of a POSIX timer: `si_tid`, `si_overrun`, `si_value`.
     pub fn of_timer(signal: i32, id: u32, overrun: i32, value: u64) -> SigInfo {
         let mut info = SigInfo::new(signal, si::TIMER);

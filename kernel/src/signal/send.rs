@@ -44,7 +44,7 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
     }
     prepare(&mut signals, &task.group, info.signal);
     let mut own = task.signals.lock();
-    if dropped(&signals, task, &own, info.signal) {
+    if dropped(&signals, task, &own, &info) {
         return Ok(());
     }
     limit(&task.group, own.pending.len(), &info)?;
@@ -66,7 +66,7 @@ pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
     }
     prepare(&mut signals, group, info.signal);
     let Some(main) = signals.tasks.first().cloned() else { return Ok(()) };
-    if dropped(&signals, &main, &main.signals.lock(), info.signal) {
+    if dropped(&signals, &main, &main.signals.lock(), &info) {
         return Ok(());
     }
     limit(group, signals.pending.len(), &info)?;
@@ -128,10 +128,16 @@ fn discard(signals: &mut GroupSignals, set: SigSet) {
 }
 
 /// Whether the signal has no effect at all. One that is blocked is kept: its action may change. A tracer sees ignored ones, too.
-fn dropped(signals: &GroupSignals, task: &Task, own: &TaskSignals, signal: i32) -> bool {
+fn dropped(signals: &GroupSignals, task: &Task, own: &TaskSignals, info: &SigInfo) -> bool {
+    let signal = info.signal;
+    let Some(action) = signals.action(signal) else { return false };
+    let uncatchable = matches!(signal, SIGKILL | SIGSTOP);
     let blocked = (own.blocked | own.waits_for | own.restore_mask.unwrap_or(0)) & bit(signal) != 0;
+    if signals.unkillable && action.handler == SIG_DFL && (uncatchable || !blocked) {
+        return !(uncatchable && info.is_from_outside());
+    }
     let kept = blocked || task.trace.is_traced();
-    !kept && signal != SIGKILL && signals.action(signal).is_some_and(|action| is_ignored(&action, signal))
+    !kept && signal != SIGKILL && is_ignored(&action, signal)
 }
 
 /// `RLIMIT_SIGPENDING` bounds what programs can queue; the kernel's own and standard signals always go.

@@ -47,6 +47,9 @@ pub struct GroupSignals {
     pub stop_reported: bool,
     /// Continued since the parent last looked.
     pub continued: bool,
+    /// Signals whose action is the default do nothing, unless they come from outside and cannot be caught: the process is number 1
+    /// of a container (`SIGNAL_UNKILLABLE`).
+    pub unkillable: bool,
     /// What the parent was not told yet of a stop that has ended (`CLD_*`): the next thread that looks does it.
     pub untold: Option<i32>,
 }
@@ -125,6 +128,8 @@ pub struct Family {
 pub struct ThreadGroup {
     /// Virtual process id.
     pub tgid: i32,
+    /// It stands for the sandbox itself: it has no threads, and takes the ends of its children.
+    pub is_sandbox: bool,
     /// Signal the parent gets at its end (clone(2)); 0 for none.
     pub exit_signal: AtomicI32,
     /// Signals, threads, stop and exit.
@@ -176,7 +181,7 @@ impl ThreadGroup {
             (family.pgid, family.sid, family.terminal.clone())
         };
         let rlimits = *maker.rlimits.lock();
-        let group = Self::with(tgid, Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
+        let group = Self::with((tgid, false), Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
         group.family.lock().terminal = terminal;
         group.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
         group.oom_score_adj.store(maker.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -185,13 +190,14 @@ impl ThreadGroup {
         group
     }
 
-    /// The process 1 that the program sees: it adopts orphans and takes their ends. It has no threads.
-    pub fn init(rlimits: [(u64, u64); 16]) -> Arc<ThreadGroup> {
-        Self::with(1, Weak::new(), 0, rlimits, 1, 1)
+    /// The parent of processes that nobody inside has made. Programs see it as process 1, unless they have one of their own, to which
+    /// it is 0, outside.
+    pub fn sandbox(tgid: i32) -> Arc<ThreadGroup> {
+        Self::with((tgid, true), Weak::new(), 0, [(u64::MAX, u64::MAX); 16], tgid, tgid)
     }
 
     fn with(
-        tgid: i32,
+        (tgid, is_sandbox): (i32, bool),
         parent: Weak<ThreadGroup>,
         exit_signal: i32,
         rlimits: [(u64, u64); 16],
@@ -200,6 +206,7 @@ impl ThreadGroup {
     ) -> Arc<ThreadGroup> {
         Arc::new(ThreadGroup {
             tgid,
+            is_sandbox,
             exit_signal: AtomicI32::new(exit_signal),
             signals: Mutex::new(GroupSignals {
                 tasks: Vec::new(),
@@ -211,6 +218,7 @@ impl ThreadGroup {
                 stop_complete: false,
                 stop_reported: false,
                 continued: false,
+                unkillable: false,
                 untold: None,
             }),
             family: Mutex::new(Family {

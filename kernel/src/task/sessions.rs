@@ -22,14 +22,17 @@ impl Table {
     /// The processes of a process group, zombies included.
     pub fn process_group(&self, pgid: i32) -> Vec<Arc<ThreadGroup>> {
         let members = self.process_groups.get(&pgid).map(Vec::as_slice).unwrap_or_default();
-        let mut members: Vec<_> = members.iter().filter(|group| group.tgid > 1).cloned().collect();
+        let mut members: Vec<_> = members.iter().filter(|group| !group.is_sandbox).cloned().collect();
         members.sort_by_key(|group| group.tgid);
         members
     }
 
     /// The processes of a session, zombies included.
     pub fn session(&self, sid: i32) -> Vec<Arc<ThreadGroup>> {
-        self.groups().into_iter().filter(|group| group.tgid > 1 && group.family.lock().sid == sid).collect()
+        self.groups()
+            .into_iter()
+            .filter(|group| !group.is_sandbox && group.family.lock().sid == sid)
+            .collect()
     }
 
     /// Whether no member of a process group has a parent in another group of the same session (POSIX 3.246, "orphaned process

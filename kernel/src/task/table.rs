@@ -22,25 +22,28 @@ pub struct Table {
     pub(super) process_groups: HashMap<i32, Vec<Arc<ThreadGroup>>>,
     sessions: HashMap<i32, usize>,
     last: i32,
-    init: Arc<ThreadGroup>,
+    sandbox: Arc<ThreadGroup>,
     limit: usize,
 }
 
 static TABLE: BootCell<Box<Mutex<Table>>> = BootCell::new();
 
-/// Sets the table up with the process 1. `limit` bounds the number of tasks. Called once, at boot.
-pub fn init_table(init: Arc<ThreadGroup>, limit: usize) {
+/// Sets the table up with the group that stands for the sandbox, which is process 1 or, where the first process is to be that,
+/// 0 and none of the table's. `limit` bounds the number of tasks. Called once, at boot.
+pub fn init_table(sandbox: Arc<ThreadGroup>, limit: usize) {
     let mut table = Table {
         tasks: HashMap::new(),
         groups: HashMap::new(),
         process_groups: HashMap::new(),
         sessions: HashMap::new(),
-        last: 1,
-        init: init.clone(),
+        last: sandbox.tgid,
+        sandbox: sandbox.clone(),
         limit,
     };
-    table.groups.insert(init.tgid, init.clone());
-    table.join(&init);
+    if sandbox.tgid != 0 {
+        table.groups.insert(sandbox.tgid, sandbox.clone());
+        table.join(&sandbox);
+    }
     TABLE.set(Box::new(Mutex::new(table)));
 }
 
@@ -77,9 +80,14 @@ impl Table {
         groups
     }
 
-    /// The process that adopts orphans when nobody else does.
-    pub fn init(&self) -> &Arc<ThreadGroup> {
-        &self.init
+    /// The parent of processes that nobody inside has made.
+    pub fn sandbox(&self) -> &Arc<ThreadGroup> {
+        &self.sandbox
+    }
+
+    /// The process that adopts orphans when nobody else does: number 1.
+    pub fn adopter(&self) -> &Arc<ThreadGroup> {
+        self.groups.get(&1).unwrap_or(&self.sandbox)
     }
 
     /// Number of tasks.

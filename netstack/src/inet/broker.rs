@@ -165,13 +165,13 @@ pub fn serve() {
     let Some(broker) = BROKER.get() else { return };
     let mut packet = vec![0; MAX_MESSAGE];
     for _ in 0..AT_ONCE {
-        let (length, fd) = match host::receive_descriptor(broker.fd, &mut packet) {
-            Ok((0, None)) => return broker.is_gone(),
+        let (length, [fd]) = match host::receive_with(broker.fd, &mut packet) {
+            Ok((0, [-1])) => return broker.is_gone(),
             Ok(received) => received,
             Err(Errno::EAGAIN | Errno::EINTR) => return,
             Err(_) => return broker.is_gone(),
         };
-        let descriptor = fd.map(Descriptor);
+        let descriptor = (fd >= 0).then_some(Descriptor(fd));
         let reply = packet.get(..length).and_then(decode::<Reply>);
         match reply {
             Some(reply) => broker.take(reply, descriptor),

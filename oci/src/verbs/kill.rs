@@ -1,10 +1,12 @@
 //! `kill`: a signal for a container's program.
 
 use crate::command::{Global, Kill};
-use crate::state::{Container, Status};
 use crate::control::{self, Request};
 use crate::signals;
+use crate::state::{Container, Status};
+use anyhow::Context;
 use nix::sys::signal::Signal;
+use runtime::attach;
 
 /// Runs the verb.
 pub fn kill(global: &Global, options: &Kill) -> anyhow::Result<u8> {
@@ -26,6 +28,11 @@ pub fn kill(global: &Global, options: &Kill) -> anyhow::Result<u8> {
         }
         return Ok(0);
     }
-    control::ask(&container.directory, &Request::Signal(number))?;
+    if status == Status::Created {
+        control::ask(&container.directory, &Request::Signal(number))?;
+        return Ok(0);
+    }
+    let entrance = control::address(&container.directory, control::ENTRANCE)?;
+    attach::signal(&entrance.path, number, options.all).context("container not running")?;
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! `spec`: a config.json to begin with.
 
 use crate::command::Spec as Options;
+use crate::state::OCI_VERSION;
 use anyhow::Context;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::fs::File;
@@ -24,6 +25,10 @@ pub fn spec(options: &Options) -> anyhow::Result<u8> {
 /// has a user namespace goes without saying: every sandbox has.
 fn example(rootless: bool) -> Spec {
     let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.into()).set_hostname(Some("trapbox".into()));
+    if let Some(process) = spec.process_mut() {
+        process.set_terminal(Some(true));
+    }
     if let Some(mut linux) = spec.linux().clone().filter(|_| rootless) {
         let mut namespaces = linux.namespaces().clone().unwrap_or_default();
         namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);

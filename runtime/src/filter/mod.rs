@@ -17,6 +17,8 @@ pub struct Configuration {
     pub writable_bind: bool,
     /// The command line grants something of the host.
     pub granted: bool,
+    /// The sandbox is a container.
+    pub container: bool,
     /// A standard descriptor is a terminal.
     pub terminal: bool,
     /// Number of the control socket.
@@ -64,6 +66,7 @@ impl Configuration {
             When::Always => true,
             When::Granted => self.granted,
             When::WritableBind => self.writable_bind,
+            When::Container => self.container,
             When::Terminal => self.terminal,
             When::Broker => self.broker_fd.is_some(),
         })
@@ -189,6 +192,7 @@ pub fn describe(configuration: &Configuration) -> String {
             When::Always => "",
             When::WritableBind => " [--bind]",
             When::Granted => " [grant]",
+            When::Container => " [container]",
             When::Terminal => " [terminal]",
             When::Broker => " [broker]",
         };

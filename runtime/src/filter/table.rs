@@ -34,6 +34,8 @@ pub enum When {
     Granted,
     /// A host directory is granted for writing (`--bind`, `--overlay` with an upper).
     WritableBind,
+    /// The sandbox is a container (`trapbox`): its tree on the host is its own, and processes enter it.
+    Container,
     /// A standard descriptor is a terminal.
     Terminal,
     /// There is a broker (`--network=broker`, `--network=host`).
@@ -61,6 +63,10 @@ const fn bind(call: &'static str, checks: &'static [Check]) -> Row {
     Row { call, checks, why: "changes to a granted host directory", when: When::WritableBind }
 }
 
+const fn container(call: &'static str, checks: &'static [Check], why: &'static str) -> Row {
+    Row { call, checks, why, when: When::Container }
+}
+
 const fn terminal(command: &'static [Check]) -> Row {
     Row { call: "ioctl", checks: command, why: "the host terminal", when: When::Terminal }
 }
@@ -75,6 +81,9 @@ const OPEN_TO_READ: u64 = 0o2_000_000 | 0o400_000 | 0o10_000_000 | 0o200_000 | 0
 const OPEN_TO_CHANGE: u64 = 0o1 | 0o2 | 0o100 | 0o200 | 0o1000 | 0o20_000_000;
 /// All but permissions and the sticky bit: no set-user-ID and set-group-ID bits.
 const OTHER_MODE: u64 = !0o1777;
+/// All but permissions, the sticky bit and those.
+const OTHER_MODE_BITS: u64 = !0o7777;
+const SET_IDS: &str = "set-user-ID and set-group-ID bits in the container's tree";
 /// All but `AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT`.
 const OTHER_AT: u64 = !0x1900;
 /// All but `PROT_READ | PROT_WRITE | PROT_EXEC`.
@@ -185,7 +194,7 @@ pub const ROWS: &[Row] = &[
     row("sched_getaffinity", &[], "sched_getaffinity(2)"),
     row("sched_setaffinity", &[], "sched_setaffinity(2)"),
     row("sendto", &[Control(0), Equal(3, 0x4000), Equal(4, 0)], "messages to the supervisor"),
-    row("recvfrom", &[Control(0), Equal(3, 0x40), Equal(4, 0)], "messages from the supervisor"),
+    row("recvmsg", &[Control(0), NoneOf(2, OTHER_RECVMSG)], "messages from the supervisor"),
     Row { call: "fgetxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
     Row { call: "flistxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
     bind("openat", &[NoneOf(2, !(OPEN_TO_READ | OPEN_TO_CHANGE)), NoneOf(3, OTHER_MODE)]),
@@ -209,6 +218,13 @@ pub const ROWS: &[Row] = &[
     bind("utimensat", &[NoneOf(3, OTHER_AT)]),
     bind("fsetxattr", &[]),
     bind("fremovexattr", &[]),
+    container("openat", &[NoneOf(2, !(OPEN_TO_READ | OPEN_TO_CHANGE)), NoneOf(3, OTHER_MODE_BITS)], SET_IDS),
+    container("mkdirat", &[NoneOf(2, OTHER_MODE_BITS)], SET_IDS),
+    container("fchmod", &[NoneOf(1, OTHER_MODE_BITS)], SET_IDS),
+    container("fchmodat", &[NoneOf(2, OTHER_MODE_BITS)], SET_IDS),
+    // Their descriptors come while the sandbox runs, among those of files of the tree.
+    container("read", &[], "standard input of processes that enter"),
+    container("write", &[], "standard output of processes that enter"),
     terminal(&[AtMost(0, 2), Equal(1, 0x5401)]),
     terminal(&[AtMost(0, 2), Equal(1, 0x5402)]),
     terminal(&[AtMost(0, 2), Equal(1, 0x5403)]),

@@ -254,6 +254,19 @@ fn a_broker_brings_in_what_a_connected_socket_needs_and_no_address() {
     assert_eq!(call(54, [9, 0, 20, 0, 0, 0]), KILL, "an option that is not listed (IP_TRANSPARENT's level)");
     let without = program(&Configuration { control_fd: 5, ..Configuration::default() });
     assert_eq!(run(&without, &from_gadget(recvmsg, [6, 0, 0x40, 0, 0, 0])), KILL);
+    assert_eq!(run(&without, &from_gadget(recvmsg, [5, 0, 0x4000_0040, 0, 0, 0])), ALLOW, "the supervisor");
+}
+
+#[test]
+fn only_a_container_has_set_id_bits_and_descriptors_that_come_later() {
+    let bind = Configuration { writable_bind: true, granted: true, last_fd: 12, ..Configuration::default() };
+    let (bound, container) = (program(&bind), program(&Configuration { container: true, ..bind }));
+    let (read, fchmod) = ([100, 0, 0, 0, 0, 0], [100, 0o4755, 0, 0, 0, 0]);
+    for (number, arguments) in [(0, read), (1, read), (91, fchmod)] {
+        let call = from_gadget(number, arguments);
+        assert_eq!((run(&bound, &call), run(&container, &call)), (KILL, ALLOW), "call {number}");
+    }
+    assert_eq!(run(&container, &from_gadget(91, [100, 0o10755, 0, 0, 0, 0])), KILL);
 }
 
 #[test]

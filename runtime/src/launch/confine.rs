@@ -37,7 +37,16 @@ pub fn reset_signals() -> Result<(), LaunchError> {
 /// each with its lock, and the lock of `SECBIT_KEEP_CAPS` (capabilities(7)).
 const SECURE_BITS: libc::c_ulong = 0x1 | 0x2 | 0x20 | 0x40 | 0x80;
 
-/// No capability, no way to get one, no terminal, an ordinary host identity.
+/// What a container keeps, over files of its own user namespace: the owners and permissions of its tree are as they look inside.
+const OVER_FILES: [caps::Capability; 5] = [
+    caps::Capability::CAP_CHOWN,
+    caps::Capability::CAP_DAC_OVERRIDE,
+    caps::Capability::CAP_DAC_READ_SEARCH,
+    caps::Capability::CAP_FOWNER,
+    caps::Capability::CAP_FSETID,
+];
+
+/// No capability but a container's over files, no way to get one, no terminal, an ordinary host identity.
 pub fn drop_privileges(identity: &Identity, control: BorrowedFd<'_>) -> Result<(), LaunchError> {
     let host = |what: &'static str| move |error: nix::Error| LaunchError::from((what, error));
     let capability = |error: caps::errors::CapsError| LaunchError::Host {
@@ -57,16 +66,18 @@ pub fn drop_privileges(identity: &Identity, control: BorrowedFd<'_>) -> Result<(
     if unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECURE_BITS, 0, 0, 0) } != 0 {
         return Err(LaunchError::last("PR_SET_SECUREBITS"));
     }
-    if identity.by_root {
+    if identity.becomes_nobody() {
         nix::unistd::setgroups(&[]).map_err(host("giving up groups"))?;
         let (uid, gid) = (Uid::from_raw(identity.host_uid), Gid::from_raw(identity.host_gid));
         nix::unistd::setresgid(gid, gid, gid).map_err(host("giving up the group"))?;
         nix::unistd::setresuid(uid, uid, uid).map_err(host("giving up root"))?;
     }
-    for set in
-        [caps::CapSet::Ambient, caps::CapSet::Inheritable, caps::CapSet::Effective, caps::CapSet::Permitted]
-    {
+    let kept: &[caps::Capability] = if identity.container { &OVER_FILES } else { &[] };
+    for set in [caps::CapSet::Ambient, caps::CapSet::Inheritable] {
         caps::clear(None, set).map_err(capability)?;
+    }
+    for set in [caps::CapSet::Effective, caps::CapSet::Permitted] {
+        caps::set(None, set, &kept.iter().copied().collect()).map_err(capability)?;
     }
     nix::sys::prctl::set_no_new_privs().map_err(host("PR_SET_NO_NEW_PRIVS"))?;
     nix::sys::prctl::set_dumpable(false).map_err(host("PR_SET_DUMPABLE"))?;
@@ -85,7 +96,7 @@ fn last_capability() -> libc::c_int {
 
 /// No core dumps of the kernel; as many processes as the sandbox may have; as much of everything else as the caller may have: the
 /// kernel keeps the program's own limits. This process is in its own user namespace.
-pub fn limits(pids: u32, release: &str) -> Result<(), LaunchError> {
+pub fn limits(pids: u32, release: &str, oom_score_adj: i32) -> Result<(), LaunchError> {
     let failed = |error: nix::Error| LaunchError::from(("resource limits", error));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     for resource in [
@@ -105,8 +116,8 @@ pub fn limits(pids: u32, release: &str) -> Result<(), LaunchError> {
         let most = hard.min(u64::from(pids) * 2 + 64);
         setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(failed)?;
     }
-    // Where memory is short, the sandbox goes before its user's other programs. The host need not have it.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    // The host need not have it, or let us lower it.
+    let _ = std::fs::write("/proc/self/oom_score_adj", oom_score_adj.to_string());
     Ok(())
 }
 

@@ -1,39 +1,39 @@
 //! What only the outside can read of the host, and who the caller is.
 
 use super::{LaunchError, namespaces};
-use boundary::boot::HostFacts;
+use boundary::boot::{HostFacts, HostIds};
 use std::fs;
 
-/// The caller, and how the host will see the sandbox.
+/// How the host will see the sandbox.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Virtual ids: the caller's.
-    pub uid: u32,
-    /// See `uid`.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
     /// Ids on the host: the caller's, or those of nobody when root starts a sandbox.
     pub host_uid: u32,
     /// See `host_uid`.
     pub host_gid: u32,
-    /// Started by root: ids are mapped one to one, and the sandbox gives up root.
+    /// Started by root: ids are mapped one to one.
     pub by_root: bool,
+    /// A container: it keeps root, and of its powers those over files. One that is not started by root is its caller, as user 0.
+    pub container: bool,
 }
 
 /// The host identity of a sandbox that root starts.
 const NOBODY: u32 = 65534;
 
-/// The calling user.
+/// That of a sandbox that the calling user starts.
 pub fn caller() -> Identity {
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    let groups =
-        nix::unistd::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
     // In a user namespace of one id (`unshare -r`) there is no nobody to become; there root is an ordinary user anyway.
     let has_nobody = namespaces::has_id("uid_map", NOBODY) && namespaces::has_id("gid_map", NOBODY);
     let by_root = nix::unistd::geteuid().is_root() && has_nobody;
     let (host_uid, host_gid) = if by_root { (NOBODY, NOBODY) } else { (uid, gid) };
-    Identity { uid, gid, groups, host_uid, host_gid, by_root }
+    Identity { host_uid, host_gid, by_root, container: false }
+}
+
+/// That of a container that the calling user starts.
+pub fn container() -> Identity {
+    let (host_uid, host_gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    Identity { host_uid, host_gid, by_root: nix::unistd::geteuid().is_root(), container: true }
 }
 
 fn number_in(path: &str, otherwise: u32) -> u32 {
@@ -41,24 +41,23 @@ fn number_in(path: &str, otherwise: u32) -> u32 {
 }
 
 impl Identity {
+    /// Whether the sandbox gives root up.
+    pub fn becomes_nobody(&self) -> bool {
+        self.by_root && !self.container
+    }
+
     /// As the kernel needs it.
-    pub fn boot(&self) -> boundary::boot::Identity {
-        boundary::boot::Identity {
-            uid: self.uid,
-            gid: self.gid,
-            groups: self.groups.clone(),
-            // Started by root, every id is mapped, and idmapped mounts show the caller's files as the sandbox's host identity,
-            // which is nobody too: both cases come to the same number.
-            overflow_uid: if self.by_root {
-                self.host_uid
-            } else {
-                number_in("/proc/sys/kernel/overflowuid", NOBODY)
-            },
-            overflow_gid: if self.by_root {
-                self.host_gid
-            } else {
-                number_in("/proc/sys/kernel/overflowgid", NOBODY)
-            },
+    pub fn host_ids(&self) -> HostIds {
+        // Started by root, every id is mapped. A container shows them as they are; otherwise idmapped mounts show the caller's files
+        // as the sandbox's host identity, which is nobody too: both cases come to the same number.
+        let shown = |own: u32, file: &str| match (self.by_root, self.container) {
+            (true, true) => u32::MAX,
+            (true, false) => own,
+            (false, _) => number_in(file, NOBODY),
+        };
+        HostIds {
+            overflow_uid: shown(self.host_uid, "/proc/sys/kernel/overflowuid"),
+            overflow_gid: shown(self.host_gid, "/proc/sys/kernel/overflowgid"),
             unmapped_shown_as: 0,
         }
     }

@@ -38,7 +38,7 @@ pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Vec<Optio
 
 /// The owner whose place the sandbox takes. Never of the root directory: granting everything is not granting root's files.
 fn owner_to_map(host_path: &HostPath, identity: &Identity) -> Option<Owner> {
-    if !identity.by_root || !host_path.granted || host_path.path == Path::new("/") {
+    if !identity.becomes_nobody() || !host_path.granted || host_path.path == Path::new("/") {
         return None;
     }
     let metadata = fs::metadata(&host_path.path).ok()?;

@@ -11,13 +11,14 @@ mod namespaces;
 mod tree;
 
 pub use confine::close_others;
-pub use facts::{Identity, caller};
+pub use facts::{Identity, caller, container};
 pub use image::IMAGE;
 pub use namespaces::Layer;
 
 use crate::filter::{self, Configuration};
 use crate::view::View;
 use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts};
+use boundary::process::Process;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::convert::Infallible;
 use std::fs::File;
@@ -111,16 +112,12 @@ pub struct Request {
     pub image: &'static [u8],
     /// Layers to go on without where the host lacks them.
     pub allow_missing: Vec<Layer>,
-    /// Arguments of the program.
-    pub argv: Vec<Vec<u8>>,
-    /// Its path inside.
-    pub program: Vec<u8>,
-    /// Its environment.
-    pub env: Vec<Vec<u8>>,
-    /// Its working directory.
-    pub cwd: Vec<u8>,
-    /// Who it is.
+    /// The first process.
+    pub first: Process,
+    /// How the host sees the sandbox.
     pub identity: Identity,
+    /// Where memory is short, the host ends what has most of this first (`/proc/PID/oom_score_adj`).
+    pub oom_score_adj: i32,
     /// Its host name.
     pub hostname: String,
     /// What it sees.
@@ -261,12 +258,12 @@ fn prepare(
         None => None,
     };
     confine::reset_signals()?;
-    confine::limits(request.options.pids_limit, &facts.release)?;
+    confine::limits(request.options.pids_limit, &facts.release, request.oom_score_adj)?;
     let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
     let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
     facts::special_maps(&mut facts)?;
     // What is read of the host's /proc must be read before it is out of reach.
-    let identity = request.identity.boot();
+    let host_ids = request.identity.host_ids();
     let root = tree::build(&request.view, idmapped, &request.identity)?;
     confine::drop_privileges(&request.identity, control.as_fd())?;
     fence::raise(&request.view.host_paths, &request.allow_missing)?;
@@ -305,6 +302,7 @@ fn prepare(
     let configuration = Configuration {
         writable_bind: request.view.has_writable_host_path(),
         granted: request.view.granted,
+        container: request.options.container,
         terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
         control_fd: control.as_raw_fd() as u64,
         broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),
@@ -314,11 +312,8 @@ fn prepare(
     facts.gadget = mapped.gadget;
     facts.text = mapped.text;
     let config = BootConfig {
-        argv: request.argv,
-        program: request.program,
-        env: request.env,
-        cwd: request.cwd,
-        identity,
+        first: request.first,
+        host_ids,
         hostname: request.hostname,
         mounts: request.view.mounts,
         filter: filter::compile(&configuration, mapped.gadget)?,

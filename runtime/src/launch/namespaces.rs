@@ -137,7 +137,7 @@ pub fn mount_refused(error: nix::Error) -> LaunchError {
 }
 
 /// Writes the maps of the user namespace of `pid`: for root one to one what this process has itself; otherwise the caller's
-/// own ids (user_namespaces(7)).
+/// own ids, which a container has as user and group 0 (user_namespaces(7)).
 pub fn write_id_maps(pid: libc::pid_t, identity: &Identity) -> Result<(), LaunchError> {
     let write = |file: &str, text: &str| write_proc(pid, file, text).map_err(refused);
     if identity.by_root {
@@ -147,8 +147,9 @@ pub fn write_id_maps(pid: libc::pid_t, identity: &Identity) -> Result<(), Launch
         return write("gid_map", &same("gid_map").map_err(refused)?);
     }
     write("setgroups", "deny")?;
-    write("uid_map", &format!("{0} {0} 1\n", identity.host_uid))?;
-    write("gid_map", &format!("{0} {0} 1\n", identity.host_gid))
+    let shown = |id: u32| if identity.container { 0 } else { id };
+    write("uid_map", &format!("{} {} 1\n", shown(identity.host_uid), identity.host_uid))?;
+    write("gid_map", &format!("{} {} 1\n", shown(identity.host_gid), identity.host_gid))
 }
 
 pub(super) fn write_proc(pid: libc::pid_t, file: &str, text: &str) -> io::Result<()> {

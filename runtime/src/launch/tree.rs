@@ -155,7 +155,7 @@ fn check_reach(
     metadata: &fs::Metadata,
     identity: &Identity,
 ) -> Result<(), LaunchError> {
-    if !identity.by_root || !host_path.granted || host_path.path == Path::new("/") {
+    if !identity.becomes_nobody() || !host_path.granted || host_path.path == Path::new("/") {
         return Ok(());
     }
     let others = metadata.mode() & 0o7;

@@ -95,14 +95,14 @@ impl View {
                         // Seen through the lower, which must not change, it would change.
                         if upper.starts_with(&overlay.lower) {
                             let kind = MountKind::Tmpfs { size: 0, mode: 0o555 };
-                            mounts.push(MountSpec { target: target(upper), kind, read_only: true });
+                            mounts.push(MountSpec { target: target(upper), kind, read_only: true, flags: 0 });
                         }
                     }
                     let upper = overlay.upper.as_deref().map(relative);
                     (MountKind::Overlay { lower: relative(&overlay.lower), upper }, false)
                 }
             };
-            mounts.push(MountSpec { target: target(one.target()), kind, read_only });
+            mounts.push(MountSpec { target: target(one.target()), kind, read_only, flags: 0 });
         }
         mounts.sort_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count());
         self.mounts.extend(mounts);

@@ -127,8 +127,8 @@ static void act(const char *command) {
     } else if (starts(command, "remount")) {
         say_number(host(__NR_mount, 0, (long)path, 0, 0x1020, 0));
     } else if (starts(command, "exit")) {
-        // FromSandbox::Exited { status: 7 << 8 }: variant 0, the number as a zigzag varint (0xe00).
-        static const unsigned char message[] = {0x00, 0x80, 0x1c};
+        // FromSandbox::Exited { process: 0, status: 7 << 8 }: variant 1, the numbers as varints, the status in zigzag (0xe00).
+        static const unsigned char message[] = {0x01, 0x00, 0x80, 0x1c};
         to_supervisor(message, sizeof message);
         host(__NR_exit_group, 0, 0, 0, 0, 0);
     } else if (starts(command, "garbage")) {

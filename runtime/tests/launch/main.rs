@@ -5,6 +5,7 @@
 //! its own. Run by root it does everything a second time as an ordinary user.
 
 use boundary::boot::BootOptions;
+use boundary::process::Process;
 use runtime::launch::{self, LaunchError};
 use runtime::supervisor::{self, End};
 use runtime::view::{Asked, Grant, Request, View};
@@ -111,18 +112,21 @@ impl Test {
         launch::launch(launch::Request {
             image: self.image,
             allow_missing: Vec::new(),
-            argv: commands.iter().map(|command| command.clone().into_bytes()).collect(),
-            program: b"/test".to_vec(),
-            env: Vec::new(),
-            cwd: b"/".to_vec(),
+            first: Process {
+                argv: commands.iter().map(|command| command.clone().into_bytes()).collect(),
+                program: b"/test".to_vec(),
+                cwd: b"/".to_vec(),
+                ..Process::default()
+            },
             identity: launch::caller(),
+            oom_score_adj: 500,
             hostname: "test".into(),
             view: View::new(request),
             options: BootOptions {
                 log_level: 0,
                 memory_limit: 1 << 30,
                 pids_limit: 100,
-                rlimits: Vec::new(),
+                container: false,
                 changes_with_data: false,
                 host_xattrs: false,
                 patch_calls: false,
@@ -147,7 +151,7 @@ impl Test {
         let launched = self.launch(request, commands);
         nix::unistd::dup2_stdout(&stdout).expect("a descriptor");
         drop((writer, stdout));
-        let end = supervisor::watch(launched.expect("the launch succeeds"), &self.signals, None)
+        let end = supervisor::watch(launched.expect("the launch succeeds"), &self.signals, None, None)
             .expect("the sandbox is watched");
         let mut text = String::new();
         let mut reader = reader;

@@ -230,6 +230,7 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
     crate::time::timers::executed(task.group.tgid);
     task.group.family.lock().executed = true;
     *task.comm.lock() = comm_of(&image.name);
+    task.set_cred(Arc::new(cred.executed()));
 
     let randomize = task.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0;
     let limits = Limits::current();

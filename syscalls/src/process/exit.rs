@@ -166,7 +166,7 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     };
     // A tracer that is not the parent hears of it first; the parent when the tracer has waited.
     let tracer = table.group(tracer).filter(|tracer| {
-        tracer.tgid != 1 && parent.as_ref().is_none_or(|parent| !Arc::ptr_eq(parent, tracer))
+        !tracer.is_sandbox && parent.as_ref().is_none_or(|parent| !Arc::ptr_eq(parent, tracer))
     });
     let waiting = match tracer {
         Some(tracer) => {
@@ -180,12 +180,12 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
         waiting.child_queue.wake_all(PollEvents::IN);
     }
     group.exit_queue.wake_all(PollEvents::IN);
-    crate::boot::process_ended(group, status);
+    crate::start::ended(group, status);
 }
 
 /// Hands the children of an ended process to their new parent.
 fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadGroup>]) {
-    let adopter = adopter_of(group, table.init());
+    let adopter = adopter_of(group, table.adopter());
     for child in orphans {
         let zombie = {
             let mut family = child.family.lock();
@@ -194,7 +194,7 @@ fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadG
         };
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
         send_death_signal(child);
-        if zombie && adopter.tgid == 1 {
+        if zombie && adopter.is_sandbox {
             table.remove_group(child.tgid);
         } else {
             adopter.family.lock().children.push(child.clone());
@@ -248,7 +248,7 @@ fn send_death_signal(child: &Arc<ThreadGroup>) {
 
 /// Sends the exit signal. `true` if the parent does not want to wait: the child is reaped at once (`do_notify_parent`).
 fn tell_parent(parent: &Arc<ThreadGroup>, group: &Arc<ThreadGroup>, status: i32) -> bool {
-    if parent.tgid == 1 {
+    if parent.is_sandbox {
         return true;
     }
     let exit_signal = group.exit_signal.load(Ordering::Relaxed);

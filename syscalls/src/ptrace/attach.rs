@@ -50,7 +50,7 @@ pub fn trace_me(context: &Context<'_>) -> Result<u64> {
         let family = task.group.family.lock();
         (family.parent.upgrade(), family.maker.upgrade())
     };
-    let Some(parent) = parent.filter(|parent| parent.tgid != 1) else { return Ok(0) };
+    let Some(parent) = parent.filter(|parent| !parent.is_sandbox) else { return Ok(0) };
     let tracer = maker.filter(|maker| Arc::ptr_eq(&maker.group, &parent)).or_else(|| parent.leader());
     let Some(tracer) = tracer else { return Ok(0) };
     task.link_to_tracer(Link { tracer: Arc::downgrade(&tracer), group: parent, seized: false, options: 0 });

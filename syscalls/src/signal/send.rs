@@ -79,8 +79,8 @@ fn sys_kill(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let groups = lock_table()?.groups();
     let targets = groups.iter().filter(|group| match pid {
         -1 => group.tgid > 1 && !Arc::ptr_eq(group, &own),
-        0 => group.family.lock().pgid == own_pgid && group.tgid > 1,
-        _ => group.family.lock().pgid == -pid && group.tgid > 1,
+        0 => group.family.lock().pgid == own_pgid && !group.is_sandbox,
+        _ => group.family.lock().pgid == -pid && !group.is_sandbox,
     });
     let mut outcome = Err(Errno::ESRCH);
     for target in targets {

@@ -91,7 +91,7 @@ const RESULT_COLUMN: usize = 40;
 fn write_line(call: &str, result: &str) {
     let tid = thread::current().task.tid();
     // As strace(1): the id is shown while there is more than one.
-    let many = tid != crate::first_process::ID || lock_table().is_ok_and(|table| table.len() > 1);
+    let many = tid != crate::start::first_id() || lock_table().is_ok_and(|table| table.len() > 1);
     let prefix = if many { format!("[pid {tid:>5}] ") } else { String::new() };
     let line = aligned(&prefix, call, result);
     if let Some(config) = boot::config() {

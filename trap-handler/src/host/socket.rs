@@ -15,19 +15,6 @@ pub fn send(fd: i32, message: &[u8]) -> Result<usize, Errno> {
     .map(|n| n as usize)
 }
 
-/// recvfrom(2) on the control socket, without blocking.
-pub fn receive(fd: i32, message: &mut [u8]) -> Result<usize, Errno> {
-    let dont_wait = 0x40u64; // MSG_DONTWAIT
-    // SAFETY: the buffer is ours.
-    unsafe {
-        call(
-            raw::__NR_recvfrom,
-            [fd as u64, message.as_mut_ptr() as u64, message.len() as u64, dont_wait, 0, 0],
-        )
-    }
-    .map(|n| n as usize)
-}
-
 /// sendto(2) without an address, on memory that may be the program's; `flags` are `MSG_*`. May block without `MSG_DONTWAIT`.
 pub fn send_interruptible(fd: i32, span: Span, flags: u32) -> Result<usize, Errno> {
     let flags = u64::from(flags | net::MSG_NOSIGNAL);
@@ -45,19 +32,18 @@ pub fn receive_interruptible(fd: i32, span: Span, flags: u32) -> Result<usize, E
     .map(|n| n as usize)
 }
 
-/// One packet of a socket that passes descriptors, without waiting: its length, and the descriptor that came with it, if any.
-/// More than one never comes: the room is for one, and the host closes what does not fit.
-pub fn receive_descriptor(fd: i32, packet: &mut [u8]) -> Result<(usize, Option<i32>), Errno> {
-    /// `struct cmsghdr` with one descriptor, padded.
+/// One packet of a socket that passes descriptors, without waiting: its length, and the descriptors that came with it, -1 for the
+/// rest. More than `N` never come: the room is for so many, and the host closes what does not fit.
+pub fn receive_with<const N: usize>(fd: i32, packet: &mut [u8]) -> Result<(usize, [i32; N]), Errno> {
+    /// `struct cmsghdr` with its descriptors, padded by its alignment.
     #[repr(C)]
-    struct Control {
+    struct Control<const N: usize> {
         length: usize,
         level: u32,
         kind: u32,
-        fd: i32,
-        _padding: u32,
+        fds: [i32; N],
     }
-    let mut control = Control { length: 0, level: 0, kind: 0, fd: -1, _padding: 0 };
+    let mut control = Control { length: 0, level: 0, kind: 0, fds: [-1; N] };
     let mut iovec =
         raw::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() as raw::__kernel_size_t };
     // SAFETY: `msghdr` is plain data, for which zero is a value.
@@ -65,15 +51,17 @@ pub fn receive_descriptor(fd: i32, packet: &mut [u8]) -> Result<(usize, Option<i
     message.msg_iov = (&raw mut iovec).cast();
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<Control>() as _;
+    message.msg_controllen = size_of::<Control<N>>() as _;
     let flags = net::MSG_DONTWAIT | net::MSG_CMSG_CLOEXEC;
     // SAFETY: all that the message points to is valid for the call.
     let length =
         unsafe { call(raw::__NR_recvmsg, [fd as u64, &raw mut message as u64, u64::from(flags), 0, 0, 0]) }?;
-    let came = message.msg_controllen >= 20
-        && (control.level, control.kind) == (net::SOL_SOCKET, net::SCM_RIGHTS)
-        && control.fd >= 0;
-    Ok((length as usize, came.then_some(control.fd)))
+    let passed = (control.level, control.kind) == (net::SOL_SOCKET, net::SCM_RIGHTS);
+    let count = if passed { control.length.saturating_sub(16) / size_of::<i32>() } else { 0 };
+    for fd in control.fds.iter_mut().skip(count) {
+        *fd = -1;
+    }
+    Ok((length as usize, control.fds))
 }
 
 /// shutdown(2).

@@ -12,7 +12,8 @@ use trap_handler::host;
 /// `uid_t` and `gid_t` that chown(2) leaves alone.
 const UNCHANGED: u32 = u32::MAX;
 
-/// Set-user-ID and set-group-ID bits: on the host they would hand the rights of the owner to whoever runs the file there.
+/// Set-user-ID and set-group-ID bits: on the host they would hand the rights of the owner to whoever runs the file there. Refused but
+/// where the tree is the sandbox's own ([`super::HostRights`]).
 pub(crate) const SET_ID: u32 = 0o6000;
 
 impl HostInode {
@@ -97,7 +98,7 @@ impl HostInode {
         if self.kind() == Kind::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
-        if mode & SET_ID != 0 {
+        if mode & self.fs.refused_bits() != 0 {
             return Err(Errno::EPERM);
         }
         // fchmodat(2) would follow a link that others have put there since; it leads to granted files only. The call that
@@ -113,9 +114,10 @@ impl HostInode {
     pub(crate) fn create_node(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>> {
         self.writable_tree()?;
         // A directory takes its set-group-ID bit from the one it is made in: the host sees to that.
-        let mode = node.mode & 0o7777 & !SET_ID;
+        let refused = self.fs.refused_bits();
+        let mode = node.mode & 0o7777 & !refused;
         let can_have = matches!(node.what, NewKind::Regular | NewKind::Fifo | NewKind::Socket);
-        if can_have && node.mode & SET_ID != 0 {
+        if can_have && node.mode & refused != 0 {
             return Err(Errno::EPERM);
         }
         let directory = self.directory()?;
@@ -144,17 +146,17 @@ impl HostInode {
             NewKind::Device(..) => return Err(Errno::EPERM),
         }
         let inode = self.child(name)?;
-        if inode.kind() != Kind::Symlink {
-            // The host's umask and set-group-ID rules had their say; what the program asked for counts.
-            let now = inode.attributes()?;
-            if now.mode & 0o7777 & !SET_ID != mode {
-                let _ = inode.change_mode(mode);
-            }
-        }
         let owner =
             AttributeChange { uid: Some(node.uid), gid: Some(node.gid), ..AttributeChange::default() };
         // As far as the host allows: the file is there and usable either way.
         let _ = inode.change_owner(&owner);
+        if inode.kind() != Kind::Symlink {
+            // The host's umask and set-group-ID rules had their say, and the change of the owner; what the program asked for counts.
+            let now = inode.attributes()?;
+            if now.mode & 0o7777 & !refused != mode {
+                let _ = inode.change_mode(mode);
+            }
+        }
         if made.is_some() {
             inode.state.lock().made = made;
             self.fs.tree.pool.keep(Arc::downgrade(&inode));

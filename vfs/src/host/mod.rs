@@ -46,15 +46,22 @@ pub struct HostTree {
     root: Arc<HostFd>,
     pool: Arc<Pool>,
     ids: HostIds,
-    /// The host may be asked for extended attributes.
-    xattrs: bool,
+    rights: HostRights,
+}
+
+/// What the filter allows on host trees beyond what every sandbox has.
+#[derive(Debug, Clone, Copy)]
+pub struct HostRights {
+    /// Calls for extended attributes.
+    pub xattrs: bool,
+    /// Set-user-ID and set-group-ID bits: the trees are the sandbox's own, and nobody outside runs what is in them.
+    pub set_ids: bool,
 }
 
 impl HostTree {
-    /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open. `xattrs`: whether the filter allows
-    /// the calls for extended attributes.
-    pub fn new(root: i32, ids: HostIds, xattrs: bool) -> Arc<HostTree> {
-        Arc::new(HostTree { root: HostFd::borrowed(root), pool: Arc::new(Pool::default()), ids, xattrs })
+    /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open.
+    pub fn new(root: i32, ids: HostIds, rights: HostRights) -> Arc<HostTree> {
+        Arc::new(HostTree { root: HostFd::borrowed(root), pool: Arc::new(Pool::default()), ids, rights })
     }
 
     /// The filesystem whose root is `path` (without a leading slash; empty for the host root itself). `ELOOP` if a
@@ -84,6 +91,11 @@ pub(crate) struct HostFs {
 }
 
 impl HostFs {
+    /// Bits of a mode that files may not have.
+    fn refused_bits(&self) -> u32 {
+        if self.tree.rights.set_ids { 0 } else { SET_ID }
+    }
+
     /// Nothing in it changes while the sandbox runs.
     fn immutable(&self) -> bool {
         self.read_only && !self.shared

@@ -9,7 +9,7 @@ use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use boundary::boot::Identity;
+use boundary::boot;
 use linux_raw_sys::general as raw;
 use std::fs;
 use std::os::fd::IntoRawFd;
@@ -28,18 +28,13 @@ impl Scratch {
     }
 
     pub(crate) fn tree(&self) -> Arc<HostTree> {
-        let identity = Identity {
-            overflow_uid: 65534,
-            overflow_gid: 65534,
-            unmapped_shown_as: 0,
-            ..Identity::default()
-        };
+        let ids = boot::HostIds { overflow_uid: 65534, overflow_gid: 65534, unmapped_shown_as: 0 };
         let root = fs::OpenOptions::new()
             .read(true)
             .custom_flags((raw::O_PATH | raw::O_DIRECTORY) as i32)
             .open(&self.0)
             .expect("the scratch directory opens");
-        HostTree::new(root.into_raw_fd(), HostIds::new(&identity), true)
+        HostTree::new(root.into_raw_fd(), HostIds::new(ids), HostRights { xattrs: true, set_ids: false })
     }
 
     pub(crate) fn mount(&self, shared: bool, read_only: bool) -> Arc<HostInode> {

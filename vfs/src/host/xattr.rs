@@ -39,7 +39,7 @@ impl HostInode {
     }
 
     fn supported(&self, name: &[u8]) -> Result<CString> {
-        if !self.fs.tree.xattrs || !of_users(name) {
+        if !self.fs.tree.rights.xattrs || !of_users(name) {
             return Err(Errno::EOPNOTSUPP);
         }
         CString::new(name).map_err(|_| Errno::EINVAL)
@@ -66,7 +66,7 @@ impl HostInode {
     }
 
     pub(super) fn names_of_values(&self) -> Result<Vec<u8>> {
-        if !self.fs.tree.xattrs || !matches!(self.kind(), Kind::Regular | Kind::Directory) {
+        if !self.fs.tree.rights.xattrs || !matches!(self.kind(), Kind::Regular | Kind::Directory) {
             return Ok(Vec::new());
         }
         let mut names = vec![0; MAX];

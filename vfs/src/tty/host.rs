@@ -1,7 +1,7 @@
-//! The host's terminal (`sandbox-exec --tty`): a pseudo-terminal whose master is the host's.
+//! Terminals of the host (`sandbox-exec --tty`): pseudo-terminals whose master is the host's.
 //!
 //! The supervisor has the host's terminal and passes bytes on through a socket; the warden is the master of the sandbox's own
-//! terminal, which is that of the first process. So the sandbox holds no terminal of the host, and line discipline, sessions
+//! terminal, which is that of the first process, or of one that has entered. So the sandbox holds no terminal of the host, and line discipline, sessions
 //! and signals are those of every other pseudo-terminal.
 
 use super::line::News;
@@ -11,10 +11,11 @@ use crate::Result;
 use crate::file::{FileRef, OpenFile};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::hostpoll::{self, Watch};
 use kernel::poll::PollEvents;
-use kernel::sync::BootCell;
+use kernel::sync::{BootCell, Mutex};
 use kernel::task::{ControllingTerminal, ThreadGroup};
 use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
@@ -24,17 +25,35 @@ use trap_handler::host;
 /// Bytes that pass at once.
 const PIECE: usize = 4096;
 
-/// The master of the host's terminal.
+/// The master of a terminal of the host's.
 struct HostTerminal {
+    /// The supervisor's number of the process whose terminal it is.
+    number: u32,
     pair: Arc<Pair>,
     /// The socket, which does not block.
     fd: i32,
     watch: Arc<Watch>,
     /// Nothing comes from the host any more.
     ended: AtomicBool,
+    /// The process has ended: when its last output is passed on, so has the terminal.
+    left: AtomicBool,
 }
 
-static HOST: BootCell<Box<HostTerminal>> = BootCell::new();
+/// Those that there are. The lock is held to look only.
+static HOSTS: BootCell<Box<Mutex<Vec<Arc<HostTerminal>>>>> = BootCell::new();
+
+/// Sets up. Called once, at boot.
+pub(super) fn init() {
+    HOSTS.set(Box::default());
+}
+
+fn all() -> Vec<Arc<HostTerminal>> {
+    HOSTS.get().map(|hosts| hosts.lock().clone()).unwrap_or_default()
+}
+
+fn of(number: u32) -> Option<Arc<HostTerminal>> {
+    HOSTS.get()?.lock().iter().find(|host| host.number == number).cloned()
+}
 
 /// The warden has to look when there is something to pass on.
 struct WakeWarden;
@@ -49,66 +68,91 @@ impl Wake for WakeWarden {
     }
 }
 
-/// Makes the terminal for a socket, with `owner` as the owner of its name; its slave, for the standard descriptors. Called
-/// once, at boot.
-pub fn attach_host(fd: i32, size: raw::winsize, owner: u32) -> Result<FileRef> {
-    let pair = make_pair(owner)?;
-    pair.with(|state| {
-        state.locked = false;
-        state.size = size;
+/// Makes the terminal of the process `number` for a socket, with `owner` as the owner of its name; its slave, for the standard
+/// descriptors. The socket is closed with it, also if it cannot be made.
+pub fn attach_host(number: u32, fd: i32, size: raw::winsize, owner: u32) -> Result<FileRef> {
+    let watch = Watch::new(fd);
+    let made = make_pair(owner).and_then(|pair| {
+        pair.with(|state| {
+            state.locked = false;
+            state.size = size;
+        });
+        let slave = Slave::open(pair.clone(), raw::O_RDWR)?;
+        Ok((pair, slave))
     });
+    let (pair, slave) = made.inspect_err(|_| watch.close())?;
     for queue in [&pair.queues.master_read, &pair.queues.master_write] {
         queue.add(Arc::new(WakeWarden), false);
     }
-    let slave = Slave::open(pair.clone(), raw::O_RDWR)?;
-    HOST.set(Box::new(HostTerminal { pair, fd, watch: Watch::new(fd), ended: AtomicBool::new(false) }));
+    let (ended, left) = (AtomicBool::new(false), AtomicBool::new(false));
+    let host = Arc::new(HostTerminal { number, pair, fd, watch, ended, left });
+    if let Some(hosts) = HOSTS.get() {
+        hosts.lock().push(host);
+    }
     Ok(OpenFile::new(Arc::new(slave), None, raw::O_RDWR))
 }
 
-/// Makes the host's terminal, if there is one, control the session that `leader` leads. Called once, at boot.
-pub fn control_by_host(leader: &ThreadGroup) {
-    let Some(host) = HOST.get() else { return };
+/// Makes the terminal of the process `number`, if it has one, control the session that `leader` leads, which has not begun to run.
+pub fn control_by_host(number: u32, leader: &ThreadGroup) {
+    let Some(host) = of(number) else { return };
     let mut family = leader.family.lock();
     let mut state = host.pair.state.lock();
     (state.session, state.foreground) = (family.sid, family.pgid);
     family.terminal = Some(host.pair.clone() as Arc<dyn ControllingTerminal>);
 }
 
-/// The window of the host's terminal has changed.
-pub fn host_resized(size: raw::winsize) {
-    if let Some(host) = HOST.get() {
+/// The window of a terminal of the host's has changed.
+pub fn host_resized(number: u32, size: raw::winsize) {
+    if let Some(host) = of(number) {
         super::ioctl::resize(&host.pair, size);
     }
 }
 
-/// The host's terminal has gone.
-pub fn host_gone() {
-    if let Some(host) = HOST.get() {
+/// A terminal of the host's has gone.
+pub fn host_gone(number: u32) {
+    if let Some(host) = of(number) {
         host.go();
+    }
+}
+
+/// The process `number` has ended.
+pub fn host_left(number: u32) {
+    if let Some(host) = of(number) {
+        host.left.store(true, Ordering::SeqCst);
+        hostpoll::wake_warden();
     }
 }
 
 /// Passes on what there is, in both directions, without waiting. Called by the warden whenever it was woken.
 pub fn serve_host() {
-    if let Some(host) = HOST.get() {
-        host.give();
+    for host in all() {
+        let rest = host.give();
         host.take();
+        if host.left.load(Ordering::SeqCst) && !rest {
+            host.go();
+            if let Some(hosts) = HOSTS.get() {
+                hosts.lock().retain(|other| !Arc::ptr_eq(other, &host));
+            }
+            host.pair.closed();
+            host.watch.close();
+        }
     }
 }
 
 /// Passes on the last output, for as long as the host takes it and until `deadline` (`CLOCK_MONOTONIC`, ns): the sandbox is
 /// about to end.
 pub fn drain_host(deadline: u64) {
-    let Some(host) = HOST.get() else { return };
-    while host.give() && !host.ended.load(Ordering::SeqCst) {
-        let left = deadline.saturating_sub(kernel::time::monotonic());
-        let mut fds = [raw::pollfd { fd: host.fd, events: raw::POLLOUT as i16, revents: 0 }];
-        if left == 0 {
-            return;
+    for host in all() {
+        while host.give() && !host.ended.load(Ordering::SeqCst) {
+            let left = deadline.saturating_sub(kernel::time::monotonic());
+            let mut fds = [raw::pollfd { fd: host.fd, events: raw::POLLOUT as i16, revents: 0 }];
+            if left == 0 {
+                return;
+            }
+            // The ends of children are of no interest any more, and must not keep us from sleeping.
+            ThreadBlock::current().state().work.store(0, Ordering::SeqCst);
+            let _ = host::ppoll_interruptible(&mut fds, Some(left));
         }
-        // The ends of children are of no interest any more, and must not keep us from sleeping.
-        ThreadBlock::current().state().work.store(0, Ordering::SeqCst);
-        let _ = host::ppoll_interruptible(&mut fds, Some(left));
     }
 }
 

@@ -19,7 +19,7 @@ mod settings;
 mod slave;
 
 pub use devpts::root as devpts_root;
-pub use host::{attach_host, control_by_host, drain_host, host_gone, host_resized, serve_host};
+pub use host::{attach_host, control_by_host, drain_host, host_gone, host_left, host_resized, serve_host};
 pub use job::process_ended;
 pub use master::{open_master, open_peer};
 pub use slave::{open_current, open_slave};
@@ -195,6 +195,7 @@ static PAIRS: BootCell<Box<Pairs>> = BootCell::new();
 /// Sets up the list of pairs. Called once, at boot.
 pub fn init() {
     PAIRS.set(Box::default());
+    host::init();
 }
 
 /// A new pair with the lowest free number, for a user: `ENOSPC` beyond [`LIMIT`].

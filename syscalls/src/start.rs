@@ -1,0 +1,316 @@
+//! Processes that nobody inside has made: the first one, and those that enter a running sandbox.
+
+use crate::process::{ExecRequest, execute};
+use crate::table::Context;
+use crate::thread::{self, Thread};
+use crate::{Errno, boot as start_up, mounts};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use boundary::control::{FIRST, FromSandbox, MAX_DESCRIPTORS, Standard};
+use boundary::process::{MAX_PROCESS, Process};
+use core::sync::atomic::Ordering;
+use kernel::cred::Cred;
+use kernel::sync::{BootCell, Mutex};
+use kernel::task::{Task, ThreadGroup, lock_table};
+use kernel::{boot, log, signal};
+use linux_raw_sys::general as raw;
+use trap_handler::block::ThreadBlock;
+use trap_handler::{entry, host, stack};
+use vfs::context::FsContext;
+use vfs::file::FileRef;
+use vfs::host_stream;
+use vfs::identity::HostIds;
+use vfs::table::FileTable;
+use vfs::tty;
+
+/// Where the program is looked for when the environment has no `PATH`.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Standard input, output and error.
+type StandardFiles = [Option<FileRef>; 3];
+
+struct Shared {
+    /// Root and mount table for all of them.
+    context: Arc<FsContext>,
+    /// Those of the first process, until it starts.
+    first_files: Mutex<Option<StandardFiles>>,
+    /// Process ids of those that have entered, with the supervisor's numbers. A leaf of the lock order.
+    entered: Mutex<Vec<(i32, u32)>>,
+}
+
+static SHARED: BootCell<Box<Shared>> = BootCell::new();
+
+/// Virtual process id of the first one.
+pub fn first_id() -> i32 {
+    if boot::config().is_some_and(|config| config.options.container) { 1 } else { 2 }
+}
+
+/// Mounts the tree and opens the standard descriptors of the first process. Called once, at boot.
+pub fn init() -> Result<(), String> {
+    let config = boot::config().ok_or_else(|| String::from("no configuration"))?;
+    let context = mounts::set_up(config)?;
+    let files = match config.fds.terminal {
+        -1 => host_stream::open_standard(config.fds.stdio, HostIds::new(config.host_ids)),
+        socket => terminal(FIRST, socket, config.options.terminal_size, config.first.uid)
+            .map_err(|errno| format!("the terminal: {errno}"))?,
+    };
+    let (first_files, entered) = (Mutex::new(Some(files)), Mutex::default());
+    SHARED.set(Box::new(Shared { context, first_files, entered }));
+    Ok(())
+}
+
+fn terminal(number: u32, socket: i32, size: [u16; 4], owner: u32) -> Result<StandardFiles, Errno> {
+    let file = tty::attach_host(number, socket, crate::warden::window_size(size), owner)?;
+    Ok([Some(file.clone()), Some(file.clone()), Some(file)])
+}
+
+/// Starts the first process in a host process of its own; the caller goes on as the warden.
+pub fn first() {
+    let (Some(config), Some(shared)) = (boot::config(), SHARED.get()) else { log::fatal("no configuration") };
+    let Some(files) = shared.first_files.lock().take() else { log::fatal("no files") };
+    let process = Arc::new(config.first.clone());
+    if config.options.container {
+        // As container runtimes do; what cannot be made is missed below.
+        let _ = mounts::make_directory(&shared.context, &process.cwd);
+    }
+    if let Err(failure) = shared.start(FIRST, &process, files) {
+        failure.tell(FIRST);
+        // The supervisor has its word.
+        crate::warden::end_sandbox(failure.status());
+    }
+}
+
+/// Starts a process for the supervisor, with what came with its message. Called by the warden.
+pub fn enter(number: u32, length: u64, standard: Standard, descriptors: [i32; MAX_DESCRIPTORS]) {
+    let Some(shared) = SHARED.get() else { return };
+    let [file, rest @ ..] = descriptors;
+    let process = read_process(file, length);
+    let _ = host::close(file);
+    let outcome = process.map_err(Failure::from).and_then(|process| {
+        let files = standard_files(number, standard, rest, &process)?;
+        shared.start(number, &Arc::new(process), files)
+    });
+    if let Err(failure) = outcome {
+        failure.tell(number);
+        tty::host_left(number);
+    }
+}
+
+fn standard_files(
+    number: u32,
+    standard: Standard,
+    descriptors: [i32; MAX_DESCRIPTORS - 1],
+    process: &Process,
+) -> Result<StandardFiles, Failure> {
+    match standard {
+        Standard::Terminal { size } => Ok(terminal(number, descriptors[0], size, process.uid)?),
+        Standard::Files { flags } => {
+            let mut next = descriptors.into_iter();
+            let fds = flags.map(|flags| flags.and_then(|flags| Some((next.next()?, flags))));
+            let ids = boot::config().map(|config| config.host_ids).unwrap_or_default();
+            Ok(host_stream::open_entering(fds, HostIds::new(ids))?)
+        }
+    }
+}
+
+/// Reads the memory file with an encoded process.
+fn read_process(file: i32, length: u64) -> Result<Process, Errno> {
+    let length = usize::try_from(length.min(MAX_PROCESS)).map_err(|_| Errno::EINVAL)?;
+    let mut bytes = alloc::vec![0; length];
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match host::pread(file, rest.into(), done as u64)? {
+            0 => return Err(Errno::EINVAL),
+            count => done += count,
+        }
+    }
+    postcard::from_bytes(&bytes).map_err(|_| Errno::EINVAL)
+}
+
+/// Why a process could not be started.
+struct Failure {
+    errno: Errno,
+    /// What it was about: the program, or its working directory.
+    what: String,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure { errno, what: String::from("process") }
+    }
+}
+
+impl Failure {
+    fn tell(&self, number: u32) {
+        let reason = self.what.clone();
+        boot::send(&FromSandbox::NotExecuted { process: number, errno: self.errno.0, reason });
+    }
+
+    /// Wait status that says so, as shells have it.
+    fn status(&self) -> i32 {
+        if self.errno == Errno::ENOENT { 127 << 8 } else { 126 << 8 }
+    }
+}
+
+impl Shared {
+    fn start(&self, number: u32, process: &Arc<Process>, files: StandardFiles) -> Result<(), Failure> {
+        let child = self.new_thread(number, process, files)?;
+        let id = child.task.group.tgid;
+        if number != FIRST {
+            self.entered.lock().push((id, number));
+        }
+        let childs = process.clone();
+        let flags = u64::from(raw::CLONE_FILES) | 17;
+        // SAFETY: the child goes on with `child`, which it installs with a reference of its own, and with `childs`, which is its
+        // alone; it never returns.
+        match unsafe { host::clone_process(flags) } {
+            Ok(0) => run(&child, number, &childs),
+            Ok(_) => {
+                // The child's now.
+                core::mem::forget(childs);
+                Ok(())
+            }
+            Err(errno) => {
+                kernel::warn!("the host refused a process: {errno}");
+                self.entered.lock().retain(|(other, _)| *other != id);
+                crate::process::forget_unborn(&child);
+                Err(Errno::EAGAIN.into())
+            }
+        }
+    }
+
+    fn new_thread(
+        &self,
+        number: u32,
+        process: &Process,
+        standard: StandardFiles,
+    ) -> Result<Arc<Thread>, Failure> {
+        let files = FileTable::new();
+        for (fd, file) in standard.into_iter().enumerate() {
+            if let Some(file) = file {
+                files.replace_at(fd as i32, file, false, 3)?;
+            }
+        }
+        let cred = Arc::new(Cred::of_process(process));
+        let context = self.context.fork();
+        context.set_umask(process.umask);
+        mounts::change_directory(&context, &files, &cred, &process.cwd)
+            .map_err(|errno| Failure { errno, what: format!("working directory {}", text(&process.cwd)) })?;
+        let mut table = lock_table()?;
+        let sandbox = table.sandbox().clone();
+        let id = table.new_id()?;
+        let group = ThreadGroup::new(id, &sandbox, &sandbox, 17);
+        for (resource, limit) in (0..).zip(&process.rlimits) {
+            group.set_rlimit(resource, *limit);
+        }
+        group.oom_score_adj.store(process.oom_score_adj, Ordering::Relaxed);
+        {
+            // It leads a session and a process group of its own, like a login shell.
+            let mut family = group.family.lock();
+            (family.pgid, family.sid) = (id, id);
+        }
+        tty::control_by_host(number, &group);
+        let task = Arc::new(Task::new(id, group.clone(), cred, [0; 16]));
+        {
+            let mut signals = group.signals.lock();
+            signals.tasks.push(task.clone());
+            signals.unkillable = id == 1;
+        }
+        group.alive.store(1, Ordering::SeqCst);
+        sandbox.family.lock().children.push(group);
+        table.insert(&task);
+        drop(table);
+        let child = Thread::new(task, start_up::fresh_memory(), files, context);
+        thread::register(&child);
+        Ok(child)
+    }
+}
+
+/// The first steps of the new host process.
+fn run(child: &Arc<Thread>, number: u32, process: &Process) -> ! {
+    child.install();
+    child.adopt_host_process();
+    stack::forget_others(1);
+    let mut regs = trap_handler::regs::Regs::default();
+    let mut context = Context { regs: &mut regs, thread: thread::current() };
+    match execute_first_of(&mut context, process) {
+        Ok(()) => {
+            if number != FIRST || first_id() == 1 {
+                boot::send(&FromSandbox::Started { process: number });
+            }
+            ThreadBlock::current().set_regs(&regs);
+            entry::leave()
+        }
+        Err(errno) => {
+            let failure = Failure { errno, what: text(&process.program) };
+            failure.tell(number);
+            crate::process::exit_group(thread::current(), failure.status())
+        }
+    }
+}
+
+/// Executes the program, a bare name from the first directory of `PATH` that has it (execvp(3)).
+fn execute_first_of(context: &mut Context<'_>, process: &Process) -> Result<(), Errno> {
+    let mut execute = |path: Vec<u8>| {
+        let (argv, envp) = (process.argv.clone(), process.env.clone());
+        execute(context, ExecRequest { base: raw::AT_FDCWD, path, flags: 0, argv, envp }).map(|_| ())
+    };
+    if process.program.contains(&b'/') {
+        return execute(process.program.clone());
+    }
+    let path = process.env.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
+    let mut outcome = Err(Errno::ENOENT);
+    for directory in path.unwrap_or(DEFAULT_PATH).split(|&byte| byte == b':') {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        match execute([directory, b"/", &process.program].concat()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(Errno::EACCES) => outcome = Err(Errno::EACCES),
+            other => return other,
+        }
+    }
+    outcome
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A process has lost its last thread. The first one's end is the sandbox's; the supervisor waits for those that entered.
+pub fn ended(group: &ThreadGroup, status: i32) {
+    if group.tgid == first_id() {
+        return crate::warden::end_sandbox(status);
+    }
+    let Some(shared) = SHARED.get() else { return };
+    let number = {
+        let mut entered = shared.entered.lock();
+        let at = entered.iter().position(|(id, _)| *id == group.tgid);
+        at.map(|at| entered.swap_remove(at).1)
+    };
+    if let Some(number) = number {
+        boot::send(&FromSandbox::Exited { process: number, status });
+        tty::host_left(number);
+    }
+}
+
+/// The process that the supervisor means by `number`, if it lives.
+pub fn numbered(number: u32) -> Option<Arc<ThreadGroup>> {
+    let id = match number {
+        FIRST => first_id(),
+        _ => {
+            let entered = SHARED.get()?.entered.lock();
+            entered.iter().find(|(_, other)| *other == number)?.0
+        }
+    };
+    lock_table().ok()?.group(id)
+}
+
+/// Sends a signal from outside to every process.
+pub fn signal_all(number: i32) {
+    let groups = lock_table().map(|table| table.groups()).unwrap_or_default();
+    for group in groups.iter().filter(|group| !group.is_sandbox) {
+        let _ = signal::send_to_group(group, signal::SigInfo::from_outside(number));
+    }
+}
