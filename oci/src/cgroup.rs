@@ -55,7 +55,7 @@ impl Group {
         let none = LinuxResources::default();
         let resources = resources.unwrap_or(&none);
         let made = self.manager().and_then(|manager| {
-            manager.add_task(nix_of_libcgroups::unistd::Pid::from_raw(pid.as_raw())).context("making the control group")?;
+            manager.add_task(pid_of(pid)).context("making the control group")?;
             apply(&manager, resources)
         });
         match made {
@@ -65,6 +65,14 @@ impl Group {
             }
             other => other,
         }
+    }
+
+    /// Puts another process in.
+    pub fn join(&self, pid: Pid) -> anyhow::Result<()> {
+        if self.absent {
+            return Ok(());
+        }
+        self.manager()?.add_task(pid_of(pid)).context("joining the control group")
     }
 
     /// Sets other limits.
@@ -115,6 +123,10 @@ impl Group {
         }
         manager.remove().context("removing the control group")
     }
+}
+
+fn pid_of(pid: Pid) -> nix_of_libcgroups::unistd::Pid {
+    nix_of_libcgroups::unistd::Pid::from_raw(pid.as_raw())
 }
 
 /// What of the limits the host is to hold. A sandbox needs more host processes than it shows: the monitor and the warden, the watcher

@@ -423,7 +423,7 @@ fn run(options: Options) -> anyhow::Result<u8> {
         Verb::State(id) => verbs::state::state(global, &id.id),
         Verb::Kill(kill) => verbs::kill::kill(global, &kill),
         Verb::Delete(delete) => verbs::delete::delete(global, &delete),
-        Verb::Exec(_) => anyhow::bail!("exec is not there yet"),
+        Verb::Exec(exec) => verbs::exec::exec(global, &exec),
         Verb::Ps(ps) => verbs::ps::ps(global, &ps),
         Verb::List(list) => verbs::list::list(global, &list),
         Verb::Pause(id) => verbs::pause::pause(global, &id.id),
