@@ -35,6 +35,17 @@ pub fn load() -> bool {
     }
 }
 
+/// A setting of `/proc/sys` that the sandbox was given.
+pub fn sysctl(name: &str) -> Option<&'static str> {
+    let given = &config()?.options.sysctls;
+    given.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+}
+
+/// As [`sysctl`], for one that is a number.
+pub fn sysctl_number(name: &str, otherwise: u32) -> u32 {
+    sysctl(name).and_then(|text| text.trim().parse().ok()).unwrap_or(otherwise)
+}
+
 /// The word by which the filter's listener is handed over (see [`boundary::boot::listener`]).
 pub fn listener_word() -> &'static AtomicU32 {
     let word = region::base() + HEAP_OFFSET + offset_of!(BootHeader, listener) as u64;

@@ -15,6 +15,7 @@ pub mod ipc;
 pub mod log;
 pub mod mm;
 pub mod poll;
+pub mod seccomp;
 pub mod signal;
 pub mod sync;
 pub mod task;

@@ -366,6 +366,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             memory_limit: memory,
             pids_limit: options.pids,
             container: false,
+            sysctls: Vec::new(),
             changes_with_data: wanted.with_data(),
             host_xattrs,
             patch_calls: !options.no_patch,

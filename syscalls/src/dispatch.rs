@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::ptrace::stops;
+use crate::system::seccomp;
 use crate::table::{self, Context, Row};
 use crate::thread::Thread;
 use crate::{Errno, Result, process, stats, strace, thread};
@@ -66,6 +67,11 @@ fn make_call(regs: &mut Regs, thread: &'static Thread, patched: bool) {
     // Linux looks at EAX alone.
     let number = u64::from(regs.orig_rax as u32);
     let args = Args(regs.args());
+    if thread.task.filtered.load(Ordering::Relaxed)
+        && !seccomp::lets_through(regs, thread, number as u32, seccomp::ARCH_X86_64, args.0)
+    {
+        return;
+    }
     let row = table::row(number);
     let result = if strace::enabled() || stats::enabled() {
         observed(&mut Context { regs, thread }, row, args, patched)

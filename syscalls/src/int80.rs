@@ -5,9 +5,11 @@
 
 use crate::Errno;
 use crate::args::Args;
+use crate::system::seccomp;
 use crate::table::{self, Context};
 use crate::thread;
 use boundary::layout::PAGE_SIZE;
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general as raw;
 use trap_handler::regs::Regs;
 
@@ -134,10 +136,16 @@ const MMAP2: u32 = 192;
 /// Answers a call of the 32-bit ABI. One that is not here gives `ENOSYS` and a line in the log.
 pub fn handle(regs: &mut Regs) {
     let number = regs.rax as u32;
+    let plain = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|value| value & 0xffff_ffff);
+    let thread = thread::current();
+    if thread.task.filtered.load(Ordering::Relaxed)
+        && !seccomp::lets_through(regs, thread, number, seccomp::ARCH_I386, plain)
+    {
+        return;
+    }
     let row =
         CALLS.iter().find(|(theirs, _)| *theirs == number).and_then(|(_, ours)| table::row(u64::from(*ours)));
-    let mut args =
-        [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|value| value & 0xffff_ffff);
+    let mut args = plain;
     match number {
         // Offsets are signed.
         LSEEK | TRUNCATE | FTRUNCATE => args[1] = args[1] as i32 as i64 as u64,
@@ -149,7 +157,7 @@ pub fn handle(regs: &mut Regs) {
         _ => {}
     }
     let result = match row {
-        Some(row) => (row.call)(&mut Context { regs, thread: thread::current() }, Args(args)),
+        Some(row) => (row.call)(&mut Context { regs, thread }, Args(args)),
         None => {
             kernel::warn!("call {number} of the 32-bit ABI (int 0x80) is not implemented: ENOSYS");
             Err(Errno::ENOSYS)

@@ -120,14 +120,17 @@ pub fn finish_call(regs: &mut Regs, handler: Option<&Action>) {
     regs.orig_rax = Regs::NO_CALL;
 }
 
-/// Turns a processor fault into the program's signal. A fault signal that is blocked or ignored ends the process, as
-/// `force_sig_info` has it.
+/// Turns a processor fault into the program's signal.
 pub fn fault(task: &Task, fault: &Fault, code: i32) {
+    task.signals.lock().fault = (fault.trapno, fault.error, fault.cr2);
+    force(task, SigInfo::at_address(fault.signal, code, fault.address));
+}
+
+/// Sends the running task a signal that it cannot escape: where it is blocked or ignored it ends the process (`force_sig_info`).
+pub fn force(task: &Task, info: SigInfo) {
     let mut signals = task.group.signals.lock();
     let mut own = task.signals.lock();
-    let signal = fault.signal;
-    own.fault = (fault.trapno, fault.error, fault.cr2);
-    let info = SigInfo::at_address(signal, code, fault.address);
+    let signal = info.signal;
     let ignored = signals.action(signal).is_some_and(|action| action.handler == SIG_IGN);
     if own.blocked & bit(signal) != 0 || ignored {
         own.blocked &= !bit(signal);

@@ -8,7 +8,7 @@ mod frame;
 mod pending;
 mod send;
 
-pub use deliver::{Next, decide, fault, finish_call, next};
+pub use deliver::{Next, decide, fault, finish_call, force, next};
 pub use frame::{deliver_to_handler, sigreturn};
 pub use pending::Pending;
 pub use send::{flush_ignored, kick, kick_all, send_to_group, send_to_task};

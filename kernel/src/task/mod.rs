@@ -93,6 +93,10 @@ pub struct Task {
     pub trace: trace::Trace,
     /// Wait status with which the thread ends if it ends alone.
     pub exit_status: AtomicI32,
+    /// Filters of its calls.
+    pub seccomp: Mutex<crate::seccomp::Mode>,
+    /// There are some: the only word that each call looks at.
+    pub filtered: AtomicBool,
     /// It has made a file shorter that somebody maps, and mappings are still to be told.
     pub cut_a_mapped_file: AtomicBool,
 }
@@ -139,6 +143,8 @@ impl Task {
             sem_undo: crate::ipc::Undo::default(),
             trace: trace::Trace::default(),
             exit_status: AtomicI32::new(0),
+            seccomp: Mutex::default(),
+            filtered: AtomicBool::new(false),
             cut_a_mapped_file: AtomicBool::new(false),
         }
     }

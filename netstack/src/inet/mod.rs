@@ -36,8 +36,8 @@ pub fn create(family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>> 
     match (kind, protocol) {
         (net::SOCK_STREAM, 0 | TCP) => Ok(tcp::Tcp::new(family)),
         (net::SOCK_DGRAM, 0 | UDP) => Ok(udp::Udp::new(family, UDP)),
-        (net::SOCK_DGRAM, ping::ICMP) if family == net::AF_INET => Ok(ping::Ping::new(family, protocol)),
-        (net::SOCK_DGRAM, ping::ICMP_V6) if family == net::AF_INET6 => Ok(ping::Ping::new(family, protocol)),
+        (net::SOCK_DGRAM, ping::ICMP) if family == net::AF_INET => Ok(ping::Ping::new(family, protocol)?),
+        (net::SOCK_DGRAM, ping::ICMP_V6) if family == net::AF_INET6 => Ok(ping::Ping::new(family, protocol)?),
         (net::SOCK_DGRAM, UDP_LITE) => Ok(udp::Udp::new(family, UDP_LITE)),
         (net::SOCK_RAW, 1..=255) => Err(Errno::EPERM),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) if protocol > 255 => Err(Errno::EINVAL),

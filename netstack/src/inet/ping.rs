@@ -11,12 +11,13 @@ use crate::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use boundary::boot::PING_GROUPS;
 use core::any::Any;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
-use kernel::uaccess;
+use kernel::{boot, task, uaccess};
 use linux_raw_sys::{ioctl, net};
 use vfs::namespace::Lookup;
 
@@ -65,16 +66,28 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(folded as u16)
 }
 
+/// Everybody may, unless the sandbox is given a range of groups (`ping_init_sock`).
+fn may_have_them() -> Result<()> {
+    let Some(range) = boot::sysctl(PING_GROUPS) else { return Ok(()) };
+    let mut ends = range.split_ascii_whitespace().filter_map(|text| text.parse::<u32>().ok());
+    let (Some(first), Some(last)) = (ends.next(), ends.next()) else { return Err(Errno::EACCES) };
+    let cred = task::current().cred();
+    let mut groups = core::iter::once(cred.egid).chain(cred.groups.iter().copied());
+    if groups.any(|group| (first..=last).contains(&group)) { Ok(()) } else { Err(Errno::EACCES) }
+}
+
 impl Ping {
     /// socket(2).
-    pub fn new(family: u32, protocol: u32) -> Arc<Ping> {
-        Arc::new(Ping {
+    /// `EACCES` unless the caller is in one of the groups that may have them.
+    pub fn new(family: u32, protocol: u32) -> Result<Arc<Ping>> {
+        may_have_them()?;
+        Ok(Arc::new(Ping {
             common: Common::new(family, net::SOCK_DGRAM, protocol),
             link: Mutex::default(),
             inbox: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
-        })
+        }))
     }
 
     fn echo(&self) -> (u8, u8) {

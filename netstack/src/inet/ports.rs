@@ -4,17 +4,18 @@ use crate::common::{Common, Switches};
 use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use boundary::boot::UNPRIVILEGED_PORTS;
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
 use kernel::cred::cap;
 use kernel::sync::Mutex;
-use kernel::{task, time};
+use kernel::{boot, task, time};
 
 /// Ports that are handed out (`net.ipv4.ip_local_port_range`).
 const FIRST: u16 = 32768;
 const LAST: u16 = 60999;
-/// Ports below need a capability (`net.ipv4.ip_unprivileged_port_start`).
-const UNPRIVILEGED: u16 = 1024;
+/// Ports below need a capability, unless the sandbox is given another number.
+const UNPRIVILEGED: u32 = 1024;
 
 /// What has a port.
 pub trait Bound {
@@ -80,7 +81,8 @@ impl<S: Bound> Ports<S> {
     /// Gives `socket` a place: `EACCES` for a privileged port, `EADDRINUSE`. Port 0 asks for one that is free. The place.
     pub fn bind(&self, socket: &Arc<S>, at: SocketAddr, only_v6: bool) -> Result<SocketAddr> {
         let cred = task::current().cred();
-        if (1..UNPRIVILEGED).contains(&at.port()) && !cred.has(cap::NET_BIND_SERVICE) {
+        let privileged = 1..boot::sysctl_number(UNPRIVILEGED_PORTS, UNPRIVILEGED);
+        if privileged.contains(&u32::from(at.port())) && !cred.has(cap::NET_BIND_SERVICE) {
             return Err(Errno::EACCES);
         }
         let mut table = self.table.lock();

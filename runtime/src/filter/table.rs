@@ -222,6 +222,7 @@ pub const ROWS: &[Row] = &[
     container("mkdirat", &[NoneOf(2, OTHER_MODE_BITS)], SET_IDS),
     container("fchmod", &[NoneOf(1, OTHER_MODE_BITS)], SET_IDS),
     container("fchmodat", &[NoneOf(2, OTHER_MODE_BITS)], SET_IDS),
+    container("prctl", &[Equal(0, 15)], "PR_SET_NAME: what ps(1) outside shows"),
     // Their descriptors come while the sandbox runs, among those of files of the tree.
     container("read", &[], "standard input of processes that enter"),
     container("write", &[], "standard output of processes that enter"),

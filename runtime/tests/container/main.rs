@@ -174,6 +174,7 @@ fn monitor(
             memory_limit: 1 << 30,
             pids_limit: 100,
             container: true,
+            sysctls: Vec::new(),
             changes_with_data: false,
             host_xattrs: true,
             patch_calls: true,
@@ -323,7 +324,29 @@ fn entering() {
         container.enter(&shell("sleep 0.2 > /dev/null 2>&1 < /dev/null & echo gone"), None).1,
         "gone\n"
     );
+    // What runs is seen from outside by its name.
+    let devnull = fs::File::open("/dev/null").expect("opens");
+    let standard = [Some(devnull.as_fd()); 3];
+    let sleeping = process(&["busybox", "sleep", "100"]);
+    let attached =
+        attach::enter(&container.entrance(), &sleeping, Files::Standard(standard)).expect("enters");
+    assert_eq!(attached.started().expect("a word"), Ok(()));
+    assert!(names_below(container.monitor).contains(&"busybox".to_owned()));
+    drop(attached);
     ended(container);
+}
+
+/// Names of a process's descendants.
+fn names_below(process: nix::unistd::Pid) -> Vec<String> {
+    let read = |file: String| fs::read_to_string(file).unwrap_or_default();
+    let mut waiting = vec![process.to_string()];
+    let mut names = Vec::new();
+    while let Some(id) = waiting.pop() {
+        names.push(read(format!("/proc/{id}/comm")).trim_end().to_owned());
+        let children = read(format!("/proc/{id}/task/{id}/children"));
+        waiting.extend(children.split_whitespace().map(str::to_owned));
+    }
+    names
 }
 
 fn not_entering() {

@@ -127,6 +127,7 @@ impl Test {
                 memory_limit: 1 << 30,
                 pids_limit: 100,
                 container: false,
+                sysctls: Vec::new(),
                 changes_with_data: false,
                 host_xattrs: false,
                 patch_calls: false,

@@ -111,9 +111,10 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
         cred.inheritable, cred.permitted, cred.effective
     );
     let _ = writeln!(text, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}", cred.bounding, cred.ambient);
+    let (mode, filters) = task.seccomp.lock().shown();
     let _ = writeln!(
         text,
-        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\n\
+        "NoNewPrivs:\t{}\nSeccomp:\t{mode}\nSeccomp_filters:\t{filters}\n\
          Speculation_Store_Bypass:\tunknown\nSpeculationIndirectBranch:\tunknown",
         u8::from(cred.no_new_privs)
     );

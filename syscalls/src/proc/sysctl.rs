@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use boundary::boot::{PING_GROUPS, SOMAXCONN, UNPRIVILEGED_PORTS};
 use kernel::boot;
 use vfs::attributes::Kind;
 use vfs::{Errno, Result, tty};
@@ -20,6 +21,13 @@ fn section(name: &'static str, entries: fn() -> Vec<Entry>) -> Entry {
 macro_rules! constant {
     ($name:literal, $text:literal) => {
         text_entry($name, || Ok(concat!($text, "\n").as_bytes().to_vec()))
+    };
+}
+
+/// One that the sandbox can be given.
+macro_rules! setting {
+    ($name:literal, $full:expr, $text:literal) => {
+        text_entry($name, || Ok(format!("{}\n", boot::sysctl($full).unwrap_or($text)).into_bytes()))
     };
 }
 
@@ -191,21 +199,29 @@ fn fs_entries() -> Vec<Entry> {
 }
 
 fn net_entries() -> Vec<Entry> {
-    vec![Entry {
-        name: "core",
+    let section = |name: &'static str, entries: fn() -> Vec<Entry>| Entry {
+        name,
         kind: Kind::Directory,
-        make: Box::new(|| {
-            directory(
-                &[b"sys", b"net", b"core"],
-                vec![
-                    constant!("somaxconn", "4096"),
-                    constant!("netdev_max_backlog", "1000"),
-                    constant!("rmem_default", "212992"),
-                    constant!("rmem_max", "212992"),
-                    constant!("wmem_default", "212992"),
-                    constant!("wmem_max", "212992"),
-                ],
-            )
-        }),
-    }]
+        make: Box::new(move || directory(&[b"sys", b"net", name.as_bytes()], entries())),
+    };
+    vec![section("core", core_entries), section("ipv4", ipv4_entries)]
+}
+
+fn core_entries() -> Vec<Entry> {
+    vec![
+        setting!("somaxconn", SOMAXCONN, "4096"),
+        constant!("netdev_max_backlog", "1000"),
+        constant!("rmem_default", "212992"),
+        constant!("rmem_max", "212992"),
+        constant!("wmem_default", "212992"),
+        constant!("wmem_max", "212992"),
+    ]
+}
+
+fn ipv4_entries() -> Vec<Entry> {
+    vec![
+        constant!("ip_local_port_range", "32768\t60999"),
+        setting!("ip_unprivileged_port_start", UNPRIVILEGED_PORTS, "1024"),
+        setting!("ping_group_range", PING_GROUPS, "0\t2147483647"),
+    ]
 }

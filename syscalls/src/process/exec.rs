@@ -229,7 +229,12 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
     task.group.dumpable.store(i32::from(plain), Ordering::Relaxed);
     crate::time::timers::executed(task.group.tgid);
     task.group.family.lock().executed = true;
-    *task.comm.lock() = comm_of(&image.name);
+    let comm = comm_of(&image.name);
+    *task.comm.lock() = comm;
+    if boot::config().is_some_and(|config| config.options.container) {
+        // For those who look at the container from outside.
+        let _ = trap_handler::host::set_name(&comm);
+    }
     task.set_cred(Arc::new(cred.executed()));
 
     let randomize = task.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0;

@@ -5,7 +5,8 @@ use crate::args::Args;
 use crate::file::{Walk, descriptor_limit};
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
-use kernel::uaccess;
+use boundary::boot::SOMAXCONN;
+use kernel::{boot, uaccess};
 use linux_raw_sys::{general as raw, net};
 use netstack::socket::{Shutdown, create, create_pair, open};
 
@@ -32,7 +33,7 @@ pub const ROWS: &[Row] = &[
 const FLAGS: u32 = raw::O_CLOEXEC | raw::O_NONBLOCK;
 /// The bits of a socket's type.
 const KIND: u32 = 0xf;
-/// Longest queue of connections (`net.core.somaxconn`).
+/// Longest queue of connections, unless the sandbox is given another number.
 const BACKLOG_MAX: u32 = 4096;
 
 fn kind_and_flags(kind: u32) -> Result<(u32, u32)> {
@@ -79,7 +80,7 @@ fn sys_connect(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_listen(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (socket, _file) = socket(context, args.i32(0))?;
     // As unsigned: a negative backlog is the longest.
-    socket.listen(args.u32(1).min(BACKLOG_MAX) as usize).map(|()| 0)
+    socket.listen(args.u32(1).min(boot::sysctl_number(SOMAXCONN, BACKLOG_MAX)) as usize).map(|()| 0)
 }
 
 fn sys_accept(context: &mut Context<'_>, args: Args) -> Result<u64> {

@@ -7,6 +7,7 @@ mod prctl;
 mod priority;
 mod refusals;
 mod scheduling;
+pub mod seccomp;
 
 pub use machine::{domainname, hostname, init};
 
@@ -21,4 +22,5 @@ pub const ROWS: &[&[Row]] = &[
     priority::ROWS,
     refusals::ROWS,
     scheduling::ROWS,
+    seccomp::ROWS,
 ];

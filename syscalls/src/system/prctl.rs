@@ -1,5 +1,6 @@
 //! prctl(2), arch_prctl(2), personality(2).
 
+use super::seccomp;
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
@@ -15,12 +16,11 @@ use trap_handler::{region, stack};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    partial(
+    full(
         raw::__NR_prctl,
         "prctl",
         sys_prctl,
         &[Show::Int, Show::Address, Show::Address, Show::Address, Show::Address],
-        "seccomp filters of the program's own",
     ),
     partial(
         raw::__NR_arch_prctl,
@@ -160,11 +160,8 @@ fn sys_prctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         // Statistical timing is the only kind there is.
         pr::PR_GET_TIMING => Ok(0),
         pr::PR_SET_TIMING if value == 0 => Ok(0),
-        pr::PR_GET_SECCOMP => Ok(0),
-        pr::PR_SET_SECCOMP => {
-            kernel::warn!("prctl(PR_SET_SECCOMP): filters of the program's own are not supported: EINVAL");
-            Err(Errno::EINVAL)
-        }
+        pr::PR_GET_SECCOMP => Ok(seccomp::mode(context)),
+        pr::PR_SET_SECCOMP => seccomp::set_by_prctl(context, value, args.u64(2)),
         pr::PR_GET_TSC => {
             uaccess::write(value, &1i32)?;
             Ok(0)

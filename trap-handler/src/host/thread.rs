@@ -78,6 +78,13 @@ pub fn arch_prctl(code: u32, address: u64) -> Result<(), Errno> {
     unsafe { call(raw::__NR_arch_prctl, [u64::from(code), address, 0, 0, 0, 0]) }.map(|_| ())
 }
 
+/// prctl(2) `PR_SET_NAME`: what the host's ps(1) shows for the calling thread.
+pub fn set_name(name: &[u8; 16]) -> Result<(), Errno> {
+    const PR_SET_NAME: u64 = 15;
+    // SAFETY: reads sixteen bytes at most.
+    unsafe { call(raw::__NR_prctl, [PR_SET_NAME, name.as_ptr() as u64, 0, 0, 0, 0]) }.map(|_| ())
+}
+
 /// prctl(2) with numbers only, at boot.
 pub fn prctl(option: u32, arguments: [u64; 4]) -> Result<u64, Errno> {
     // SAFETY: the options used take no pointers.

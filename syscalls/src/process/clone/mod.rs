@@ -229,6 +229,9 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
         task.sem_undo.share_with(&parent.task);
     }
     *task.scheduling.lock() = parent.task.scheduling.lock().inherited();
+    let seccomp = parent.task.seccomp.lock().clone();
+    task.filtered.store(parent.task.filtered.load(Ordering::SeqCst), Ordering::SeqCst);
+    *task.seccomp.lock() = seccomp;
     if request.has(raw::CLONE_CHILD_CLEARTID) {
         task.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
     }
