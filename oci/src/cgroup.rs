@@ -55,7 +55,7 @@ impl Group {
         let none = LinuxResources::default();
         let resources = resources.unwrap_or(&none);
         let made = self.manager().and_then(|manager| {
-            manager.add_task(pid_of(pid)).context("making the control group")?;
+            manager.add_task(nix_of_libcgroups::unistd::Pid::from_raw(pid.as_raw())).context("making the control group")?;
             apply(&manager, resources)
         });
         match made {
@@ -65,14 +65,6 @@ impl Group {
             }
             other => other,
         }
-    }
-
-    /// Puts another process in.
-    pub fn join(&self, pid: Pid) -> anyhow::Result<()> {
-        if self.absent {
-            return Ok(());
-        }
-        self.manager()?.add_task(pid_of(pid)).context("joining the control group")
     }
 
     /// Sets other limits.
@@ -123,10 +115,6 @@ impl Group {
         }
         manager.remove().context("removing the control group")
     }
-}
-
-fn pid_of(pid: Pid) -> nix_of_libcgroups::unistd::Pid {
-    nix_of_libcgroups::unistd::Pid::from_raw(pid.as_raw())
 }
 
 /// What of the limits the host is to hold. A sandbox needs more host processes than it shows: the monitor and the warden, the watcher
@@ -180,6 +168,24 @@ fn place(root: &Path, own: &str, controller: &str) -> Option<PathBuf> {
         }
     }
     second
+}
+
+/// Puts this process into the groups that another is in. One that has gone meanwhile is not made again.
+pub fn join_those_of(pid: i32) -> anyhow::Result<()> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).context("container not running")?;
+    let own = std::process::id().to_string();
+    for line in groups.lines() {
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else { continue };
+        let controller = controllers.split(',').next().unwrap_or_default();
+        let controller = controller.strip_prefix("name=").unwrap_or(controller);
+        let tree = Path::new("/sys/fs/cgroup").join(controller);
+        let group = tree.join(path.trim_start_matches('/'));
+        // The tree of version 2 beside others has no controllers, and lies elsewhere.
+        if group.is_dir() && path != "/" {
+            fs::write(group.join("cgroup.procs"), &own).with_context(|| format!("joining {}", group.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a process is in a group that is stopped, or being stopped.

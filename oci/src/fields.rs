@@ -82,7 +82,7 @@ pub const FIELDS: &[Field] = &[
     Field("linux.resources.unified", Honoured, "where the host has version 2 alone"),
     Field("linux.intelRdt", Refused, ""),
     Field("linux.memoryPolicy", Refused, "use resources.cpu.mems"),
-    Field("linux.sysctl", Honoured, "those that are so already, or that the kernel inside lets root set"),
+    Field("linux.sysctl", Honoured, "net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ping_group_range; others are refused by name"),
     Field("linux.seccomp", Honoured, "by the kernel inside, for the container's calls"),
     Field("linux.rootfsPropagation", Honoured, "private, which a sandbox is; others are refused"),
     Field("linux.maskedPaths", Honoured, ""),

@@ -4,7 +4,7 @@ use crate::command::Writes;
 use crate::state::{Container, Record};
 use crate::{fields, inside, log, mounts, namespaces, seccomp};
 use anyhow::Context;
-use boundary::boot::BootOptions;
+use boundary::boot::{BootOptions, PING_GROUPS, SYSCTLS};
 use boundary::process::{Capabilities, Process as First};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Process, Spec};
 use runtime::launch::{self, IMAGE, Request};
@@ -99,6 +99,9 @@ pub fn first(view: &View, process: &Process, seccomp: Option<&LinuxSeccomp>) -> 
     let program = inside::program(view, name, path.as_deref(), process.cwd())
         .context("unable to start container process")?;
     let user = process.user();
+    // setgroups(2) keeps them in order.
+    let mut groups = user.additional_gids().clone().unwrap_or_default();
+    groups.sort_unstable();
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
         let home = inside::home(view, user.uid()).unwrap_or_else(|| "/".into());
         env.push(format!("HOME={home}"));
@@ -110,7 +113,7 @@ pub fn first(view: &View, process: &Process, seccomp: Option<&LinuxSeccomp>) -> 
         cwd: process.cwd().as_os_str().as_bytes().to_vec(),
         uid: user.uid(),
         gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
+        groups,
         umask: user.umask().unwrap_or(0o022),
         capabilities: Some(capabilities(process)?),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
@@ -183,6 +186,7 @@ pub struct Plan {
     hostname: Option<String>,
     memory: u64,
     pids: u32,
+    sysctls: Vec<(String, String)>,
     /// The program has a terminal.
     pub terminal: bool,
 }
@@ -203,6 +207,7 @@ impl Plan {
             view,
             first,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            sysctls: sysctls(spec)?,
             memory: memory.unwrap_or_else(half_of_memory),
             pids: pids.and_then(|pids| u32::try_from(pids).ok()).unwrap_or(DEFAULT_PIDS),
             terminal: process.terminal().unwrap_or(false),
@@ -230,6 +235,7 @@ impl Plan {
                 memory_limit: self.memory,
                 pids_limit: self.pids,
                 container: true,
+                sysctls: self.sysctls,
                 changes_with_data: false,
                 host_xattrs: true,
                 patch_calls: true,
@@ -247,6 +253,26 @@ impl Plan {
     }
 }
 
+/// Settings of `/proc/sys`, of those that the kernel inside knows.
+fn sysctls(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
+    let asked = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+    let mut settings = Vec::new();
+    for (name, value) in asked.into_iter().flatten() {
+        let dotted = name.replace('/', ".");
+        let known = SYSCTLS.iter().find(|known| **known == dotted);
+        let known = known.with_context(|| {
+            format!("linux.sysctl: {name} is not supported; the kernel inside has {}", SYSCTLS.join(", "))
+        })?;
+        let numbers: Vec<&str> = value.split_whitespace().collect();
+        let count = if *known == PING_GROUPS { 2 } else { 1 };
+        let good = numbers.len() == count && numbers.iter().all(|number| number.parse::<u32>().is_ok());
+        anyhow::ensure!(good, "linux.sysctl: {name} cannot be {value:?}");
+        settings.push(((*known).to_owned(), numbers.join(" ")));
+    }
+    settings.sort();
+    Ok(settings)
+}
+
 fn half_of_memory() -> u64 {
     nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total() / 2)
 }
@@ -255,4 +281,29 @@ fn half_of_memory() -> u64 {
 pub fn view_of(container: &Container) -> anyhow::Result<View> {
     let record = &container.record;
     mounts::view(&record.spec, &record.bundle, &record.rootfs, record.writes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let mut spec = Spec::default();
+        let mut linux = spec.linux().clone().unwrap_or_default();
+        linux.set_sysctl(Some([(name.to_owned(), value.to_owned())].into()));
+        spec.set_linux(Some(linux));
+        sysctls(&spec)
+    }
+
+    #[test]
+    fn settings_that_the_kernel_inside_has_are_passed_and_others_refused() {
+        let groups = with("net/ipv4/ping_group_range", "0\t2147483647").expect("known");
+        assert_eq!(groups, [("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned())]);
+        for (name, value) in
+            [("kernel.shmmax", "1"), ("net.core.somaxconn", "many"), ("net.ipv4.ping_group_range", "0")]
+        {
+            let error = with(name, value).expect_err("refused").to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
 }

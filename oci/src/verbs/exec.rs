@@ -3,12 +3,13 @@
 
 use crate::command::{Exec, Global};
 use crate::state::{self, Container, Status};
-use crate::{console, control, log, plan};
+use crate::{cgroup, console, control, log, plan};
 use anyhow::Context;
 use boundary::process::Process as First;
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, fork};
 use oci_spec::runtime::{Capabilities, Process, User};
 use runtime::attach::{self, Attached, Files};
 use runtime::launch::close_others;
@@ -173,14 +174,23 @@ impl Entering {
             let _ = nix::sys::wait::waitpid(child, None);
             return Err(error);
         }
+        let _ = send(ours.as_raw_fd(), b"d", MsgFlags::MSG_NOSIGNAL);
+        // Lets go of this process before that ends.
+        let _ = recv(ours.as_raw_fd(), &mut [0u8; 1], MsgFlags::empty());
         Ok(0)
     }
 
     fn stand_in(mut self, to: OwnedFd) -> u8 {
+        // Until the caller has heard of it, the process ends with the command that makes it.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         let begun = self.prepare(&to).and_then(|()| self.begin());
         let said = begun.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
         let said = &said.as_bytes()[..said.len().min(LONGEST - 1)];
         let _ = send(to.as_raw_fd(), &[b"-", said].concat(), MsgFlags::MSG_NOSIGNAL);
+        // The command ends this process, or says that it has written what the caller reads.
+        let mut done = [0u8; 1];
+        let _ = recv(to.as_raw_fd(), &mut done, MsgFlags::empty());
+        let _ = prctl::set_pdeathsig(None);
         drop(to);
         let Ok((attached, signals, terminal)) = begun else { return FAILED };
         attached.watch(&signals, terminal).and_then(code).unwrap_or(FAILED)
@@ -192,7 +202,7 @@ impl Entering {
         close_others(&kept.collect::<Vec<_>>())?;
         nix::unistd::setsid().context("setsid")?;
         std::env::set_current_dir("/").context("the root directory")?;
-        self.container.record.group.join(Pid::this())?;
+        cgroup::join_those_of(self.container.pid())?;
         if let Some(console) = self.console.take() {
             console::take(&console, self.process.console_size())?;
         }

@@ -35,7 +35,7 @@ pub fn root() -> Arc<dyn Inode> {
             let mut entries: Vec<(Vec<u8>, Kind)> =
                 entries().iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect();
             for group in lock_table()?.groups() {
-                if group.tgid > 1 {
+                if group.tgid >= crate::start::first_id() {
                     entries.push((format!("{}", group.tgid).into_bytes(), Kind::Directory));
                 }
             }
