@@ -31,12 +31,21 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// The sandbox command: `SANDBOX_EXEC`, or the release build of this workspace.
 pub fn sandbox_exec() -> PathBuf {
-    if let Some(path) = std::env::var_os("SANDBOX_EXEC") {
+    built("SANDBOX_EXEC", "sandbox-exec")
+}
+
+/// The container runtime: `TRAPBOX`, or the release build of this workspace.
+pub fn trapbox() -> PathBuf {
+    built("TRAPBOX", "trapbox")
+}
+
+fn built(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    target.join("x86_64-unknown-linux-gnu/release/sandbox-exec")
+    target.join("x86_64-unknown-linux-gnu/release").join(name)
 }
 
 /// A fresh directory that the sandbox's host identity can read, too.

@@ -57,7 +57,8 @@ pub fn process(argv: &[OsString], program: &Path, workdir: &Path, env: Vec<Vec<u
     }
 }
 
-fn resource_limits() -> Vec<(u64, u64)> {
+/// The limits of this process, by `RLIMIT_*` number: soft and hard.
+pub fn resource_limits() -> Vec<(u64, u64)> {
     (0..16)
         .map(|resource| {
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -1,0 +1,7 @@
+//! `trapbox`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(oci::command::main())
+}

@@ -1,0 +1,102 @@
+//! Namespaces of config.json. The sandbox always has host namespaces of its own, which show it nothing; those of config.json are what
+//! others expect to find around a container: the monitor is in them. So a network plugin finds the container's interfaces by the
+//! monitor's process id, and hooks run where they should.
+
+use anyhow::Context;
+use nix::sched::{CloneFlags, setns, unshare};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+fn all(spec: &Spec) -> &[LinuxNamespace] {
+    spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default()
+}
+
+fn find(spec: &Spec, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
+    all(spec).iter().find(|namespace| namespace.typ() == kind)
+}
+
+/// Whether config.json asks for this kind at all.
+pub fn has(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    find(spec, kind).is_some()
+}
+
+/// Refuses what one kernel a container cannot give.
+pub fn check(spec: &Spec) -> anyhow::Result<()> {
+    use LinuxNamespaceType as Kind;
+    let shared = |kind: Kind| match find(spec, kind) {
+        None => Some("that of the host"),
+        Some(namespace) if namespace.path().is_some() => Some("that of another"),
+        Some(_) => None,
+    };
+    for (kind, what) in [(Kind::Pid, "processes"), (Kind::Ipc, "IPC objects")] {
+        if let Some(whose) = shared(kind) {
+            anyhow::bail!(
+                "linux.namespaces: the {kind} namespace is {whose}, but a container has a kernel of its own, whose {what} are seen by \
+                 no other; ask for a new one"
+            );
+        }
+    }
+    if has(spec, Kind::User) {
+        anyhow::bail!("linux.namespaces: user namespaces are not supported: ids are the sandbox's own; leave it out");
+    }
+    if find(spec, Kind::Cgroup).is_some_and(|namespace| namespace.path().is_some()) {
+        anyhow::bail!("linux.namespaces: a cgroup namespace of another is not supported: a sandbox sees its own group only");
+    }
+    if has(spec, Kind::Time) {
+        anyhow::bail!("linux.namespaces: time namespaces are not supported; leave it out");
+    }
+    for (index, namespace) in all(spec).iter().enumerate() {
+        let before = all(spec).get(..index).unwrap_or_default();
+        anyhow::ensure!(
+            before.iter().all(|other| other.typ() != namespace.typ()),
+            "linux.namespaces: {} is there twice",
+            namespace.typ()
+        );
+    }
+    Ok(())
+}
+
+/// Joins and makes the namespaces that the monitor is to be in. `hostname` is set in a new uts namespace.
+pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<()> {
+    let kinds = [
+        (LinuxNamespaceType::Network, CloneFlags::CLONE_NEWNET),
+        (LinuxNamespaceType::Uts, CloneFlags::CLONE_NEWUTS),
+    ];
+    for (kind, flag) in kinds {
+        let Some(namespace) = find(spec, kind) else { continue };
+        match namespace.path() {
+            Some(path) => {
+                let file = File::open(path).with_context(|| format!("linux.namespaces: {}", path.display()))?;
+                setns(&file, flag).with_context(|| format!("linux.namespaces: joining {}", path.display()))?;
+            }
+            None => {
+                unshare(flag).with_context(|| format!("linux.namespaces: a new {kind} namespace"))?;
+                match (kind, hostname) {
+                    (LinuxNamespaceType::Network, _) => loopback_up()?,
+                    (LinuxNamespaceType::Uts, Some(name)) => {
+                        nix::unistd::sethostname(name).context("hostname")?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings `lo` up in a new network namespace, as others expect it.
+fn loopback_up() -> anyhow::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .context("the loopback interface")?;
+    // SAFETY: all zeros is a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: a request of the right type, with a terminated name.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
+    anyhow::ensure!(result == 0, "the loopback interface: {}", std::io::Error::last_os_error());
+    Ok(())
+}
