@@ -183,6 +183,8 @@ pub struct BootOptions {
     pub pids_limit: u32,
     /// Resource limits of the first process, by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity.
     pub rlimits: Vec<(u64, u64)>,
+    /// Signals that the first process ignores from the start, as its caller has it: bit 0 is signal 1.
+    pub ignored_signals: u64,
     /// What was changed is told with the contents of files.
     pub changes_with_data: bool,
     /// The filter allows calls for extended attributes of host files.

@@ -4,6 +4,7 @@ use crate::broker::{self, Broker};
 use crate::changes::{Collector, Wanted};
 use crate::filter::{self, Configuration};
 use crate::grants::{self, Grants};
+use crate::inherited;
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
 use crate::setup;
@@ -367,6 +368,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             memory_limit: memory,
             pids_limit: options.pids,
             rlimits: resource_limits(),
+            ignored_signals: inherited::ignored_signals(),
             changes_with_data: wanted.with_data(),
             host_xattrs,
             patch_calls: !options.no_patch,

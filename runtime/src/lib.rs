@@ -8,6 +8,7 @@ pub mod command;
 pub mod filter;
 mod footprint;
 mod grants;
+mod inherited;
 pub mod launch;
 pub mod program;
 pub mod setup;

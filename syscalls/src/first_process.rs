@@ -11,12 +11,13 @@ use alloc::sync::Arc;
 use boundary::control::FromSandbox;
 use core::sync::atomic::Ordering;
 use kernel::cred::Cred;
+use kernel::signal::{Action, COUNT, SIG_IGN, bit};
 use kernel::sync::BootCell;
 use kernel::task::{Task, ThreadGroup, lock_table};
 use kernel::{boot, log};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
-use trap_handler::{entry, host, stack};
+use trap_handler::{entry, host};
 use vfs::context::FsContext;
 use vfs::table::FileTable;
 
@@ -71,7 +72,14 @@ fn new_thread(config: &boundary::boot::BootConfig, files: &Files) -> Result<Arc<
     }
     vfs::tty::control_by_host(&group);
     let task = Arc::new(Task::new(id, group.clone(), cred, [0; 16]));
-    group.signals.lock().tasks.push(task.clone());
+    {
+        let mut signals = group.signals.lock();
+        // As execve(2) leaves them (nohup(1), a shell's background jobs).
+        for signal in (1..=COUNT).filter(|signal| config.options.ignored_signals & bit(*signal) != 0) {
+            signals.set_action(signal, Action { handler: SIG_IGN, ..Action::default() });
+        }
+        signals.tasks.push(task.clone());
+    }
     group.alive.store(1, Ordering::SeqCst);
     init.family.lock().children.push(group);
     table.insert(&task);
@@ -86,7 +94,6 @@ fn new_thread(config: &boundary::boot::BootConfig, files: &Files) -> Result<Arc<
 fn run(child: &Arc<Thread>) -> ! {
     child.install();
     child.adopt_host_process();
-    stack::forget_others(1);
     let Some(config) = boot::config() else { log::fatal("no configuration") };
     let request = ExecRequest {
         base: raw::AT_FDCWD,

@@ -123,6 +123,7 @@ impl Test {
                 memory_limit: 1 << 30,
                 pids_limit: 100,
                 rlimits: Vec::new(),
+                ignored_signals: 0,
                 changes_with_data: false,
                 host_xattrs: false,
                 patch_calls: false,
