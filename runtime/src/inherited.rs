@@ -19,12 +19,13 @@ extern "C" fn note() {
 }
 
 fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: all zeros is a valid value; the call only fills it.
-    let (result, action) = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        (libc::sigaction(signal, std::ptr::null(), &mut action), action)
+    // `struct kernel_sigaction`: handler, flags, restorer, mask. The C library's call refuses its own two signals.
+    let mut action = [0u64; 4];
+    // SAFETY: the call only fills the structure, which has the kernel's layout.
+    let result = unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, std::ptr::null::<u64>(), &mut action, size_of::<u64>())
     };
-    result == 0 && action.sa_sigaction == libc::SIG_IGN
+    result == 0 && action[0] == libc::SIG_IGN as u64
 }
 
 /// The signals that this command was started with as ignored ones: bit 0 is signal 1.
