@@ -32,6 +32,8 @@ pub struct Process {
     pub no_new_privs: bool,
     /// Resource limits by `RLIMIT_*` number: soft, hard; `u64::MAX` is infinity, also of those left out.
     pub rlimits: Vec<(u64, u64)>,
+    /// Signals that it ignores from the start, as its caller has it: bit 0 is signal 1.
+    pub ignored_signals: u64,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: i32,
     /// Filters of its calls (seccomp(2)), each a program of `sock_filter`s, eight bytes in memory order each.

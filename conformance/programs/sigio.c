@@ -22,7 +22,15 @@ int main(void)
     CALL(fcntl(p[0], F_SETOWN, 999999)); CALL(fcntl(p[0], F_SETOWN, -999999)); CALL(fcntl(p[0], F_SETOWN, 1 << 31)); ex.type = 3; CALL(fcntl(p[0], F_SETOWN_EX, &ex)); ex.type = F_OWNER_TID; ex.pid = 999999; CALL(fcntl(p[0], F_SETOWN_EX, &ex)); CALL(fcntl(p[0], F_SETOWN_EX, 8)); CALL(fcntl(p[0], F_SETOWN, 0)); write(p[1], "x", 1); show("nobody again"); YES(fcntl(p[0], F_GETOWN) == 0);
     CALL(fcntl(p[0], F_SETOWN, getpid())); pid_t c = CHILD(write(p[1], "c", 1)); printf("%x\n", reaped(c)); show("from a child"); c = CHILD(struct timespec t = { 20, 0 }; printf("%d\n", nanosleep(&t, NULL))); sleeps(c); CALL(fcntl(p[0], F_SETOWN, c)); write(p[1], "x", 1); printf("%x\n", reaped(c)); YES(fcntl(p[0], F_GETOWN) == 0); show("it went to the child");
     CALL(fcntl(p[0], F_SETOWN, getpid())); int d = dup(p[0]); write(p[1], "x", 1); show("dup"); CALL(fcntl(d, F_SETFL, 0)); write(p[1], "x", 1); show("off"); int on = 1; CALL(ioctl(p[0], FIOASYNC, &on)); write(p[1], "x", 1); show("FIOASYNC"); on = 0; CALL(ioctl(p[0], FIOASYNC, &on)); write(p[1], "x", 1); show("FIOASYNC off"); fcntl(p[0], F_SETFL, O_ASYNC); read(p[0], b, 100); close(p[1]); show("the last writer closes"); close(p[0]); close(d); show("closed");
-    mkdir("w", 0700); int in = inotify_init(); inotify_add_watch(in, "w", IN_CREATE); fcntl(in, F_SETOWN, getpid()); CALL(fcntl(in, F_SETFL, O_ASYNC | O_NONBLOCK)); close(open("w/f", O_CREAT | O_RDWR, 0600)); show("inotify"); unlink("w/f"); rmdir("w");
+    mkdir("w", 0700); int in = inotify_init(); inotify_add_watch(in, "w", IN_CREATE); fcntl(in, F_SETOWN, getpid()); CALL(fcntl(in, F_SETFL, O_ASYNC | O_NONBLOCK)); close(open("w/f", O_CREAT | O_RDWR, 0600)); show("inotify"); unlink("w/f");
+    fcntl(in, F_SETOWN, -getpgrp()); while (read(in, b, sizeof b) > 0) ; close(open("w/f", O_CREAT | O_RDWR, 0600)); show("inotify, to the group"); unlink("w/f"); close(in);
+    int at = open("w", O_RDONLY); fcntl(at, F_SETOWN, -getpgrp()); CALL(fcntl(at, F_NOTIFY, DN_CREATE)); close(open("w/f", O_CREAT | O_RDWR, 0600)); show("dnotify, to the group"); unlink("w/f"); close(at); rmdir("w");
+    // Who fills a pipe sleeps until the reader, who is told by the signal only, has emptied it.
+    pipe(p); fcntl(p[0], F_SETOWN, -getpgrp()); fcntl(p[0], F_SETFL, O_ASYNC); c = CHILD(static char much[300000]; signal(SIGIO, SIG_IGN); close(p[0]); printf("%zd\n", write(p[1], much, sizeof much))); close(p[1]);
+    for (int i = 0; !times && i < 5000; i++) usleep(1000);
+    YES(times > 0); static char taken[4096]; while (read(p[0], taken, sizeof taken) > 0) ; printf("%x\n", reaped(c)); times = 0; close(p[0]);
+    // The last descriptors are closed by an end.
+    pipe(p); fcntl(p[0], F_SETOWN, -getpgrp()); fcntl(p[0], F_SETFL, O_ASYNC); c = CHILD(signal(SIGIO, SIG_IGN); close(p[0]); pause()); sleeps(c); close(p[1]); show("not yet"); kill(c, SIGKILL); printf("%x\n", reaped(c)); show("the last writer ends"); close(p[0]);
     int f = open("plain", O_CREAT | O_RDWR, 0600); fcntl(f, F_SETOWN, getpid()); CALL(fcntl(f, F_SETFL, O_ASYNC)); write(f, "x", 1); show("plain file"); printf("%x\n", fcntl(f, F_GETFL)); unlink("plain");
     return 0;
 }

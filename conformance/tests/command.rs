@@ -90,6 +90,23 @@ fn the_exit_code_is_the_programs() {
 }
 
 #[test]
+fn a_signal_that_the_caller_ignores_is_ignored_by_the_program() {
+    let ignored = |traps: &str, sandboxed: bool| {
+        let command = sandbox_exec();
+        let before = if sandboxed { format!("{} -- ", command.display()) } else { String::new() };
+        let script = format!("{traps} exec {before}grep SigIgn /proc/self/status");
+        let outcome = run(Command::new("/bin/sh").args(["-c", &script])).expect("a shell runs");
+        assert_eq!(outcome.status, 0, "{script}: {}", outcome.stderr);
+        outcome.stdout
+    };
+    for traps in
+        ["", "trap '' INT QUIT;", "trap '' HUP TERM USR1;", "trap '' PIPE;", "trap '' CHLD TSTP TTOU 40 64;"]
+    {
+        assert_eq!(ignored(traps, true), ignored(traps, false), "{traps}");
+    }
+}
+
+#[test]
 fn what_is_written_stays_in_the_sandbox() {
     let directory = scratch().expect("a directory");
     std::fs::write(directory.path().join("old"), "old\n").expect("a file");

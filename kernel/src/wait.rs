@@ -218,11 +218,13 @@ fn counter() -> (u64, u32) {
 }
 
 impl Waiter {
-    /// Wakes the task, for those who keep lists of sleepers by themselves.
-    pub fn wake(&self, events: PollEvents) {
-        if self.tell(events).sleeps {
+    /// Wakes the task, for those who keep lists of sleepers by themselves; whether it slept.
+    pub fn wake(&self, events: PollEvents) -> bool {
+        let sleeps = self.tell(events).sleeps;
+        if sleeps {
             self.rouse();
         }
+        sleeps
     }
 
     /// Spins until the task is woken, another processor being about to bring what it waits for. A task that spins in vain
@@ -319,14 +321,23 @@ pub fn until_woken<T>(deadline: Option<u64>, mut ready: impl FnMut() -> Option<T
 
 /// Sleeps until `ready`, whatever signals come; only the end of the thread itself cuts it short (`TASK_KILLABLE`).
 pub fn killable(queue: &WaitQueue, ready: impl FnMut() -> bool) {
+    killable_looking(queue, None, ready);
+}
+
+/// As [`killable`], looking again every so many nanoseconds at least.
+pub fn killable_looking(queue: &WaitQueue, every: Option<u64>, ready: impl FnMut() -> bool) {
     let queues = [queue];
     let ids = [queue.add(task::current().waiter.clone(), false)].into();
     let _listening = Listening { ids, queues: &queues };
-    killable_woken(ready, Task::is_ending)
+    killable_until(every, ready, Task::is_ending);
 }
 
 /// As [`killable`], for a task that is woken through its own waiter; `ending` says what cuts it short.
-pub fn killable_woken(mut ready: impl FnMut() -> bool, ending: impl Fn(&Task) -> bool) {
+pub fn killable_woken(ready: impl FnMut() -> bool, ending: impl Fn(&Task) -> bool) {
+    killable_until(None, ready, ending);
+}
+
+fn killable_until(every: Option<u64>, mut ready: impl FnMut() -> bool, ending: impl Fn(&Task) -> bool) {
     let task = task::current();
     let word = &task.waiter.word;
     loop {
@@ -335,17 +346,18 @@ pub fn killable_woken(mut ready: impl FnMut() -> bool, ending: impl Fn(&Task) ->
         if ready() || ending(task) {
             return;
         }
-        // Not the interruptible call: pending work that is not the thread's end would make it spin. A kick for an end
-        // is noticed because the poke interrupts the host's wait.
+        // Not the interruptible call: pending work that is not the thread's end would make it spin. A kick is noticed because
+        // it changes the word.
         if word.compare_exchange(IDLE, SLEEPING, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            let deadline = time::monotonic().saturating_add(KILLABLE_LOOK_NS);
-            host::futex_wait_until(word, SLEEPING, deadline);
+            match every {
+                Some(every) => {
+                    host::futex_wait_until(word, SLEEPING, time::monotonic().saturating_add(every));
+                }
+                None => host::futex_wait_lock(word, SLEEPING),
+            }
         }
     }
 }
-
-/// How often a sleep that signals do not end looks whether the thread is to end.
-const KILLABLE_LOOK_NS: u64 = 50_000_000;
 
 /// Sleeps until the deadline; `Err` if a signal came first.
 pub fn sleep_until(deadline: u64) -> Result<(), Ended> {

@@ -10,6 +10,7 @@ pub mod entrance;
 pub mod filter;
 mod footprint;
 mod grants;
+mod inherited;
 pub mod launch;
 pub mod program;
 pub mod setup;

@@ -1,5 +1,6 @@
 //! Which program is meant: `PATH` look-up as execvp(3) does it, and the environment it gets.
 
+use crate::inherited;
 use crate::view::View;
 use boundary::process::Process;
 use std::ffi::{OsStr, OsString};
@@ -53,6 +54,7 @@ pub fn process(argv: &[OsString], program: &Path, workdir: &Path, env: Vec<Vec<u
         groups: groups.into_iter().map(|group| group.as_raw()).collect(),
         umask: 0o022,
         rlimits: resource_limits(),
+        ignored_signals: inherited::ignored_signals(),
         ..Process::default()
     }
 }

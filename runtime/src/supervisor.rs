@@ -6,6 +6,7 @@
 
 use crate::entrance::Entrance;
 use crate::footprint;
+use crate::inherited;
 use crate::launch::Launched;
 use crate::terminal::{self, Terminal};
 use boundary::control::{FIRST, FromSandbox, MAX_MESSAGE, ToSandbox};
@@ -54,8 +55,9 @@ pub fn block_signals(terminal: bool) -> nix::Result<SigSet> {
     // SAFETY: no handler is installed.
     unsafe { sigaction(Signal::SIGCHLD, &default)? };
     let mut set = SigSet::empty();
+    let ignored = inherited::ignored_signals();
     for signal in FORWARDED {
-        if !is_ignored(*signal) {
+        if ignored & 1 << (*signal as i32 - 1) == 0 {
             set.add(*signal);
         }
     }
@@ -66,15 +68,6 @@ pub fn block_signals(terminal: bool) -> nix::Result<SigSet> {
     }
     set.thread_block()?;
     Ok(set)
-}
-
-fn is_ignored(signal: Signal) -> bool {
-    // SAFETY: all zeros is a valid value; the call only fills it.
-    let (result, action) = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        (libc::sigaction(signal as libc::c_int, std::ptr::null(), &mut action), action)
-    };
-    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Watches until the sandbox has ended and nothing of it is left.

@@ -203,5 +203,5 @@ impl core::fmt::Write for FixedText {
 
 /// Memory of the boot process, for processes made from it.
 pub fn fresh_memory() -> alloc::sync::Arc<Memory> {
-    Memory::new(alloc::sync::Arc::new(kernel::mm::AddressSpace::new()), 1)
+    Memory::new(alloc::sync::Arc::new(kernel::mm::AddressSpace::fresh()))
 }

@@ -18,7 +18,7 @@ use kernel::task::{Task, ThreadGroup, lock_table};
 use kernel::{boot, log, signal};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
-use trap_handler::{entry, host, stack};
+use trap_handler::{entry, host};
 use vfs::context::FsContext;
 use vfs::file::FileRef;
 use vfs::host_stream;
@@ -217,6 +217,15 @@ impl Shared {
         crate::system::seccomp::start_with(&task, &process.filters)?;
         {
             let mut signals = group.signals.lock();
+            // As execve(2) leaves them (nohup(1), a shell's background jobs).
+            for number in
+                (1..=signal::COUNT).filter(|number| process.ignored_signals & signal::bit(*number) != 0)
+            {
+                signals.set_action(
+                    number,
+                    signal::Action { handler: signal::SIG_IGN, ..signal::Action::default() },
+                );
+            }
             signals.tasks.push(task.clone());
             signals.unkillable = id == 1;
         }
@@ -234,7 +243,6 @@ impl Shared {
 fn run(child: &Arc<Thread>, number: u32, process: &Process) -> ! {
     child.install();
     child.adopt_host_process();
-    stack::forget_others(1);
     let mut regs = trap_handler::regs::Regs::default();
     let mut context = Context { regs: &mut regs, thread: thread::current() };
     match execute_first_of(&mut context, process) {

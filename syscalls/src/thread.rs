@@ -1,47 +1,25 @@
 //! A thread with all that belongs to it: the kernel's task, and the memory, files and filesystem context it uses.
 
-use crate::{Errno, Result};
+mod users;
+
+pub use users::Users;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use hashbrown::HashMap;
 use kernel::mm::AddressSpace;
 use kernel::sync::{BootCell, Mutex, RwLock};
 use kernel::task::{SLOT_TASK, SLOT_THREAD, Task};
 use trap_handler::block::ThreadBlock;
-use trap_handler::{host, stack};
+use trap_handler::host;
 use vfs::context::FsContext;
 use vfs::table::FileTable;
-
-/// Number of host threads that run in one address space. Outlives the record of the memory, which a thread gives up before
-/// its very last steps.
-pub struct Users(AtomicU32);
-
-impl Users {
-    /// One more thread is to run.
-    pub fn enter(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// A thread is about to end; whether it was the last.
-    pub fn leave(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::SeqCst) == 1
-    }
-
-    /// Whether more than the calling thread runs.
-    pub fn are_several(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 1
-    }
-}
 
 /// Memory of a process and what is bound to it on the host.
 pub struct Memory {
     /// The record of areas.
     pub space: Arc<AddressSpace>,
-    /// Kernel stack slots whose memory is mapped in the process.
-    stacks: AtomicU64,
-    /// Held while a slot is chosen.
-    choosing: Mutex<()>,
     /// Threads that run in it, of one process or (`CLONE_VM`, vfork) of several.
     users: Arc<Users>,
     /// Arguments and environment as exec laid them out, for other processes that look into `/proc`.
@@ -55,13 +33,22 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// For a process with `stacks` mapped slots and one thread.
-    pub fn new(space: Arc<AddressSpace>, stacks: u64) -> Arc<Memory> {
+    /// For a process with one thread, on the first kernel stack.
+    pub fn new(space: Arc<AddressSpace>) -> Arc<Memory> {
+        Self::with(space, Users::one())
+    }
+
+    /// For a process that is about to be forked from the calling one, whose memory `parents` is.
+    pub fn for_fork(parents: &Memory) -> Arc<Memory> {
+        let copy = Self::with(Arc::default(), parents.users.for_fork());
+        copy.set_strings(parents.strings());
+        copy
+    }
+
+    fn with(space: Arc<AddressSpace>, users: Users) -> Arc<Memory> {
         Arc::new(Memory {
             space,
-            stacks: AtomicU64::new(stacks),
-            choosing: Mutex::new(()),
-            users: Arc::new(Users(AtomicU32::new(1))),
+            users: Arc::new(users),
             strings: Mutex::default(),
             programs: AtomicU32::new(0),
             futex_waiters: AtomicU32::new(0),
@@ -115,28 +102,6 @@ impl Memory {
         self.futex_waiters.fetch_sub(1, Ordering::SeqCst);
         result
     }
-
-    /// Number of mapped slots.
-    pub fn stacks(&self) -> u64 {
-        self.stacks.load(Ordering::Relaxed)
-    }
-
-    /// A kernel stack for a new thread of the calling process, with a fresh block.
-    pub fn take_stack(&self, task: &Task) -> Result<u64> {
-        let _choosing = self.choosing.lock();
-        let used = self.stacks();
-        let slot = match stack::find_free(used) {
-            Some(slot) => slot,
-            None if used < stack::SLOTS => used,
-            None => return Err(Errno::EAGAIN),
-        };
-        // SAFETY: the slot is free, and `choosing` keeps others from taking it.
-        unsafe { stack::prepare(slot, slot < used, &task.state) }?;
-        if slot == used {
-            self.stacks.store(used + 1, Ordering::Relaxed);
-        }
-        Ok(slot)
-    }
 }
 
 /// A thread.
@@ -151,6 +116,8 @@ pub struct Thread {
     /// What restart_syscall(2) continues.
     pub restart: Mutex<Option<crate::restart::Restart>>,
     executable: Mutex<Option<vfs::file::FileRef>>,
+    /// It has ended: what is left is for whoever waits for it.
+    ended: AtomicBool,
     /// A vfork parent waits for this: 1 while the child has neither executed a program nor ended.
     pub vfork: Mutex<Option<Arc<crate::process::VforkDone>>>,
 }
@@ -171,6 +138,7 @@ impl Thread {
             initial_fs_base: AtomicU64::new(0),
             restart: Mutex::new(None),
             executable: Mutex::new(None),
+            ended: AtomicBool::new(false),
             vfork: Mutex::new(None),
         })
     }
@@ -215,12 +183,31 @@ impl Thread {
         *self.files.write() = files;
     }
 
-    /// Gives up memory and descriptors, for the end of the thread: others may hold the thread itself a little longer, and its
-    /// process must not be seen to have ended before its files are closed and its memory is gone.
+    /// Whether it has ended, and only waits to be waited for.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Notes that it has ended.
+    pub fn note_end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives up memory, descriptors and places, for the end of the thread: others hold the thread itself until it was waited for,
+    /// and its process must not be seen to have ended before its files are closed and its memory is gone.
     pub fn let_go(&self) {
+        let executable = self.executable.lock().take();
+        drop(executable);
+        let fs = self.fs();
+        if let Some(root) = fs.namespace().root() {
+            let nowhere = FsContext::new(fs.namespace().clone(), root.clone(), root, fs.umask());
+            let old = core::mem::replace(&mut *self.fs.write(), nowhere);
+            drop(old);
+        }
+        drop(fs);
         let files = core::mem::replace(&mut *self.files.write(), FileTable::new());
         drop(files);
-        let memory = core::mem::replace(&mut *self.memory.write(), Memory::new(Arc::default(), 0));
+        let memory = core::mem::replace(&mut *self.memory.write(), Memory::new(Arc::default()));
         drop(memory);
     }
 
@@ -277,7 +264,7 @@ pub fn current() -> &'static Thread {
     unsafe { &*(ThreadBlock::current().slot(SLOT_THREAD) as *const Thread) }
 }
 
-/// Threads by their virtual ids.
+/// Threads by their virtual ids, dead ones until they were waited for. Its lock is innermost.
 type Directory = RwLock<HashMap<i32, Arc<Thread>>>;
 
 static THREADS: BootCell<alloc::boxed::Box<Directory>> = BootCell::new();
@@ -289,9 +276,9 @@ pub fn init_directory() {
 
 /// Puts a thread into the directory, for `/proc` and calls that name other processes.
 pub fn register(thread: &Arc<Thread>) {
-    if let Some(threads) = THREADS.get() {
-        threads.write().insert(thread.task.tid(), thread.clone());
-    }
+    let replaced =
+        THREADS.get().and_then(|threads| threads.write().insert(thread.task.tid(), thread.clone()));
+    drop(replaced);
 }
 
 /// Takes a thread out.
@@ -305,7 +292,12 @@ pub fn all() -> alloc::vec::Vec<Arc<Thread>> {
     THREADS.get().map(|threads| threads.read().values().cloned().collect()).unwrap_or_default()
 }
 
-/// A thread by its virtual id.
+/// A living thread by its virtual id.
 pub fn find(tid: i32) -> Option<Arc<Thread>> {
+    find_dead_or_alive(tid).filter(|thread| !thread.has_ended())
+}
+
+/// A thread by its virtual id; a dead one until it was waited for.
+pub fn find_dead_or_alive(tid: i32) -> Option<Arc<Thread>> {
     THREADS.get().and_then(|threads| threads.read().get(&tid).cloned())
 }

@@ -30,12 +30,13 @@ pub fn block_of(slot: u64) -> *mut ThreadBlock {
     (slot_start(slot) + STACK_SLOT_SIZE - BLOCK_BYTES) as *mut ThreadBlock
 }
 
-/// A free slot among the first `used` ones (whose memory is mapped), or `None`.
-pub fn find_free(used: u64) -> Option<u64> {
-    (0..used).find(|&slot| {
-        // SAFETY: slots below `used` were prepared and stay mapped.
-        unsafe { (*block_of(slot)).occupied.load(Ordering::Acquire) == 0 }
-    })
+/// Whether the thread that was prepared on `slot` has left it for good.
+///
+/// # Safety
+/// The slot's memory is mapped in the calling process, which has prepared it.
+pub unsafe fn is_left(slot: u64) -> bool {
+    // SAFETY: mapped, as the caller vouches; the word is the host's and ours to read.
+    unsafe { (*block_of(slot)).occupied.load(Ordering::Acquire) == 0 }
 }
 
 /// Slot of the running thread.
@@ -43,18 +44,9 @@ pub fn current_slot() -> u64 {
     (ThreadBlock::current().this - slot_start(0)) / STACK_SLOT_SIZE
 }
 
-/// After a fork: only the running thread's slot is in use among the first `used`.
-pub fn forget_others(used: u64) {
-    let mine = current_slot();
-    for slot in (0..used).filter(|&slot| slot != mine) {
-        // SAFETY: as in `find_free`; the threads that used them are the parent's.
-        unsafe { (*block_of(slot)).occupied.store(0, Ordering::Release) };
-    }
-}
-
 /// Gives back a prepared slot on which no thread was started.
 pub fn release(slot: u64) {
-    // SAFETY: as in `find_free`.
+    // SAFETY: a prepared slot is mapped.
     unsafe { (*block_of(slot)).occupied.store(0, Ordering::Release) };
 }
 

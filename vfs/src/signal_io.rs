@@ -2,10 +2,12 @@
 
 use crate::file::{FileRef, OpenFile};
 use crate::{Errno, Result};
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use kernel::cred::Cred;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::signal::{self, SIGIO, SIGURG, SigInfo, si};
+use kernel::task::calls::Call;
 use kernel::task::{self, Task, ThreadGroup};
 use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
@@ -167,12 +169,30 @@ pub fn urgent(owner: &Owner) {
     deliver(owner, SigInfo::new(SIGURG, si::KERNEL));
 }
 
+/// A signal for a process group, whose members only the process table knows: its lock stands above all that a file's news are
+/// told under.
+struct ToProcessGroup {
+    id: i32,
+    owner: Owner,
+    info: SigInfo,
+}
+
+impl Call for ToProcessGroup {
+    fn run(&self) {
+        let Ok(table) = task::lock_table() else { return };
+        let members = table.process_group(self.id);
+        drop(table);
+        members.iter().for_each(|group| send_to_process(&self.owner, group, self.info));
+    }
+}
+
+fn send_to_process(owner: &Owner, group: &Arc<ThreadGroup>, info: SigInfo) {
+    if group.leader().is_some_and(|task| owner.may_signal(&task.cred())) {
+        let _ = signal::send_to_group(group, info);
+    }
+}
+
 fn deliver(owner: &Owner, info: SigInfo) {
-    let to_group = |group: &Arc<ThreadGroup>| {
-        if group.leader().is_some_and(|task| owner.may_signal(&task.cred())) {
-            let _ = signal::send_to_group(group, info);
-        }
-    };
     let to_task = |task: &Arc<Task>| {
         if owner.may_signal(&task.cred()) {
             let _ = signal::send_to_task(task, info);
@@ -181,12 +201,16 @@ fn deliver(owner: &Owner, info: SigInfo) {
     match &owner.to {
         Recipient::Nobody => {}
         Recipient::Task(task) => task.upgrade().iter().for_each(to_task),
-        Recipient::Process(group) => group.upgrade().iter().for_each(to_group),
+        Recipient::Process(group) => {
+            group.upgrade().iter().for_each(|group| send_to_process(owner, group, info));
+        }
         Recipient::ProcessGroup(id) => {
-            let Ok(table) = task::lock_table() else { return };
-            let members = table.process_group(*id);
-            drop(table);
-            members.iter().for_each(to_group);
+            let call = ToProcessGroup { id: *id, owner: owner.clone(), info };
+            match task::current_if_any() {
+                Some(task) => task.postpone(Box::new(call)),
+                // The warden holds no lock when it tells of what the host has brought.
+                None => call.run(),
+            }
         }
     }
 }

@@ -48,6 +48,7 @@ fn set_up() {
                 memory_limit: FRAMES / 2,
                 pids_limit: 1,
                 rlimits: vec![],
+                ignored_signals: 0,
                 changes_with_data: false,
                 host_xattrs: false,
                 patch_calls: false,

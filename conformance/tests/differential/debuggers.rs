@@ -100,7 +100,7 @@ pub const APPLICATIONS: &[Application] = &[
         "gdb_attaches",
         SPIN,
         concat!(
-            "./spin > out & pid=$!; while ! grep -q ready out; do sleep 0.05; done; ",
+            "touch out; ./spin > out & pid=$!; while ! grep -q ready out; do sleep 0.05; done; ",
             gdb!("-p $pid -ex bt -ex 'print done' -ex 'set var done = 1' -ex detach 2>&1"),
             "; wait $pid; echo $?; cat out"
         ),

@@ -121,16 +121,21 @@ pub struct AddressSpace {
     pub(super) trapped: Mutex<Trapped>,
 }
 
+/// No memory at all: of a thread that has ended, or of a process that is about to be forked.
 impl Default for AddressSpace {
     fn default() -> Self {
-        AddressSpace::new()
+        AddressSpace::with(Self::no_areas())
     }
 }
 
 impl AddressSpace {
+    fn no_areas() -> AreaMap {
+        AreaMap::new((region::base(), region::end()), USER_END - MIN_GAP)
+    }
+
     /// The memory of a fresh host process: nothing but the host's special pages.
-    pub fn new() -> AddressSpace {
-        let mut map = AreaMap::new((region::base(), region::end()), USER_END - MIN_GAP);
+    pub fn fresh() -> AddressSpace {
+        let mut map = Self::no_areas();
         if let Some(config) = boot::config() {
             for (start, end, name) in &config.host.special_maps {
                 map.insert(*start, special(*end, name));

@@ -11,7 +11,7 @@ mod send;
 pub use deliver::{Next, decide, fault, finish_call, force, next};
 pub use frame::{deliver_to_handler, sigreturn};
 pub use pending::Pending;
-pub use send::{flush_ignored, kick, kick_all, send_to_group, send_to_task};
+pub use send::{flush_ignored, kick, kick_all, retarget, send_to_group, send_to_task};
 
 use crate::uaccess::Plain;
 

@@ -9,11 +9,15 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use trap_handler::{handler, host};
 
-/// Makes `task` look at its work word: pokes its host thread if it runs program code or may sleep on the host.
+/// Makes `task` look at its work word: wakes it if it sleeps, or is about to; else pokes its host thread, which may run program
+/// code or be in a host call.
 pub fn kick(task: &Task, bits: u32) {
     task.state.request_work(bits);
+    if task.is_current() || task.waiter.wake(PollEvents::IN) {
+        return;
+    }
     let (process, thread) = task.host_ids();
-    if thread != 0 && !task.is_current() {
+    if thread != 0 {
         // ESRCH: it has just ended. A poke of a thread that got its number is harmless.
         let _ = host::tgkill(process, thread, handler::POKE);
     }
@@ -24,6 +28,22 @@ pub fn kick_all(signals: &GroupSignals, except: Option<&Task>, bits: u32) {
     for task in &signals.tasks {
         if except.is_none_or(|except| !core::ptr::eq(&**task, except)) {
             kick(task, bits);
+        }
+    }
+}
+
+/// A thread that has left the group did not block `unblocked`: somebody else has to take what of that was sent to the group
+/// (`retarget_shared_pending`).
+pub fn retarget(signals: &GroupSignals, unblocked: SigSet) {
+    let mut wanted = signals.pending.set() & unblocked;
+    for task in &signals.tasks {
+        if wanted == 0 {
+            return;
+        }
+        let blocked = task.signals.lock().blocked;
+        if wanted & !blocked != 0 {
+            wanted &= blocked;
+            kick(task, work::SIGNAL);
         }
     }
 }
@@ -115,7 +135,6 @@ fn tell_tracee_of_continue(task: &Task) {
         task.signals.lock().trap = flags & traced::SEIZED != 0;
         if flags & traced::SEIZED != 0 {
             kick(task, work::SIGNAL);
-            task.waiter.wake(PollEvents::IN);
         }
     }
 }

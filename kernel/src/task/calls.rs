@@ -9,6 +9,7 @@ use crate::signal;
 use crate::sync::BootCell;
 use crate::wait::{self, Waiter};
 use crate::{Errno, Result};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,6 +40,7 @@ impl Task {
             return false;
         }
         self.state.work.fetch_and(!work::CALLS, Ordering::SeqCst);
+        self.do_postponed();
         if let Some(look) = ON_LOOK.get() {
             look(self);
         }
@@ -51,11 +53,26 @@ impl Task {
         }
     }
 
+    /// Has `call` done by this task, the running one, when it holds no lock any more: before it sleeps, or at the end of its
+    /// call. For what takes a lock above those that it may hold.
+    pub fn postpone(&self, call: Box<dyn Call>) {
+        self.postponed.lock().push(call);
+        self.state.work.fetch_or(work::CALLS, Ordering::SeqCst);
+    }
+
+    /// Does what the running thread, which holds no lock, has postponed.
+    pub fn do_postponed(&self) {
+        let calls = core::mem::take(&mut *self.postponed.lock());
+        calls.iter().for_each(|call| call.run());
+    }
+
     fn ask_to_look(&self) {
         signal::kick(self, work::CALLS);
-        self.waiter.wake(PollEvents::IN);
     }
 }
+
+/// How long one thread is given to answer.
+const PATIENCE_NS: u64 = 50_000_000;
 
 /// Has `call` done by a thread of `group`, `first` if that lives. `ESRCH` if the process ends before; `EINTR` if the calling
 /// thread is to end. The caller holds no lock.
@@ -64,7 +81,7 @@ pub fn ask(group: &Arc<ThreadGroup>, first: Option<&Task>, call: Arc<dyn Call>) 
     let pending = Arc::new(Pending { call, done: AtomicBool::new(false), asker: own.waiter.clone() });
     group.calls.lock().push_back(pending.clone());
     let mut preferred = first;
-    wait::killable(&group.exit_queue, || {
+    wait::killable_looking(&group.exit_queue, Some(PATIENCE_NS), || {
         if pending.done.load(Ordering::SeqCst) || group.alive.load(Ordering::SeqCst) == 0 {
             return true;
         }

@@ -31,6 +31,8 @@ pub enum Exit {
 pub struct GroupSignals {
     /// Living threads, the oldest first.
     pub tasks: Vec<Arc<Task>>,
+    /// Ids of threads that have ended and are still to be waited for: the main one's, and those of tracees.
+    pub remains: Vec<i32>,
     /// Signals sent to the process.
     pub pending: Pending,
     /// Actions by number; `actions[0]` is signal 1. Shared when made with `CLONE_SIGHAND` (always within a group).
@@ -83,6 +85,14 @@ impl GroupSignals {
             let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
             *action = Action { handler, ..Action::default() };
         }
+    }
+
+    /// Ids of the threads that can be seen, dead ones that nobody has waited for included.
+    pub fn visible(&self) -> Vec<i32> {
+        let mut ids: Vec<i32> = self.tasks.iter().map(|task| task.tid()).collect();
+        ids.extend(&self.remains);
+        ids.sort_unstable();
+        ids
     }
 
     /// Whether `task` has to end now.
@@ -210,6 +220,7 @@ impl ThreadGroup {
             exit_signal: AtomicI32::new(exit_signal),
             signals: Mutex::new(GroupSignals {
                 tasks: Vec::new(),
+                remains: Vec::new(),
                 pending: Pending::default(),
                 actions: [Action::default(); 64],
                 exit: None,

@@ -15,7 +15,9 @@ use crate::cred::Cred;
 use crate::signal::{AltStack, Pending, SigSet};
 use crate::sync::{BootCell, Mutex};
 use crate::wait::Waiter;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use trap_handler::block::{ThreadBlock, ThreadState};
 
@@ -99,6 +101,8 @@ pub struct Task {
     pub filtered: AtomicBool,
     /// It has made a file shorter that somebody maps, and mappings are still to be told.
     pub cut_a_mapped_file: AtomicBool,
+    /// What it does when it holds no lock any more ([`Task::postpone`]).
+    postponed: Mutex<Vec<Box<dyn calls::Call>>>,
 }
 
 /// How a thread asks to be scheduled. The host is not told.
@@ -146,6 +150,7 @@ impl Task {
             seccomp: Mutex::default(),
             filtered: AtomicBool::new(false),
             cut_a_mapped_file: AtomicBool::new(false),
+            postponed: Mutex::default(),
         }
     }
 
@@ -172,7 +177,7 @@ impl Task {
 
     /// Whether it is the running one.
     pub fn is_current(&self) -> bool {
-        core::ptr::eq(self, current())
+        ThreadBlock::current().slot(SLOT_TASK) == core::ptr::from_ref(self) as u64
     }
 
     /// Whether a blocking call must end: a signal is to be delivered, or the thread is to end.

@@ -2,6 +2,7 @@
 
 use super::{Table, ThreadGroup, lock_table};
 use crate::signal::{self, SigInfo};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -21,10 +22,13 @@ pub trait ControllingTerminal: Send + Sync {
 impl Table {
     /// The processes of a process group, zombies included.
     pub fn process_group(&self, pgid: i32) -> Vec<Arc<ThreadGroup>> {
-        let members = self.process_groups.get(&pgid).map(Vec::as_slice).unwrap_or_default();
-        let mut members: Vec<_> = members.iter().filter(|group| !group.is_sandbox).cloned().collect();
-        members.sort_by_key(|group| group.tgid);
-        members
+        self.members(pgid).cloned().collect()
+    }
+
+    /// The same, by id.
+    fn members(&self, pgid: i32) -> impl Iterator<Item = &Arc<ThreadGroup>> {
+        let members = self.process_groups.get(&pgid).into_iter().flat_map(BTreeMap::values);
+        members.filter(|group| !group.is_sandbox)
     }
 
     /// The processes of a session, zombies included.
@@ -51,10 +55,8 @@ impl Table {
                 !parent.is_sandbox && family.pgid != pgid && family.sid == sid
             })
         };
-        let members = self.process_groups.get(&pgid).map(Vec::as_slice).unwrap_or_default();
-        !members
-            .iter()
-            .filter(|member| !member.is_sandbox)
+        !self
+            .members(pgid)
             .any(|member| without.is_none_or(|without| !Arc::ptr_eq(member, without)) && connects(member))
     }
 }

@@ -4,6 +4,7 @@ use super::{Task, ThreadGroup};
 use crate::sync::{BootCell, Mutex, MutexGuard};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
@@ -17,9 +18,9 @@ const PID_RESTART: i32 = 300;
 pub struct Table {
     tasks: HashMap<i32, Arc<Task>>,
     groups: HashMap<i32, Arc<ThreadGroup>>,
-    /// Members of each process group, and the number of members of each session: a free id is found, and a group signalled,
-    /// without a look at every process. Changed by [`Table::place`] and where a process comes or goes.
-    pub(super) process_groups: HashMap<i32, Vec<Arc<ThreadGroup>>>,
+    /// Members of each process group by their ids, and the number of members of each session: a free id is found, a group
+    /// signalled and a member taken out without a look at every process. Changed by [`Table::place`] and where a process comes or goes.
+    pub(super) process_groups: HashMap<i32, BTreeMap<i32, Arc<ThreadGroup>>>,
     sessions: HashMap<i32, usize>,
     last: i32,
     sandbox: Arc<ThreadGroup>,
@@ -163,14 +164,14 @@ impl Table {
 
     fn join(&mut self, group: &Arc<ThreadGroup>) {
         let (pgid, sid) = group.place();
-        self.process_groups.entry(pgid).or_default().push(group.clone());
+        self.process_groups.entry(pgid).or_default().insert(group.tgid, group.clone());
         *self.sessions.entry(sid).or_default() += 1;
     }
 
     fn part(&mut self, group: &Arc<ThreadGroup>) {
         let (pgid, sid) = group.place();
         if let Some(members) = self.process_groups.get_mut(&pgid) {
-            members.retain(|member| !Arc::ptr_eq(member, group));
+            members.remove(&group.tgid);
             if members.is_empty() {
                 self.process_groups.remove(&pgid);
             }

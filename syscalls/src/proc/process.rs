@@ -63,10 +63,10 @@ const MEMORY: &str = "mem";
 const DIRECTORIES: &[&str] = &["fd", "fdinfo", "ns", "task"];
 
 fn find(tid: i32) -> Result<Arc<Thread>> {
-    thread::find(tid).ok_or(Errno::ESRCH)
+    thread::find_dead_or_alive(tid).ok_or(Errno::ESRCH)
 }
 
-/// A living thread of the process `pid`: its main one if that lives.
+/// The main thread of the process `pid`, dead or alive, or the thread with that id.
 pub(super) fn of_process(pid: i32) -> Result<Arc<Thread>> {
     find(pid).or_else(|_| {
         let group = lock_table()?.group(pid).ok_or(Errno::ENOENT)?;
@@ -191,6 +191,9 @@ fn magic_link(
     let follow = move || {
         let thread = of_process(tid)?;
         may_inspect(&thread)?;
+        if thread.has_ended() {
+            return Err(Errno::ENOENT);
+        }
         let file = target(&thread)?;
         let text = text_of(&file);
         Ok(LinkTarget::Object(file, text))
@@ -253,8 +256,7 @@ fn describe_descriptor(tid: i32, fd: i32) -> Result<Vec<u8>> {
 fn tasks(place: &[&[u8]], owner: (u32, u32), pid: i32) -> Arc<dyn Inode> {
     let threads = move || -> Result<Vec<i32>> {
         let group = of_process(pid)?.task.group.clone();
-        let tids = group.signals.lock().tasks.iter().map(|task| task.tid()).collect();
-        Ok(tids)
+        Ok(group.signals.lock().visible())
     };
     let list =
         move || Ok(threads()?.iter().map(|tid| (format!("{tid}").into_bytes(), Kind::Directory)).collect());

@@ -12,8 +12,14 @@ use kernel::uaccess;
 use vfs::namespace::{Mount, MountFlags};
 use vfs::{Errno, Result};
 
+/// What needs the memory of a thread: `ESRCH` for one that has ended.
+fn of_the_living(thread: &Thread) -> Result<()> {
+    if thread.has_ended() { Err(Errno::ESRCH) } else { Ok(()) }
+}
+
 /// `auxv`.
 pub fn auxv(thread: &Thread) -> Result<Vec<u8>> {
+    of_the_living(thread)?;
     Ok(thread.space().program().auxv)
 }
 
@@ -41,6 +47,7 @@ pub fn cmdline(thread: &Thread) -> Result<Vec<u8>> {
 
 /// `environ`.
 pub fn environ(thread: &Thread) -> Result<Vec<u8>> {
+    of_the_living(thread)?;
     let program = thread.space().program();
     let (_, environment) = thread.memory().strings();
     Ok(program_bytes(thread, (program.env_start, program.env_end), environment))
@@ -72,7 +79,7 @@ pub fn sched(thread: &Thread) -> Result<Vec<u8>> {
     let task = &thread.task;
     let times = crate::time::processor::times(&task.group);
     let (used, scheduling) = (times.user.saturating_add(times.system), *task.scheduling.lock());
-    let threads = task.group.signals.lock().tasks.len().max(1);
+    let threads = task.group.signals.lock().visible().len();
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
     let mut text = format!("{name} ({}, #threads: {threads})\n{:-<67}\n", task.tid(), "");
     let _ = writeln!(text, "{:<45}:{:>14}.{:06}", "se.sum_exec_runtime", used / 1_000_000, used % 1_000_000);

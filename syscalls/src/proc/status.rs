@@ -17,11 +17,20 @@ fn has_stopped(task: &Task) -> bool {
     signals.stop.is_some() && !task.trace.is_traced() && !task.signals.lock().stopping
 }
 
+/// Whether who waits for a thread that has ended can do so now (or, a main one, once the others have ended, too).
+fn is_dead(thread: &Thread) -> bool {
+    let task = &thread.task;
+    if task.is_leader() {
+        task.group.family.lock().zombie.is_some() || !task.group.signals.lock().tasks.is_empty()
+    } else {
+        task.trace.lock().ended.is_some()
+    }
+}
+
 /// One letter: running for the one that asks, sleeping otherwise, stopped, zombie.
 fn state(thread: &Thread) -> (char, &'static str) {
-    let group = &thread.task.group;
-    if group.family.lock().zombie.is_some() {
-        ('Z', "zombie")
+    if thread.has_ended() {
+        if is_dead(thread) { ('Z', "zombie") } else { ('R', "running") }
     } else if thread.task.trace.is_stopped() {
         ('t', "tracing stop")
     } else if has_stopped(&thread.task) {
@@ -61,7 +70,7 @@ fn masks(thread: &Thread) -> Masks {
         ignored,
         caught,
         queued: own.pending.len() + signals.pending.len(),
-        threads: signals.tasks.len().max(1),
+        threads: signals.visible().len(),
     }
 }
 
@@ -77,9 +86,13 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
         (family.pgid, family.sid)
     };
     let mut text = String::new();
-    let umask = thread.fs().umask();
+    let ended = thread.has_ended();
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
-    let _ = write!(text, "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\n");
+    let _ = writeln!(text, "Name:\t{name}");
+    if !ended {
+        let _ = writeln!(text, "Umask:\t{:04o}", thread.fs().umask());
+    }
+    let _ = writeln!(text, "State:\t{letter} ({word})");
     let (tgid, tid, parent) = (group.tgid, task.tid(), group.parent_id());
     let _ = write!(
         text,
@@ -89,16 +102,15 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
     let _ = writeln!(text, "Uid:\t{}\t{}\t{}\t{}", cred.uid, cred.euid, cred.suid, cred.fsuid);
     let _ = writeln!(text, "Gid:\t{}\t{}\t{}\t{}", cred.gid, cred.egid, cred.sgid, cred.fsgid);
     let groups: Vec<String> = cred.groups.iter().map(|group| format!("{group} ")).collect();
-    let size = thread.files().size().next_multiple_of(64).max(64);
+    let size = if ended { 0 } else { thread.files().size().next_multiple_of(64).max(64) };
     let _ = writeln!(text, "FDSize:\t{size}\nGroups:\t{}", groups.concat());
     let _ = writeln!(text, "NStgid:\t{tgid}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0");
-    memory(thread, &mut text);
+    if !ended {
+        memory(thread, &mut text);
+        text.push_str("CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
+    }
     let limit = task.rlimit(11);
-    let _ = writeln!(
-        text,
-        "CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\nThreads:\t{}\nSigQ:\t{}/{limit}",
-        masks.threads, masks.queued
-    );
+    let _ = writeln!(text, "Threads:\t{}\nSigQ:\t{}/{limit}", masks.threads, masks.queued);
     let _ = writeln!(text, "SigPnd:\t{:016x}\nShdPnd:\t{:016x}", masks.pending, masks.shared);
     let _ = writeln!(
         text,

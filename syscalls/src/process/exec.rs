@@ -199,6 +199,7 @@ fn end_other_threads(thread: &Thread) -> Result<()> {
         let mut table = lock_table()?;
         table.rename_to_leader(task);
         ptrace::leader_replaced(&table, task);
+        group.signals.lock().remains.retain(|tid| *tid != group.tgid);
         drop(table);
         crate::thread::unregister(old);
         if let Some(running) = running {

@@ -11,7 +11,7 @@ use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SigInfo, sa, si};
 use kernel::task::{Exit, Family, Table, Task, ThreadGroup, Times, lock_table, work};
 use linux_raw_sys::general as raw;
-use trap_handler::{gadget, host};
+use trap_handler::{gadget, host, stack};
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -50,9 +50,8 @@ pub fn exit_thread(thread: &Thread) -> ! {
     if task.trace.is_traced() {
         stops::exiting(thread, status);
     }
-    ptrace::tracer_ends(&task);
     // Whoever joins the thread finds its id gone.
-    leave_group(&task, &group, status);
+    leave_group(thread, &group, status);
     futex::exit_robust_list(&task);
     futex::clear_child_tid(&task);
     if let Some(vfork) = thread.vfork.lock().take() {
@@ -65,6 +64,8 @@ pub fn exit_thread(thread: &Thread) -> ! {
     tell_tracer(&task, status);
     let users = thread.memory().users();
     thread.let_go();
+    // What its last descriptors had to tell.
+    task.do_postponed();
     drop(Thread::release());
     task.host_tid.store(0, Ordering::SeqCst);
     if last {
@@ -76,7 +77,7 @@ pub fn exit_thread(thread: &Thread) -> ! {
 
 /// Ends the calling host thread, which no task runs on any more; the last one of an address space ends the host process.
 pub fn leave_host(users: Arc<Users>) -> ! {
-    let last = users.leave();
+    let last = users.leave(stack::current_slot());
     drop(users);
     if last {
         host::exit_group(0)
@@ -106,24 +107,29 @@ fn add_times(task: &Task) {
     }
 }
 
-/// Takes the task out of its group and the table. The status of the last one is the process's, if that does not end by
-/// another's doing (`synchronize_group_exit`).
-fn leave_group(task: &Arc<Task>, group: &Arc<ThreadGroup>, status: i32) {
+/// Takes the task out of its group and the table; those that it traces are let go. The status of the last one is the process's,
+/// if that does not end by another's doing (`synchronize_group_exit`).
+fn leave_group(thread: &Thread, group: &Arc<ThreadGroup>, status: i32) {
+    let task = &thread.task;
     let Ok(mut table) = lock_table() else { return };
+    ptrace::tracer_ends(&mut table, task);
     let mut signals = group.signals.lock();
     signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
     if signals.tasks.is_empty() && signals.exit.is_none() {
         signals.exit = Some(Exit::Group(status));
     }
-    let pending = !signals.pending.is_empty();
-    if pending {
-        // Somebody else has to take what this thread was chosen for.
-        signal::kick_all(&signals, None, work::SIGNAL);
+    signal::retarget(&signals, !task.signals.lock().blocked);
+    thread.note_end();
+    let remains = task.is_leader() || task.trace.is_traced();
+    if remains {
+        signals.remains.push(task.tid());
     }
     drop(signals);
     table.remove_task(task.tid());
     drop(table);
-    thread::unregister(task.tid());
+    if !remains {
+        thread::unregister(task.tid());
+    }
     // It may have been the one that a stop waited for.
     super::complete_stop(group);
 }
@@ -195,7 +201,7 @@ fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadG
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
         send_death_signal(child);
         if zombie && adopter.is_sandbox {
-            table.remove_group(child.tgid);
+            reap(table, child.tgid);
         } else {
             adopter.family.lock().children.push(child.clone());
         }
@@ -216,9 +222,23 @@ pub fn tell_of_end(table: &mut Table, group: &Arc<ThreadGroup>, status: i32) -> 
         if let Some(parent) = &parent {
             forget_child(&mut parent.family.lock(), group);
         }
-        table.remove_group(group.tgid);
+        reap(table, group.tgid);
     }
     parent
+}
+
+/// A dead process was waited for, or nobody will.
+pub fn reap(table: &mut Table, tgid: i32) {
+    table.remove_group(tgid);
+    thread::unregister(tgid);
+}
+
+/// A dead thread, not the main one, was waited for by its tracer, or that is gone.
+pub fn reap_tracee(task: &Arc<Task>) {
+    task.unlink_from_tracer(None);
+    let tid = task.tid();
+    task.group.signals.lock().remains.retain(|other| *other != tid);
+    thread::unregister(tid);
 }
 
 /// Who adopts the children of `group`: the next subreaper above it, or the process 1 (prctl(2)).

@@ -14,7 +14,7 @@ mod zygote;
 
 pub use clone::VforkDone;
 pub use exec::{ExecRequest, execute};
-pub use exit::{exit_group, exit_thread, forget_unborn, tell_of_end};
+pub use exit::{exit_group, exit_thread, forget_unborn, reap_tracee, tell_of_end};
 pub use stop::{come_to_stop, complete_stop, stop_group, tell_of_continuation, wait_while_stopped};
 pub use zygote::{init as init_zygote, serve as serve_zygote};
 

@@ -1,6 +1,6 @@
 //! wait4(2), waitid(2).
 
-use super::exit::{describe_end, forget_child};
+use super::exit::{describe_end, forget_child, reap, reap_tracee};
 use super::pidfd::target_of;
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
@@ -214,7 +214,7 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
                         .tracees
                         .retain(|tracee| !Arc::ptr_eq(&tracee.group, &child) || !tracee.is_leader());
                 }
-                table.remove_group(child.tgid);
+                reap(&mut table, child.tgid);
             }
             return Ok(Some(Found { pid: child.tgid, uid, status, trapped: false, times }));
         }
@@ -257,7 +257,7 @@ fn look_at_tracee(
             _ => alone,
         };
         if !keep {
-            tracee.unlink_from_tracer(None);
+            reap_tracee(tracee);
         }
         return found(ended, false);
     }

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use kernel::sync::{BootCell, Mutex};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
-use trap_handler::{entry, host, stack};
+use trap_handler::{entry, host};
 
 /// A thread that waits for a host process.
 struct Order {
@@ -179,7 +179,6 @@ const SIGCHLD: u64 = 17;
 fn run(order: Arc<Order>) -> ! {
     order.thread.install();
     order.thread.adopt_host_process();
-    stack::forget_others(1);
     let mut regs = trap_handler::regs::Regs::default();
     order.execution.run(&mut regs, thread::current());
     drop(order);

@@ -105,7 +105,6 @@ pub fn attach(request: &Request<'_>, seize: bool) -> Result<u64> {
     if stopped {
         tracee.signals.lock().trap = true;
         signal::kick(tracee, work::SIGNAL);
-        tracee.waiter.wake(PollEvents::IN);
     }
     Ok(0)
 }
@@ -124,7 +123,6 @@ fn release(tracee: &Arc<Task>, signal: Option<i32>) {
     tracee.unlink_from_tracer(signal);
     tracee.signals.lock().trap = false;
     signal::kick(tracee, work::SIGNAL);
-    tracee.waiter.wake(PollEvents::IN);
 }
 
 /// Who traces `parent` traces its new child as well: links it before anybody can find it. The table's lock is held.
@@ -147,8 +145,7 @@ pub fn traces(group: &ThreadGroup, child: &ThreadGroup) -> bool {
 }
 
 /// The running thread ends: those that it traces are let go, or killed if it said so (`exit_ptrace`).
-pub fn tracer_ends(task: &Task) {
-    let Ok(mut table) = lock_table() else { return };
+pub fn tracer_ends(table: &mut Table, task: &Task) {
     let tracees = task.group.family.lock().tracees.clone();
     let mut dead = alloc::vec::Vec::new();
     for tracee in tracees {
@@ -165,8 +162,12 @@ pub fn tracer_ends(task: &Task) {
         }
         let lives = table.task(tracee.tid()).is_some_and(|other| Arc::ptr_eq(&other, &tracee));
         if !lives {
-            tracee.unlink_from_tracer(None);
-            dead.push(tracee);
+            if tracee.is_leader() {
+                tracee.unlink_from_tracer(None);
+                dead.push(tracee);
+            } else {
+                crate::process::reap_tracee(&tracee);
+            }
             continue;
         }
         if options & pt::PTRACE_O_EXITKILL != 0 {
@@ -179,8 +180,8 @@ pub fn tracer_ends(task: &Task) {
         let status = tracee.group.family.lock().zombie;
         let parent = tracee.group.family.lock().parent.upgrade();
         let reparented = parent.is_none_or(|parent| !Arc::ptr_eq(&parent, &task.group));
-        if let Some(status) = status.filter(|_| tracee.is_leader() && reparented)
-            && let Some(parent) = crate::process::tell_of_end(&mut table, &tracee.group, status)
+        if let Some(status) = status.filter(|_| reparented)
+            && let Some(parent) = crate::process::tell_of_end(table, &tracee.group, status)
         {
             parent.child_queue.wake_all(PollEvents::IN);
         }

@@ -155,7 +155,6 @@ fn interrupt(request: &Request<'_>) -> Result<u64> {
     }
     request.tracee.signals.lock().trap = true;
     signal::kick(&request.tracee, work::SIGNAL);
-    request.tracee.waiter.wake(kernel::poll::PollEvents::IN);
     Ok(0)
 }
 

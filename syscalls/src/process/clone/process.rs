@@ -97,9 +97,7 @@ fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Threa
         memory
     } else {
         // Filled when the host process is made.
-        let copy = Memory::new(Arc::default(), memory.stacks());
-        copy.set_strings(memory.strings());
-        copy
+        Memory::for_fork(&memory)
     };
     let (files, fs) = new_tables(parent, request.flags);
     let child = Thread::new(task.clone(), child_memory, files, fs);
@@ -158,7 +156,6 @@ fn become_child(context: &mut Context<'_>, child: &Arc<Thread>, request: &Reques
     // The copied block holds the parent's thread, whose reference is the parent's.
     child.install();
     child.adopt_host_process();
-    stack::forget_others(child.memory().stacks());
     let tls = if request.has(raw::CLONE_SETTLS) { request.tls } else { fs_base };
     let _ = stack::set_fs_base(tls);
     if request.stack != 0 {

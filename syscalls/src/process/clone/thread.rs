@@ -20,7 +20,7 @@ pub(super) struct Prepared {
 
 /// Takes a kernel stack for `child` and lays out the registers it starts with.
 pub(super) fn prepare(context: &Context<'_>, child: &Arc<Thread>, request: &Request) -> Result<Prepared> {
-    let slot = child.memory().take_stack(&child.task)?;
+    let slot = child.memory().users().enter(&child.task)?;
     let fs_base = if request.has(raw::CLONE_SETTLS) { request.tls } else { stack::fs_base() };
     child.initial_fs_base.store(fs_base, Ordering::Relaxed);
     let block = stack::block_of(slot);
@@ -38,7 +38,6 @@ pub(super) fn prepare(context: &Context<'_>, child: &Arc<Thread>, request: &Requ
         (*block).set_slot(SLOT_THREAD, Arc::into_raw(child.clone()) as u64);
         (*block).set_slot(SLOT_TASK, Arc::as_ptr(&child.task) as u64);
     }
-    child.memory().users().enter();
     Ok(Prepared { slot })
 }
 
@@ -74,8 +73,8 @@ impl Prepared {
 
     /// Gives everything back: the thread is not to run.
     pub(super) fn undo(&self, child: &Arc<Thread>) {
-        child.memory().users().leave();
         stack::release(self.slot);
+        child.memory().users().leave(self.slot);
         // SAFETY: the reference that `prepare` put into the block, which nobody uses.
         drop(unsafe { Arc::from_raw(Arc::as_ptr(child)) });
     }
