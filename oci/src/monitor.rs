@@ -4,7 +4,7 @@
 use crate::control::{self, Asker, Reply, Request};
 use crate::plan::Plan;
 use crate::state::{Container, Status};
-use crate::{console, hooks, log, namespaces};
+use crate::{console, hooks, log, namespaces, network};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +12,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
+use runtime::broker::Broker;
 use runtime::entrance::Entrance;
 use runtime::launch::{self, close_others};
 use runtime::supervisor::{self, End};
@@ -114,7 +115,7 @@ impl Monitor {
             .mark_started()
             .context("the container's directory")
             .and_then(|()| begin(self.plan));
-        let (launched, signals, terminal) = match begun {
+        let (launched, signals, terminal, broker) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
@@ -131,6 +132,9 @@ impl Monitor {
         let waits = asker.clone();
         let entrance = Entrance::new(entrance, move || answer(&waits, &Reply::Done));
         let end = supervisor::watch(launched, &signals, terminal, Some(entrance));
+        if let Some(broker) = broker {
+            broker.finish();
+        }
         match end {
             Ok(End::Exited(code)) => code,
             Ok(End::Signalled(signal)) => 128 + signal,
@@ -165,7 +169,7 @@ fn failed(error: &anyhow::Error) -> u8 {
     FAILED
 }
 
-type Begun = (launch::Launched, nix::sys::signal::SigSet, Option<Terminal>);
+type Begun = (launch::Launched, nix::sys::signal::SigSet, Option<Terminal>, Option<Broker>);
 
 fn begin(plan: Plan) -> anyhow::Result<Begun> {
     let (outside, inside) = match plan.terminal {
@@ -174,11 +178,12 @@ fn begin(plan: Plan) -> anyhow::Result<Begun> {
             .context("a socket for the terminal")?,
         false => (None, None),
     };
-    let request = plan.request(inside)?;
+    let mut network = network::set_up(plan.own_network)?;
+    let request = plan.request(inside, &mut network)?;
     let signals = supervisor::block_signals(outside.is_some()).context("blocking signals")?;
     let launched = launch::launch(request)?;
     match outside.map(Terminal::take).transpose() {
-        Ok(terminal) => Ok((launched, signals, terminal)),
+        Ok(terminal) => Ok((launched, signals, terminal, network.broker)),
         Err(error) => {
             supervisor::end(&launched);
             Err(error)

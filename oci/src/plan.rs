@@ -1,6 +1,7 @@
 //! From a bundle to what is to be launched: config.json is read and checked here, whole, before anything is made.
 
 use crate::command::Writes;
+use crate::network::Network;
 use crate::state::{Container, Record};
 use crate::{fields, inside, log, mounts, namespaces, seccomp};
 use anyhow::Context;
@@ -10,6 +11,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Proce
 use runtime::launch::{self, IMAGE, Request};
 use runtime::view::View;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -126,6 +128,7 @@ pub fn first(view: &View, process: &Process, seccomp: Option<&LinuxSeccomp>) -> 
         capabilities: Some(capabilities(process)?),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         rlimits: limits(process)?,
+        ignored_signals: 0,
         oom_score_adj: process.oom_score_adj().unwrap_or(0),
         filters: seccomp.map(seccomp::compile).transpose()?.into_iter().collect(),
     })
@@ -195,6 +198,8 @@ pub struct Plan {
     memory: u64,
     pids: u32,
     sysctls: Vec<(String, String)>,
+    /// There is a network namespace.
+    pub own_network: bool,
     /// The program has a terminal.
     pub terminal: bool,
 }
@@ -218,6 +223,7 @@ impl Plan {
             first,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             sysctls: sysctls(spec)?,
+            own_network: namespaces::has(spec, LinuxNamespaceType::Network),
             memory: memory.unwrap_or_else(half_of_memory),
             pids: pids.and_then(|pids| u32::try_from(pids).ok()).unwrap_or(DEFAULT_PIDS),
             terminal: process.terminal().unwrap_or(false),
@@ -225,7 +231,7 @@ impl Plan {
     }
 
     /// The request for the launcher, which this process is about to call.
-    pub fn request(self, terminal: Option<std::os::fd::OwnedFd>) -> anyhow::Result<Request> {
+    pub fn request(self, terminal: Option<OwnedFd>, network: &mut Network) -> anyhow::Result<Request> {
         let first = self.first;
         let hostname = match self.hostname {
             Some(name) => name,
@@ -249,7 +255,7 @@ impl Plan {
                 changes_with_data: false,
                 host_xattrs: true,
                 patch_calls: true,
-                host_loopback: false,
+                host_loopback: network.host_loopback,
                 terminal_size: runtime::terminal::size(),
             },
             memory: None,
@@ -257,7 +263,8 @@ impl Plan {
             strace: None,
             terminal,
             stats: None,
-            broker: None,
+            broker: network.to_broker.take(),
+            stack: network.stack.take(),
             changes: None,
         })
     }

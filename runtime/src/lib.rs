@@ -14,6 +14,7 @@ mod inherited;
 pub mod launch;
 pub mod program;
 pub mod setup;
+pub mod stack;
 pub mod standard;
 pub mod supervisor;
 pub mod terminal;

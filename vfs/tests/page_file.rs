@@ -1,7 +1,8 @@
 //! Contents of files in real page frames, against a plain vector. A process of its own: it maps a kernel region.
 
-use boundary::boot::{BOOT_MAGIC, BootConfig, BootFds, BootHeader, BootOptions, HostFacts, Identity};
+use boundary::boot::{BOOT_MAGIC, BootConfig, BootFds, BootHeader, BootOptions, HostFacts, HostIds};
 use boundary::layout::{FRAMES_OFFSET, HEAP_BOOT_BYTES, HEAP_OFFSET};
+use boundary::process::Process;
 use kernel::mm::Backing;
 use kernel::uaccess::{Sink, Source};
 use kernel::{boot, frames};
@@ -22,11 +23,9 @@ fn set_up() {
         host::map_anonymous_fixed(BASE + HEAP_OFFSET, HEAP_BOOT_BYTES, 3).expect("a boot page");
         host::map_anonymous_fixed(BASE + FRAMES_OFFSET, FRAMES, 3).expect("frames");
         let config = BootConfig {
-            argv: vec![],
-            program: vec![],
-            env: vec![],
-            cwd: vec![],
-            identity: Identity::default(),
+            first: Process::default(),
+            host_ids: HostIds::default(),
+            interface: None,
             hostname: String::new(),
             mounts: vec![],
             filter: vec![],
@@ -38,6 +37,7 @@ fn set_up() {
                 strace: -1,
                 stats: -1,
                 broker: -1,
+                packet: -1,
                 changes: -1,
                 terminal: -1,
                 heap: -1,
@@ -47,8 +47,8 @@ fn set_up() {
                 log_level: 0,
                 memory_limit: FRAMES / 2,
                 pids_limit: 1,
-                rlimits: vec![],
-                ignored_signals: 0,
+                container: false,
+                sysctls: vec![],
                 changes_with_data: false,
                 host_xattrs: false,
                 patch_calls: false,

@@ -48,7 +48,7 @@ fn set_up() {
 fn spawn<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     set_up();
     thread::spawn(move || {
-        let group = ThreadGroup::init([(u64::MAX, u64::MAX); 16]);
+        let group = ThreadGroup::sandbox(1);
         let task = Box::leak(Box::new(Task::new(1, group, Arc::new(Cred::new(0, 0, vec![])), [0; 16])));
         let block: &mut std::mem::MaybeUninit<ThreadBlock> = Box::leak(Box::new_uninit());
         // SAFETY: the block is this thread's alone, and nothing else on it uses GS.
