@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use super::HostRights;
 use super::{HostInode, HostTree};
 use crate::attributes::{AttributeChange, Kind};
 use crate::identity::HostIds;
