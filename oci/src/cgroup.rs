@@ -51,11 +51,18 @@ impl Group {
 
     /// Makes the group with `pid` in it, and sets the limits. An ordinary user who may make none and asks for no limit goes
     /// without.
-    pub fn make(&mut self, pid: Pid, resources: Option<&LinuxResources>, rootless: bool) -> anyhow::Result<()> {
+    pub fn make(
+        &mut self,
+        pid: Pid,
+        resources: Option<&LinuxResources>,
+        rootless: bool,
+    ) -> anyhow::Result<()> {
         let none = LinuxResources::default();
         let resources = resources.unwrap_or(&none);
         let made = self.manager().and_then(|manager| {
-            manager.add_task(nix_of_libcgroups::unistd::Pid::from_raw(pid.as_raw())).context("making the control group")?;
+            manager
+                .add_task(nix_of_libcgroups::unistd::Pid::from_raw(pid.as_raw()))
+                .context("making the control group")?;
             apply(&manager, resources)
         });
         match made {
@@ -90,8 +97,13 @@ impl Group {
 
     /// The host processes in it.
     pub fn processes(&self) -> anyhow::Result<Vec<i32>> {
-        let mut pids: Vec<i32> =
-            self.present()?.get_all_pids().context("reading the control group")?.iter().map(|pid| pid.as_raw()).collect();
+        let mut pids: Vec<i32> = self
+            .present()?
+            .get_all_pids()
+            .context("reading the control group")?
+            .iter()
+            .map(|pid| pid.as_raw())
+            .collect();
         pids.sort_unstable();
         Ok(pids)
     }
@@ -133,7 +145,11 @@ fn for_host(resources: &LinuxResources) -> LinuxResources {
 fn apply(manager: &AnyCgroupManager, resources: &LinuxResources) -> anyhow::Result<()> {
     let options = ControllerOpt {
         resources: &for_host(resources),
-        disable_oom_killer: resources.memory().as_ref().and_then(|memory| memory.disable_oom_killer()).unwrap_or(false),
+        disable_oom_killer: resources
+            .memory()
+            .as_ref()
+            .and_then(|memory| memory.disable_oom_killer())
+            .unwrap_or(false),
         oom_score_adj: None,
         freezer_state: None,
     };
@@ -175,14 +191,18 @@ pub fn join_those_of(pid: i32) -> anyhow::Result<()> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).context("container not running")?;
     let own = std::process::id().to_string();
     for line in groups.lines() {
-        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else { continue };
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':'))
+        else {
+            continue;
+        };
         let controller = controllers.split(',').next().unwrap_or_default();
         let controller = controller.strip_prefix("name=").unwrap_or(controller);
         let tree = Path::new("/sys/fs/cgroup").join(controller);
         let group = tree.join(path.trim_start_matches('/'));
         // The tree of version 2 beside others has no controllers, and lies elsewhere.
         if group.is_dir() && path != "/" {
-            fs::write(group.join("cgroup.procs"), &own).with_context(|| format!("joining {}", group.display()))?;
+            fs::write(group.join("cgroup.procs"), &own)
+                .with_context(|| format!("joining {}", group.display()))?;
         }
     }
     Ok(())

@@ -393,9 +393,7 @@ fn parse_interval(text: &str) -> Result<std::time::Duration, String> {
 
 /// Runs the command; the exit code.
 pub fn main() -> u8 {
-    let parsed = Options::command()
-        .try_get_matches()
-        .and_then(|matches| Options::from_arg_matches(&matches));
+    let parsed = Options::command().try_get_matches().and_then(|matches| Options::from_arg_matches(&matches));
     let options = match parsed {
         Ok(options) => options,
         Err(error) => {

@@ -16,7 +16,8 @@ use std::path::Path;
 pub fn connect_to(path: &Path) -> anyhow::Result<OwnedFd> {
     let connection = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let address = UnixAddr::new(path).with_context(|| format!("--console-socket {}", path.display()))?;
-    connect(connection.as_raw_fd(), &address).with_context(|| format!("--console-socket {}", path.display()))?;
+    connect(connection.as_raw_fd(), &address)
+        .with_context(|| format!("--console-socket {}", path.display()))?;
     Ok(connection)
 }
 

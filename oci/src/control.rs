@@ -3,8 +3,8 @@
 
 use anyhow::Context;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, recv, send,
-    socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, recv,
+    send, socket,
 };
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -53,7 +53,8 @@ pub fn address(directory: &Path, name: &str) -> anyhow::Result<Address> {
 pub fn listener(directory: &Path, name: &str) -> anyhow::Result<OwnedFd> {
     let address = address(directory, name)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).context("the control socket")?;
+    let listener =
+        socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).context("the control socket")?;
     bind(listener.as_raw_fd(), &UnixAddr::new(&address.path)?).context("binding the control socket")?;
     listen(&listener, Backlog::new(64)?).context("the control socket")?;
     Ok(listener)

@@ -29,12 +29,28 @@ pub const FIELDS: &[Field] = &[
     Field("root.path", Honoured, "writes go to it, or to memory with `--overlay=memory`"),
     Field("root.readonly", Honoured, ""),
     Field("mounts[].destination", Honoured, ""),
-    Field("mounts[].type", Honoured, "bind, tmpfs, proc, sysfs, cgroup, cgroup2, devpts, mqueue; others are refused by name"),
-    Field("mounts[].source", Honoured, "for bind mounts; below `/dev`, `/proc` and `/sys` of the host only what the sandbox has of its own"),
-    Field("mounts[].options", Honoured, "an option that is not known is refused by name; propagation is private"),
+    Field(
+        "mounts[].type",
+        Honoured,
+        "bind, tmpfs, proc, sysfs, cgroup, cgroup2, devpts, mqueue; others are refused by name",
+    ),
+    Field(
+        "mounts[].source",
+        Honoured,
+        "for bind mounts; below `/dev`, `/proc` and `/sys` of the host only what the sandbox has of its own",
+    ),
+    Field(
+        "mounts[].options",
+        Honoured,
+        "an option that is not known is refused by name; propagation is private",
+    ),
     Field("mounts[].uidMappings", Refused, "the kernel inside maps no ids"),
     Field("mounts[].gidMappings", Refused, "likewise"),
-    Field("process.terminal", Honoured, "the terminal is the sandbox's own, passed on to that of `--console-socket`"),
+    Field(
+        "process.terminal",
+        Honoured,
+        "the terminal is the sandbox's own, passed on to that of `--console-socket`",
+    ),
     Field("process.consoleSize", Honoured, ""),
     Field("process.cwd", Honoured, "made if it is not there"),
     Field("process.env", Honoured, "with HOME from the container's `/etc/passwd` if it is not there"),
@@ -49,7 +65,11 @@ pub const FIELDS: &[Field] = &[
     Field("process.rlimits", Honoured, "inside"),
     Field("process.noNewPrivileges", Honoured, "inside; on the host it is always set"),
     Field("process.oomScoreAdj", Honoured, "on the host and inside"),
-    Field("process.apparmorProfile", Ignored, "the host's AppArmor sees the sandbox, whose filter allows less than any profile"),
+    Field(
+        "process.apparmorProfile",
+        Ignored,
+        "the host's AppArmor sees the sandbox, whose filter allows less than any profile",
+    ),
     Field("process.selinuxLabel", Ignored, "likewise"),
     Field("process.ioPriority", Refused, "the kernel inside has no priorities of input and output"),
     Field("process.scheduler", Refused, "nor policies of scheduling but the default"),
@@ -58,23 +78,47 @@ pub const FIELDS: &[Field] = &[
     Field("domainname", Refused, "the kernel inside has none"),
     Field("hooks.prestart", Honoured, "in the caller's namespaces"),
     Field("hooks.createRuntime", Honoured, "likewise"),
-    Field("hooks.createContainer", Honoured, "in the container's network and uts namespaces; the tree is the host's"),
-    Field("hooks.startContainer", Refused, "a program of the container that runs before its first one has no kernel to run on"),
+    Field(
+        "hooks.createContainer",
+        Honoured,
+        "in the container's network and uts namespaces; the tree is the host's",
+    ),
+    Field(
+        "hooks.startContainer",
+        Refused,
+        "a program of the container that runs before its first one has no kernel to run on",
+    ),
     Field("hooks.poststart", Honoured, ""),
     Field("hooks.poststop", Honoured, ""),
     Field("annotations", Honoured, "told to hooks and by `state`"),
-    Field("linux.namespaces[].type", Honoured, "pid, ipc and mount are the sandbox's own; network and uts hold the monitor; user and time are refused"),
-    Field("linux.namespaces[].path", Honoured, "for network and uts; refused for pid, ipc and cgroup: nobody else's objects are on this kernel"),
+    Field(
+        "linux.namespaces[].type",
+        Honoured,
+        "pid, ipc and mount are the sandbox's own; network and uts hold the monitor; user and time are refused",
+    ),
+    Field(
+        "linux.namespaces[].path",
+        Honoured,
+        "for network and uts; refused for pid, ipc and cgroup: nobody else's objects are on this kernel",
+    ),
     Field("linux.uidMappings", Refused, "ids are the sandbox's own"),
     Field("linux.gidMappings", Refused, "likewise"),
     Field("linux.timeOffsets", Refused, "clocks are the host's"),
-    Field("linux.devices", Honoured, "the default ones, which are the sandbox's own; others are refused by name"),
+    Field(
+        "linux.devices",
+        Honoured,
+        "the default ones, which are the sandbox's own; others are refused by name",
+    ),
     Field("linux.netDevices", Refused, "use a network namespace"),
     Field("linux.cgroupsPath", Honoured, "version 1, 2 and both; `--systemd-cgroup` for SLICE:PREFIX:NAME"),
     Field("linux.resources.devices", Silent, "a sandbox opens no device of the host"),
     Field("linux.resources.memory", Honoured, "by the host's control group"),
     Field("linux.resources.cpu", Honoured, "likewise"),
-    Field("linux.resources.pids", Honoured, "exactly inside; the host's limit is twice that and 64, for what is not shown"),
+    Field(
+        "linux.resources.pids",
+        Honoured,
+        "exactly inside; the host's limit is twice that and 64, for what is not shown",
+    ),
     Field("linux.resources.blockIO", Honoured, "by the host's control group"),
     Field("linux.resources.hugepageLimits", Honoured, "likewise"),
     Field("linux.resources.network", Honoured, "likewise"),
@@ -82,7 +126,11 @@ pub const FIELDS: &[Field] = &[
     Field("linux.resources.unified", Honoured, "where the host has version 2 alone"),
     Field("linux.intelRdt", Refused, ""),
     Field("linux.memoryPolicy", Refused, "use resources.cpu.mems"),
-    Field("linux.sysctl", Honoured, "net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ping_group_range; others are refused by name"),
+    Field(
+        "linux.sysctl",
+        Honoured,
+        "net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ping_group_range; others are refused by name",
+    ),
     Field("linux.seccomp", Honoured, "by the kernel inside, for the container's calls"),
     Field("linux.rootfsPropagation", Honoured, "private, which a sandbox is; others are refused"),
     Field("linux.maskedPaths", Honoured, ""),
@@ -191,7 +239,8 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_no_error() {
-        let findings = check(&json!({ "new": { "field": 1 }, "linux": { "newer": true }, "mounts": [{ "newest": 1 }] }));
+        let findings =
+            check(&json!({ "new": { "field": 1 }, "linux": { "newer": true }, "mounts": [{ "newest": 1 }] }));
         assert!(findings.refused.is_empty());
         assert_eq!(findings.ignored.len(), 3);
     }

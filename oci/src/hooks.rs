@@ -71,17 +71,18 @@ fn one(hook: &Hook, state: &[u8]) -> anyhow::Result<()> {
     let (input, said) = (in_memory(state)?, in_memory(b"")?);
     command.stdin(input).stdout(Stdio::null()).stderr(said.try_clone()?);
     let mut child = command.spawn().with_context(|| path.display().to_string())?;
-    let status = match hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0) {
-        None => child.wait().context("waiting")?,
-        Some(seconds) => match within(&mut child, Duration::from_secs(seconds))? {
-            Some(status) => status,
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                anyhow::bail!("{}: timed out after {seconds} s", path.display());
-            }
-        },
-    };
+    let status =
+        match hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0) {
+            None => child.wait().context("waiting")?,
+            Some(seconds) => match within(&mut child, Duration::from_secs(seconds))? {
+                Some(status) => status,
+                None => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    anyhow::bail!("{}: timed out after {seconds} s", path.display());
+                }
+            },
+        };
     judge(status, said)
 }
 
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_hook_has_the_state_and_an_environment_of_its_own() {
-        one(&shell("read state; [ \"$state\" = x ] && [ $A = 1 ] && [ -z \"$HOME\" ]", None), b"x\n").expect("succeeds");
+        one(&shell("read state; [ \"$state\" = x ] && [ $A = 1 ] && [ -z \"$HOME\" ]", None), b"x\n")
+            .expect("succeeds");
     }
 
     #[test]

@@ -141,7 +141,8 @@ mod tests {
         fs::create_dir_all(root.path().join("usr/bin")).expect("made");
         fs::create_dir_all(root.path().join("data")).expect("made");
         fs::write(root.path().join("usr/bin/tool"), "x").expect("made");
-        fs::set_permissions(root.path().join("usr/bin/tool"), fs::Permissions::from_mode(0o755)).expect("set");
+        fs::set_permissions(root.path().join("usr/bin/tool"), fs::Permissions::from_mode(0o755))
+            .expect("set");
         fs::write(volume.path().join("file"), "x").expect("made");
         symlink("/usr/bin", root.path().join("bin")).expect("made");
         symlink("../../../usr/bin/tool", root.path().join("up")).expect("made");
@@ -172,7 +173,8 @@ mod tests {
     fn a_home_is_that_of_the_containers_own_user() {
         let root = tempfile::tempdir().expect("made");
         fs::create_dir(root.path().join("etc")).expect("made");
-        fs::write(root.path().join("etc/passwd"), "bad\nroot:x:0:0:root:/root:/bin/sh\na:x:7:7::/home/a:\n").expect("made");
+        fs::write(root.path().join("etc/passwd"), "bad\nroot:x:0:0:root:/root:/bin/sh\na:x:7:7::/home/a:\n")
+            .expect("made");
         let mut view = View::default();
         mount(&mut view, "/", host(root.path()));
         assert_eq!(home(&view, 7).as_deref(), Some("/home/a"));

@@ -53,8 +53,9 @@ impl Monitor {
     pub fn start(self) -> anyhow::Result<Making> {
         let control = control::listener(&self.container.directory, control::CONTROL)?;
         let entrance = control::listener(&self.container.directory, control::ENTRANCE)?;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .context("a socket for the monitor")?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .context("a socket for the monitor")?;
         // SAFETY: this process has one thread.
         match unsafe { fork() }.context("a process for the monitor")? {
             ForkResult::Parent { child } => Ok(Making { pid: child, orders: ours }),
@@ -97,7 +98,8 @@ impl Monitor {
         namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
         let process = spec.process().as_ref();
         if let Some(adjustment) = process.and_then(|process| process.oom_score_adj()) {
-            std::fs::write("/proc/self/oom_score_adj", adjustment.to_string()).context("process.oomScoreAdj")?;
+            std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
+                .context("process.oomScoreAdj")?;
         }
         if let Some(console) = self.console.take() {
             console::take(&console, process.and_then(|process| process.console_size()))?;
@@ -107,7 +109,11 @@ impl Monitor {
 
     fn launch(self, asker: Asker, entrance: OwnedFd) -> u8 {
         let name = self.container.program().unwrap_or_default();
-        let begun = self.container.mark_started().context("the container's directory").and_then(|()| begin(self.plan));
+        let begun = self
+            .container
+            .mark_started()
+            .context("the container's directory")
+            .and_then(|()| begin(self.plan));
         let (launched, signals, terminal) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -163,7 +169,9 @@ type Begun = (launch::Launched, nix::sys::signal::SigSet, Option<Terminal>);
 
 fn begin(plan: Plan) -> anyhow::Result<Begun> {
     let (outside, inside) = match plan.terminal {
-        true => terminal::socket().map(|(outside, inside)| (Some(outside), Some(inside))).context("a socket for the terminal")?,
+        true => terminal::socket()
+            .map(|(outside, inside)| (Some(outside), Some(inside)))
+            .context("a socket for the terminal")?,
         false => (None, None),
     };
     let request = plan.request(inside)?;

@@ -87,8 +87,8 @@ impl Options {
             "bind" | "rbind" => self.bind = true,
             "tmpcopyup" => self.copy_up = true,
             // What a sandbox's mounts are anyway; times of access are kept as with relatime.
-            "" | "defaults" | "private" | "rprivate" | "relatime" | "rrelatime" | "norelatime" | "async" | "nomand"
-            | "noiversion" | "loud" | "silent" | "strictatime" | "nostrictatime" => {}
+            "" | "defaults" | "private" | "rprivate" | "relatime" | "rrelatime" | "norelatime" | "async"
+            | "nomand" | "noiversion" | "loud" | "silent" | "strictatime" | "nostrictatime" => {}
             "newinstance" if kind == "devpts" => {}
             _ => return self.take_value(option, kind),
         }
@@ -207,7 +207,10 @@ impl Building<'_> {
             "devpts" => MountKind::DevPts,
             "mqueue" => MountKind::Mqueue,
             "tmpfs" if at == Path::new("/dev") => MountKind::Dev,
-            "tmpfs" if options.copy_up && let Some(lower) = self.directory_below(&at) => {
+            "tmpfs"
+                if options.copy_up
+                    && let Some(lower) = self.directory_below(&at) =>
+            {
                 MountKind::Overlay { lower: relative(&lower), upper: None }
             }
             "tmpfs" => MountKind::Tmpfs {
@@ -235,7 +238,8 @@ impl Building<'_> {
 
     fn bind(&mut self, mount: &Mount, at: &Path, options: &Options, bundle: &Path) -> anyhow::Result<()> {
         let source = mount.source().as_ref().context("a bind mount needs a source")?;
-        let source = fs::canonicalize(bundle.join(source)).with_context(|| format!("stat {}", source.display()))?;
+        let source =
+            fs::canonicalize(bundle.join(source)).with_context(|| format!("stat {}", source.display()))?;
         if let Some(kind) = of_the_kernel(&source)? {
             self.make_place(at, !matches!(kind, MountKind::Device { .. }))?;
             self.push(at, kind, options.read_only, options.flags);
@@ -282,7 +286,9 @@ impl Building<'_> {
         for device in linux.devices().iter().flatten() {
             let path = device.path();
             let known = path.strip_prefix("/dev").ok().and_then(Path::to_str).is_some_and(|name| {
-                DEVICES.contains(&(name, device.major(), device.minor())) || name == "console" || name == "ptmx"
+                DEVICES.contains(&(name, device.major(), device.minor()))
+                    || name == "console"
+                    || name == "ptmx"
             });
             anyhow::ensure!(
                 known,
@@ -318,7 +324,10 @@ fn of_the_kernel(source: &Path) -> anyhow::Result<Option<MountKind>> {
     }
     let hidden = ["/dev", "/proc", "/sys"].iter().find(|directory| source.starts_with(directory));
     if let Some(directory) = hidden {
-        anyhow::bail!("{} is below the host's {directory}, of which a sandbox sees nothing", source.display());
+        anyhow::bail!(
+            "{} is below the host's {directory}, of which a sandbox sees nothing",
+            source.display()
+        );
     }
     Ok(None)
 }
@@ -377,7 +386,9 @@ mod tests {
         assert!(said(mount("tmpfs", "/x", None, &["nr_inodes=7"])).contains("nr_inodes=7"));
         assert!(said(mount("bind", "/x", Some(Path::new("/tmp")), &["rshared"])).contains("rshared"));
         assert!(said(mount("bind", "/x", Some(Path::new("/proc/sys")), &[])).contains("/proc/sys"));
-        assert!(said(mount("bind", "/x", Some(Path::new("/no/such")), &[])).contains("No such file or directory"));
+        assert!(
+            said(mount("bind", "/x", Some(Path::new("/no/such")), &[])).contains("No such file or directory")
+        );
         assert!(said(mount("bind", "/d", Some(Path::new("/etc/hostname")), &[])).contains("not a directory"));
     }
 

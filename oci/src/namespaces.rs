@@ -38,10 +38,14 @@ pub fn check(spec: &Spec) -> anyhow::Result<()> {
         }
     }
     if has(spec, Kind::User) {
-        anyhow::bail!("linux.namespaces: user namespaces are not supported: ids are the sandbox's own; leave it out");
+        anyhow::bail!(
+            "linux.namespaces: user namespaces are not supported: ids are the sandbox's own; leave it out"
+        );
     }
     if find(spec, Kind::Cgroup).is_some_and(|namespace| namespace.path().is_some()) {
-        anyhow::bail!("linux.namespaces: a cgroup namespace of another is not supported: a sandbox sees its own group only");
+        anyhow::bail!(
+            "linux.namespaces: a cgroup namespace of another is not supported: a sandbox sees its own group only"
+        );
     }
     if has(spec, Kind::Time) {
         anyhow::bail!("linux.namespaces: time namespaces are not supported; leave it out");
@@ -67,8 +71,10 @@ pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<()> {
         let Some(namespace) = find(spec, kind) else { continue };
         match namespace.path() {
             Some(path) => {
-                let file = File::open(path).with_context(|| format!("linux.namespaces: {}", path.display()))?;
-                setns(&file, flag).with_context(|| format!("linux.namespaces: joining {}", path.display()))?;
+                let file =
+                    File::open(path).with_context(|| format!("linux.namespaces: {}", path.display()))?;
+                setns(&file, flag)
+                    .with_context(|| format!("linux.namespaces: joining {}", path.display()))?;
             }
             None => {
                 unshare(flag).with_context(|| format!("linux.namespaces: a new {kind} namespace"))?;

@@ -33,10 +33,13 @@ pub struct Bundle {
 impl Bundle {
     /// Reads a bundle, and refuses what cannot be done.
     pub fn read(directory: &Path, writes: Writes) -> anyhow::Result<Bundle> {
-        let directory = fs::canonicalize(directory).with_context(|| format!("--bundle {}", directory.display()))?;
+        let directory =
+            fs::canonicalize(directory).with_context(|| format!("--bundle {}", directory.display()))?;
         let path = directory.join("config.json");
         let text = fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => anyhow::anyhow!("JSON specification file {} not found", path.display()),
+            std::io::ErrorKind::NotFound => {
+                anyhow::anyhow!("JSON specification file {} not found", path.display())
+            }
             _ => anyhow::Error::new(error).context(path.display().to_string()),
         })?;
         let config: serde_json::Value = serde_json::from_slice(&text).context("config.json")?;
@@ -48,7 +51,8 @@ impl Bundle {
         let spec: Spec = serde_json::from_value(config).context("config.json")?;
         check(&spec)?;
         let root = spec.root().as_ref().context("config.json: root is missing")?.path();
-        let rootfs = fs::canonicalize(directory.join(root)).with_context(|| format!("root.path {}", root.display()))?;
+        let rootfs = fs::canonicalize(directory.join(root))
+            .with_context(|| format!("root.path {}", root.display()))?;
         anyhow::ensure!(rootfs.is_dir(), "root.path {} is not a directory", rootfs.display());
         anyhow::ensure!(rootfs != Path::new("/"), "root.path: the host's own root cannot be a container's");
         let asked = spec.annotations().as_ref().and_then(|annotations| annotations.get(WRITES_ANNOTATION));
@@ -56,7 +60,9 @@ impl Bundle {
             None => writes,
             Some("memory") => Writes::Memory,
             Some("host") => Writes::Host,
-            Some(other) => anyhow::bail!("annotation {WRITES_ANNOTATION}: {other:?} is neither \"memory\" nor \"host\""),
+            Some(other) => {
+                anyhow::bail!("annotation {WRITES_ANNOTATION}: {other:?} is neither \"memory\" nor \"host\"")
+            }
         };
         Ok(Bundle { directory, rootfs, spec, writes })
     }
@@ -70,7 +76,9 @@ fn check(spec: &Spec) -> anyhow::Result<()> {
     namespaces::check(spec)?;
     match linux.rootfs_propagation().as_deref() {
         None | Some("" | "private" | "rprivate") => {}
-        Some(other) => anyhow::bail!("linux.rootfsPropagation: {other:?} is not supported; a sandbox's mounts are private"),
+        Some(other) => anyhow::bail!(
+            "linux.rootfsPropagation: {other:?} is not supported; a sandbox's mounts are private"
+        ),
     }
     if let Some(name) = spec.hostname() {
         anyhow::ensure!(
@@ -202,7 +210,9 @@ impl Plan {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let positive = |limit: i64| u64::try_from(limit).ok().filter(|&limit| limit > 0);
         let memory = resources.and_then(|resources| resources.memory().as_ref()?.limit()).and_then(positive);
-        let pids = resources.and_then(|resources| resources.pids().as_ref().map(|pids| pids.limit())).and_then(positive);
+        let pids = resources
+            .and_then(|resources| resources.pids().as_ref().map(|pids| pids.limit()))
+            .and_then(positive);
         Ok(Plan {
             view,
             first,

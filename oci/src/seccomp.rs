@@ -4,7 +4,9 @@
 use anyhow::Context;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
@@ -24,7 +26,10 @@ pub fn compile(profile: &LinuxSeccomp) -> anyhow::Result<Vec<u64>> {
 }
 
 fn compile_all(profile: &LinuxSeccomp) -> anyhow::Result<Vec<u64>> {
-    anyhow::ensure!(profile.listener_path().is_none(), "listenerPath is not supported: nobody outside judges the container's calls");
+    anyhow::ensure!(
+        profile.listener_path().is_none(),
+        "listenerPath is not supported: nobody outside judges the container's calls"
+    );
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let mut context = ScmpFilterContext::new(default)?;
     // A search by halves: profiles allow hundreds of calls, and each call runs the filter.
@@ -78,9 +83,16 @@ fn instruction(code: u32, jump_true: u8, jump_false: u8, value: u32) -> u64 {
     u64::from_ne_bytes([code[0], code[1], jump_true, jump_false, value[0], value[1], value[2], value[3]])
 }
 
-fn add(context: &mut ScmpFilterContext, action: ScmpAction, call: ScmpSyscall, rule: &LinuxSyscall) -> anyhow::Result<()> {
+fn add(
+    context: &mut ScmpFilterContext,
+    action: ScmpAction,
+    call: ScmpSyscall,
+    rule: &LinuxSyscall,
+) -> anyhow::Result<()> {
     let arguments = rule.args().as_deref().unwrap_or_default();
-    let twice = |argument: &LinuxSeccompArg| arguments.iter().filter(|other| other.index() == argument.index()).count() > 1;
+    let twice = |argument: &LinuxSeccompArg| {
+        arguments.iter().filter(|other| other.index() == argument.index()).count() > 1
+    };
     if arguments.is_empty() {
         context.add_rule(action, call)?;
     } else if arguments.iter().any(twice) {
@@ -97,7 +109,10 @@ fn add(context: &mut ScmpFilterContext, action: ScmpAction, call: ScmpSyscall, r
 
 fn comparison(argument: &LinuxSeccompArg) -> anyhow::Result<ScmpArgCompare> {
     use LinuxSeccompOperator as Operator;
-    let index = u32::try_from(argument.index()).ok().filter(|&index| index < 6).context("a call has six arguments")?;
+    let index = u32::try_from(argument.index())
+        .ok()
+        .filter(|&index| index < 6)
+        .context("a call has six arguments")?;
     let value = argument.value();
     let (operator, datum) = match argument.op() {
         Operator::ScmpCmpNe => (ScmpCompareOp::NotEqual, value),
@@ -122,7 +137,9 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> anyhow::Result<Scmp
         Action::ScmpActTrace => ScmpAction::Trace(u16::try_from(number).context("errnoRet")?),
         Action::ScmpActLog => ScmpAction::Log,
         Action::ScmpActAllow => ScmpAction::Allow,
-        Action::ScmpActNotify => anyhow::bail!("SCMP_ACT_NOTIFY is not supported: nobody outside judges the container's calls"),
+        Action::ScmpActNotify => {
+            anyhow::bail!("SCMP_ACT_NOTIFY is not supported: nobody outside judges the container's calls")
+        }
     })
 }
 

@@ -15,9 +15,7 @@ pub fn parse(text: &str) -> anyhow::Result<i32> {
         Ok(number) => Some(number),
         Err(_) => named(name),
     };
-    number
-        .filter(|number| (0..=LAST).contains(number))
-        .with_context(|| format!("unknown signal {text:?}"))
+    number.filter(|number| (0..=LAST).contains(number)).with_context(|| format!("unknown signal {text:?}"))
 }
 
 fn named(name: &str) -> Option<i32> {
@@ -40,7 +38,9 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_understood() {
-        for (text, number) in [("9", 9), ("KILL", 9), ("sigterm", 15), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)] {
+        for (text, number) in
+            [("9", 9), ("KILL", 9), ("sigterm", 15), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+        {
             assert_eq!(parse(text).expect(text), number);
         }
         for text in ["", "65", "-1", "SIGNOTHING", "RTMIN+31", "RTMIN-1"] {

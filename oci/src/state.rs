@@ -124,7 +124,10 @@ pub fn root(global: &Global) -> PathBuf {
 pub fn check_id(id: &str) -> anyhow::Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     let fits = (1..=255).contains(&id.len()) && id.chars().all(plain);
-    anyhow::ensure!(fits && id != "." && id != ".." && !id.starts_with(NEW), "invalid container ID format: {id:?}");
+    anyhow::ensure!(
+        fits && id != "." && id != ".." && !id.starts_with(NEW),
+        "invalid container ID format: {id:?}"
+    );
     Ok(())
 }
 
@@ -180,10 +183,13 @@ impl Container {
         let path = directory.join(RECORD);
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        let record = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let record =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
         Ok(Some(Container { directory: directory.into(), record }))
     }
 

@@ -26,7 +26,10 @@ impl Daemons {
     /// `None` where they are not installed, or this is not root.
     pub fn start() -> Option<Daemons> {
         let installed = ["containerd", "dockerd", "docker", "runc"].iter().all(|name| {
-            Command::new("sh").args(["-c", &format!("command -v {name}")]).output().is_ok_and(|found| found.status.success())
+            Command::new("sh")
+                .args(["-c", &format!("command -v {name}")])
+                .output()
+                .is_ok_and(|found| found.status.success())
         });
         if !installed || !nix::unistd::geteuid().is_root() {
             eprintln!("docker.io is not installed (ci/setup does it), or not root: nothing was tested");
@@ -42,9 +45,12 @@ impl Daemons {
         );
         fs::write(at("containerd.toml"), containerd).expect("written");
         let runtimes = json!({ "trapbox": { "path": trapbox() }, "in-memory": { "path": trapbox(), "runtimeArgs": ["--overlay=memory"] } });
-        fs::write(at("daemon.json"), json!({ "runtimes": runtimes, "live-restore": true }).to_string()).expect("written");
+        fs::write(at("daemon.json"), json!({ "runtimes": runtimes, "live-restore": true }).to_string())
+            .expect("written");
         let mut network = Command::new("unshare");
-        network.args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"]).stdout(Stdio::piped());
+        network
+            .args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"])
+            .stdout(Stdio::piped());
         let mut network = network.spawn().expect("unshare runs");
         let mut line = String::new();
         let output = network.stdout.take().expect("a pipe");
@@ -76,7 +82,11 @@ impl Daemons {
         self.dockerd = Some(command.spawn().expect("dockerd starts"));
         let end = Instant::now() + Duration::from_secs(60);
         while self.docker(&["version"]).status != 0 {
-            assert!(Instant::now() < end, "dockerd: {}", fs::read_to_string(self.path("dockerd.log")).unwrap_or_default());
+            assert!(
+                Instant::now() < end,
+                "dockerd: {}",
+                fs::read_to_string(self.path("dockerd.log")).unwrap_or_default()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -134,10 +144,18 @@ impl Daemons {
         for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", tree.join("bin").join(applet)).expect("made");
         }
-        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n").expect("written");
+        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+            .expect("written");
         fs::write(tree.join("etc/group"), "root:x:0:\nuser:x:1000:\nmore:x:50:user\n").expect("written");
         let archive = self.path("tree.tar");
-        let packed = Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&archive).arg(".").status().expect("tar runs");
+        let packed = Command::new("tar")
+            .arg("-C")
+            .arg(&tree)
+            .arg("-cf")
+            .arg(&archive)
+            .arg(".")
+            .status()
+            .expect("tar runs");
         assert!(packed.success());
         self.ok(&["import", &archive.display().to_string(), IMAGE]);
     }
@@ -179,7 +197,9 @@ impl Drop for Daemons {
         // What they have mounted and not let go of.
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let place = self.place.path().display().to_string();
-        for mount in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&place)) {
+        for mount in
+            mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&place))
+        {
             let _ = Command::new("umount").args(["-l", mount]).status();
         }
     }

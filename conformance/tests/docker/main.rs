@@ -17,18 +17,45 @@ const VARIATIONS: &[Variation] = &[
     (&["--user", "user"], "id; umask; touch /f || echo refused; echo $HOME"),
     (&["--user", "1234:99", "--group-add", "50"], "id; touch /tmp/f && ls -ln /tmp/f | cut -c1-35"),
     (&["--workdir", "/made/here"], "pwd; ls -ld . | cut -c1-30"),
-    (&["--hostname", "named", "--add-host", "other:192.0.2.7", "--dns", "192.0.2.1"], "hostname; cat /etc/hosts | grep other; cat /etc/resolv.conf"),
-    (&["--read-only", "--tmpfs", "/t:size=1m,mode=1770"], "touch /f 2>&1; stat -c %a /t; head -c 3000000 /dev/zero > /t/x; stat -c %s /t/x"),
-    (&["--cap-drop", "ALL", "--cap-add", "CHOWN"], "grep ^Cap /proc/self/status; touch /f; chown 5:6 /f; ls -ln /f | cut -c1-28"),
-    (&["--security-opt", "no-new-privileges", "--security-opt", "seccomp=unconfined"], "grep -E '^(Seccomp:|NoNew)' /proc/self/status"),
-    (&["--ulimit", "nofile=99:100", "--oom-score-adj", "77"], "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj"),
+    (
+        &["--hostname", "named", "--add-host", "other:192.0.2.7", "--dns", "192.0.2.1"],
+        "hostname; cat /etc/hosts | grep other; cat /etc/resolv.conf",
+    ),
+    (
+        &["--read-only", "--tmpfs", "/t:size=1m,mode=1770"],
+        "touch /f 2>&1; stat -c %a /t; head -c 3000000 /dev/zero > /t/x; stat -c %s /t/x",
+    ),
+    (
+        &["--cap-drop", "ALL", "--cap-add", "CHOWN"],
+        "grep ^Cap /proc/self/status; touch /f; chown 5:6 /f; ls -ln /f | cut -c1-28",
+    ),
+    (
+        &["--security-opt", "no-new-privileges", "--security-opt", "seccomp=unconfined"],
+        "grep -E '^(Seccomp:|NoNew)' /proc/self/status",
+    ),
+    (
+        &["--ulimit", "nofile=99:100", "--oom-score-adj", "77"],
+        "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj",
+    ),
     (&["--init"], "cat /proc/1/comm; test -d /proc/$$ && ls -d /proc/1; sh -c 'sleep 0 &'; exit 3"),
-    (&["--sysctl", "net.core.somaxconn=99"], "cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/ip_unprivileged_port_start"),
+    (
+        &["--sysctl", "net.core.somaxconn=99"],
+        "cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/ip_unprivileged_port_start",
+    ),
     (&["--env", "A=b c", "--entrypoint", "/bin/env"], "true"),
     (&["--network", "none"], "ip addr show lo | grep -c 'inet '"),
-    (&["--shm-size", "2m", "--ipc", "private"], "head -c 9000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x"),
-    (&[], "wc -c < /proc/kcore; ls -A /proc/acpi 2>/dev/null | wc -l; (echo x > /proc/sysrq-trigger) 2>&1; (echo x > /proc/sys/kernel/hostname) 2>&1"),
-    (&[], "touch /etc/x /root/y; chown 1000:50 /etc/x; chmod 4755 /root/y; ls -ln /etc/x /root/y | cut -c1-28; mkfifo /p; ls -l /p | cut -c1"),
+    (
+        &["--shm-size", "2m", "--ipc", "private"],
+        "head -c 9000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x",
+    ),
+    (
+        &[],
+        "wc -c < /proc/kcore; ls -A /proc/acpi 2>/dev/null | wc -l; (echo x > /proc/sysrq-trigger) 2>&1; (echo x > /proc/sys/kernel/hostname) 2>&1",
+    ),
+    (
+        &[],
+        "touch /etc/x /root/y; chown 1000:50 /etc/x; chmod 4755 /root/y; ls -ln /etc/x /root/y | cut -c1-28; mkfifo /p; ls -l /p | cut -c1",
+    ),
     (&[], "no-such-program; echo $?; exec /etc/passwd"),
     (&["--stop-signal", "USR1"], "ls /dev | sort | tr '\\n' ' '"),
 ];
@@ -83,20 +110,66 @@ fn words(suite: &mut Suite) {
             Outcome { stderr: String::new(), ..outcome }
         });
     }
-    let refused = suite.daemons.docker(&["run", "--rm", "--runtime", "trapbox", "--pid", "host", IMAGE, "true"]);
-    suite.check("--pid=host is refused", refused.status == 125 && refused.stderr.contains("pid namespace"), &refused.stderr);
-    let refused = suite.daemons.docker(&["run", "--rm", "--runtime", "trapbox", "--device", "/dev/kmsg", IMAGE, "true"]);
-    suite.check("a device is refused", refused.status == 125 && refused.stderr.contains("/dev/kmsg"), &refused.stderr);
+    let refused =
+        suite.daemons.docker(&["run", "--rm", "--runtime", "trapbox", "--pid", "host", IMAGE, "true"]);
+    suite.check(
+        "--pid=host is refused",
+        refused.status == 125 && refused.stderr.contains("pid namespace"),
+        &refused.stderr,
+    );
+    let refused = suite.daemons.docker(&[
+        "run",
+        "--rm",
+        "--runtime",
+        "trapbox",
+        "--device",
+        "/dev/kmsg",
+        IMAGE,
+        "true",
+    ]);
+    suite.check(
+        "a device is refused",
+        refused.status == 125 && refused.stderr.contains("/dev/kmsg"),
+        &refused.stderr,
+    );
 }
 
 fn life(suite: &mut Suite) {
     let daemons = &suite.daemons;
-    daemons.ok(&["run", "-d", "--name", "life", "--runtime", "trapbox", IMAGE, "sh", "-c", "echo up; trap 'echo usr; exit 9' USR1; while :; do sleep 0.1; done"]);
+    daemons.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "life",
+        "--runtime",
+        "trapbox",
+        IMAGE,
+        "sh",
+        "-c",
+        "echo up; trap 'echo usr; exit 9' USR1; while :; do sleep 0.1; done",
+    ]);
     let mut found = vec![];
-    let exec = daemons.docker(&["exec", "-u", "1000", "-w", "/tmp", "-e", "B=1", "life", "sh", "-c", "id -u; pwd; echo $B; exit 5"]);
+    let exec = daemons.docker(&[
+        "exec",
+        "-u",
+        "1000",
+        "-w",
+        "/tmp",
+        "-e",
+        "B=1",
+        "life",
+        "sh",
+        "-c",
+        "id -u; pwd; echo $B; exit 5",
+    ]);
     found.push(("exec", (exec.status, exec.stdout.as_str()) == (5, "1000\n/tmp\n1\n"), format!("{exec:?}")));
     let missing = daemons.docker(&["exec", "life", "no-such"]);
-    found.push(("exec of nothing", missing.status == 126 && missing.stderr.contains("executable file not found"), missing.stderr));
+    let said = missing.stdout + &missing.stderr;
+    found.push((
+        "exec of nothing",
+        missing.status == 126 && said.contains("executable file not found"),
+        said,
+    ));
     let mut piped = daemons.command(&["exec", "-i", "life", "cat"]);
     let mut child = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("docker runs");
     child.stdin.take().expect("a pipe").write_all(b"through\n").expect("written");
@@ -124,16 +197,18 @@ fn life(suite: &mut Suite) {
 }
 
 fn stopping(suite: &mut Suite) {
-    for (what, script, quick) in
-        [("with a handler", "trap 'exit 7' TERM; while :; do sleep 0.1; done", true), ("without one", "while :; do sleep 0.1; done", false)]
-    {
+    for (what, script, quick) in [
+        ("with a handler", "trap 'exit 7' TERM; while :; do sleep 0.1; done", true),
+        ("without one", "while :; do sleep 0.1; done", false),
+    ] {
         suite.same(&format!("stop {what}"), |daemons, runtime| {
             daemons.ok(&["run", "-d", "--name", "stopping", "--runtime", runtime, IMAGE, "sh", "-c", script]);
             std::thread::sleep(Duration::from_millis(500));
             let start = Instant::now();
             daemons.ok(&["stop", "-t", "3", "stopping"]);
             let was_quick = start.elapsed() < Duration::from_secs(3);
-            let mut outcome = daemons.docker(&["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", "stopping"]);
+            let mut outcome =
+                daemons.docker(&["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", "stopping"]);
             daemons.ok(&["rm", "stopping"]);
             outcome.stdout.push_str(if was_quick == quick { "in time" } else { "not in time" });
             outcome
@@ -165,7 +240,18 @@ fn changes(suite: &mut Suite) {
         Outcome { stdout: all, stderr: String::new(), status: 0 }
     });
     suite.same("cp into a running container", |daemons, runtime| {
-        daemons.ok(&["run", "-d", "--name", "changed", "--runtime", runtime, IMAGE, "sh", "-c", "ls /; while :; do sleep 0.1; done"]);
+        daemons.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "changed",
+            "--runtime",
+            runtime,
+            IMAGE,
+            "sh",
+            "-c",
+            "ls /; while :; do sleep 0.1; done",
+        ]);
         daemons.docker(&["exec", "changed", "ls", "/copied"]);
         let file = daemons.path("copied");
         std::fs::write(&file, "copied\n").expect("written");
@@ -174,29 +260,79 @@ fn changes(suite: &mut Suite) {
         daemons.ok(&["rm", "-f", "changed"]);
         outcome
     });
-    let ran = suite.daemons.docker(&["run", "--name", "memory", "--runtime", "in-memory", IMAGE, "sh", "-c", "echo x > /x; cat /x"]);
+    let ran = suite.daemons.docker(&[
+        "run",
+        "--name",
+        "memory",
+        "--runtime",
+        "in-memory",
+        IMAGE,
+        "sh",
+        "-c",
+        "echo x > /x; cat /x",
+    ]);
     let diff = suite.daemons.ok(&["diff", "memory"]);
     suite.daemons.ok(&["rm", "memory"]);
-    suite.check("--overlay=memory leaves the layer alone", ran.stdout == "x\n" && !diff.contains("/x"), &format!("{ran:?} {diff}"));
+    suite.check(
+        "--overlay=memory leaves the layer alone",
+        ran.stdout == "x\n" && !diff.contains("/x"),
+        &format!("{ran:?} {diff}"),
+    );
 }
 
 fn limits(suite: &mut Suite) {
     suite.same("OOMKilled", |daemons, runtime| {
         let script = "x=$(head -c 30000000 /dev/zero | tr '\\0' a); y=$x$x$x$x; echo survived";
-        daemons.docker(&["run", "--name", "oom", "--memory", "40m", "--memory-swap", "40m", "--runtime", runtime, IMAGE, "sh", "-c", script]);
+        daemons.docker(&[
+            "run",
+            "--name",
+            "oom",
+            "--memory",
+            "40m",
+            "--memory-swap",
+            "40m",
+            "--runtime",
+            runtime,
+            IMAGE,
+            "sh",
+            "-c",
+            script,
+        ]);
         let outcome = daemons.docker(&["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", "oom"]);
         daemons.ok(&["rm", "oom"]);
         outcome
     });
     suite.same("--pids-limit", |daemons, runtime| {
         let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done 2>&1 | head -1; wait";
-        let outcome = daemons.docker(&["run", "--rm", "--pids-limit", "8", "--runtime", runtime, IMAGE, "sh", "-c", script]);
+        let outcome = daemons.docker(&[
+            "run",
+            "--rm",
+            "--pids-limit",
+            "8",
+            "--runtime",
+            runtime,
+            IMAGE,
+            "sh",
+            "-c",
+            script,
+        ]);
         let refused = (outcome.stdout + &outcome.stderr).contains("can't fork");
         Outcome { stdout: refused.to_string(), stderr: String::new(), status: outcome.status }
     });
     suite.same("update", |daemons, runtime| {
         daemons.ok(&["run", "-d", "--name", "updated", "--runtime", runtime, IMAGE, "sleep", "60"]);
-        let outcome = daemons.docker(&["update", "--memory", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--pids-limit", "50", "updated"]);
+        let outcome = daemons.docker(&[
+            "update",
+            "--memory",
+            "64m",
+            "--memory-swap",
+            "64m",
+            "--cpus",
+            "0.5",
+            "--pids-limit",
+            "50",
+            "updated",
+        ]);
         let seen = daemons.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "updated"]).stdout;
         daemons.ok(&["rm", "-f", "updated"]);
         Outcome { stdout: outcome.stdout + seen.split('/').nth(1).unwrap_or_default(), ..outcome }
@@ -205,9 +341,29 @@ fn limits(suite: &mut Suite) {
 
 fn restarts(suite: &mut Suite) {
     suite.same("restart policy", |daemons, runtime| {
-        daemons.ok(&["run", "-d", "--name", "restarted", "--restart", "on-failure:2", "--runtime", runtime, IMAGE, "sh", "-c", "echo once; exit 3"]);
+        daemons.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "restarted",
+            "--restart",
+            "on-failure:2",
+            "--runtime",
+            runtime,
+            IMAGE,
+            "sh",
+            "-c",
+            "echo once; exit 3",
+        ]);
         let end = Instant::now() + Duration::from_secs(20);
-        let state = || daemons.ok(&["inspect", "-f", "{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}", "restarted"]);
+        let state = || {
+            daemons.ok(&[
+                "inspect",
+                "-f",
+                "{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}",
+                "restarted",
+            ])
+        };
         while state() != "exited 2 3\n" && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -219,7 +375,20 @@ fn restarts(suite: &mut Suite) {
 
 fn health(suite: &mut Suite) {
     suite.same("healthcheck", |daemons, runtime| {
-        let head = ["run", "-d", "--name", "healthy", "--runtime", runtime, "--health-cmd", "test -e /well", "--health-interval", "0.5s", "--health-retries", "1"];
+        let head = [
+            "run",
+            "-d",
+            "--name",
+            "healthy",
+            "--runtime",
+            runtime,
+            "--health-cmd",
+            "test -e /well",
+            "--health-interval",
+            "0.5s",
+            "--health-retries",
+            "1",
+        ];
         daemons.ok(&[&head[..], &[IMAGE, "sh", "-c", "sleep 3; touch /well; sleep 60"]].concat());
         let reaches = |wanted: &str| {
             let end = Instant::now() + Duration::from_secs(20);
@@ -243,18 +412,33 @@ fn many(suite: &mut Suite) {
     let all: Vec<_> = (0..20)
         .map(|number| {
             let script = format!("echo {number}; sleep 1");
-            let mut command = daemons.command(&["run", "--rm", "--runtime", "trapbox", IMAGE, "sh", "-c", &script]);
+            let mut command =
+                daemons.command(&["run", "--rm", "--runtime", "trapbox", IMAGE, "sh", "-c", &script]);
             (number, command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("docker runs"))
         })
         .collect();
-    let outputs: Vec<_> = all.into_iter().map(|(number, child)| (number, child.wait_with_output().expect("ends"))).collect();
-    let good = outputs.iter().all(|(number, output)| output.status.success() && output.stdout == format!("{number}\n").as_bytes());
+    let outputs: Vec<_> =
+        all.into_iter().map(|(number, child)| (number, child.wait_with_output().expect("ends"))).collect();
+    let good = outputs
+        .iter()
+        .all(|(number, output)| output.status.success() && output.stdout == format!("{number}\n").as_bytes());
     suite.check("20 containers at once", good, &format!("{outputs:?}"));
 }
 
 /// A daemon that is started again finds its containers alive.
 fn live_restore(suite: &mut Suite) {
-    suite.daemons.ok(&["run", "-d", "--name", "restored", "--runtime", "trapbox", IMAGE, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done"]);
+    suite.daemons.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "restored",
+        "--runtime",
+        "trapbox",
+        IMAGE,
+        "sh",
+        "-c",
+        "trap 'exit 6' TERM; while :; do sleep 0.1; done",
+    ]);
     suite.daemons.restart_dockerd();
     let state = suite.daemons.docker(&["inspect", "-f", "{{.State.Status}}", "restored"]);
     let entered = suite.daemons.docker(&["exec", "restored", "echo", "here"]);

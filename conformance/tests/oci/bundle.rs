@@ -31,11 +31,15 @@ impl Bundle {
         for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", rootfs.join("bin").join(applet)).expect("made");
         }
-        fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
-            .expect("written");
+        fs::write(
+            rootfs.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+        )
+        .expect("written");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = format!("conformance-{}-{number}", std::process::id());
-        let made = Command::new(trapbox()).args(["spec", "--bundle"]).arg(place.path()).status().expect("runs");
+        let made =
+            Command::new(trapbox()).args(["spec", "--bundle"]).arg(place.path()).status().expect("runs");
         assert!(made.success(), "trapbox spec fails");
         let text = fs::read(place.path().join("config.json")).expect("config.json");
         let mut config: Value = serde_json::from_slice(&text).expect("JSON");
@@ -114,7 +118,8 @@ impl Bundle {
         let out = fs::File::create(self.place.path().join("out")).expect("a file");
         let errors = out.try_clone().expect("a descriptor");
         let mut command = self.command(&["create", "--pid-file", "pid", &self.id]);
-        let status = command.stdin(std::process::Stdio::null()).stdout(out).stderr(errors).status().expect("runs");
+        let status =
+            command.stdin(std::process::Stdio::null()).stdout(out).stderr(errors).status().expect("runs");
         assert!(status.success(), "create fails: {}", self.out());
     }
 
@@ -132,7 +137,11 @@ impl Bundle {
     }
 
     pub fn pid(&self) -> i32 {
-        fs::read_to_string(self.place.path().join("pid")).expect("a pid file").trim().parse().expect("a number")
+        fs::read_to_string(self.place.path().join("pid"))
+            .expect("a pid file")
+            .trim()
+            .parse()
+            .expect("a number")
     }
 
     /// Waits for the container to be in this state.
@@ -148,7 +157,9 @@ impl Bundle {
         }
         let name = format!("trapbox-{}", self.id);
         let controllers = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        let groups = controllers.map(|entry| entry.path().join(&name)).chain([Path::new("/sys/fs/cgroup").join(&name)]);
+        let groups = controllers
+            .map(|entry| entry.path().join(&name))
+            .chain([Path::new("/sys/fs/cgroup").join(&name)]);
         left.extend(groups.filter(|group| group.exists()).map(|group| group.display().to_string()));
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let place = self.place.path().display().to_string();

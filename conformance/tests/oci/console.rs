@@ -16,7 +16,8 @@ fn master(listener: &UnixListener) -> File {
     let mut name = [0u8; 256];
     let mut room = nix::cmsg_space!([RawFd; 1]);
     let mut slices = [IoSliceMut::new(&mut name)];
-    let message = recvmsg::<()>(connection.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty()).expect("a message");
+    let message = recvmsg::<()>(connection.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty())
+        .expect("a message");
     let fd = message.cmsgs().expect("control messages").find_map(|part| match part {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
         _ => None,
@@ -76,7 +77,17 @@ fn a_terminal_has_its_size_its_keys_and_an_end() {
     let mut process = bundle.config["process"].clone();
     process["args"] = json!(["sh", "-c", "tty; read line; echo got $line"]);
     std::fs::write(bundle.place.path().join("process.json"), process.to_string()).expect("written");
-    bundle.ok(&["exec", "--detach", "--console-socket", "console", "--process", "process.json", "--pid-file", "p", &bundle.id]);
+    bundle.ok(&[
+        "exec",
+        "--detach",
+        "--console-socket",
+        "console",
+        "--process",
+        "process.json",
+        "--pid-file",
+        "p",
+        &bundle.id,
+    ]);
     let mut second = master(&listener);
     let (entered, mut text) = (shown(&second), String::new());
     second.write_all(b"typed\n").expect("typed");

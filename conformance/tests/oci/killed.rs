@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 /// Kills `arguments` after this long.
 fn cut_short(bundle: &Bundle, arguments: &[&str], after: Duration) {
     let mut command = bundle.command(arguments);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
     std::thread::sleep(after);
     let _ = child.kill();
     let _ = child.wait();
@@ -76,7 +77,8 @@ fn a_monitor_that_is_killed_takes_its_sandbox_along() {
     let bundle = Bundle::new("sleep 60");
     bundle.create();
     bundle.start();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(bundle.pid()), nix::sys::signal::Signal::SIGKILL).expect("killed");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(bundle.pid()), nix::sys::signal::Signal::SIGKILL)
+        .expect("killed");
     bundle.reaches("stopped");
     bundle.ok(&["delete", &bundle.id]);
     assert_eq!(bundle.left(), Vec::<String>::new());

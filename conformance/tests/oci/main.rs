@@ -27,50 +27,103 @@ const VARIATIONS: &[Variation] = &[
     ("plain", |_| {}, "echo out; echo err >&2; pwd; env | sort; hostname; exit 7"),
     ("process 1", |_| {}, "echo $$ $PPID; kill -9 $$; echo alive; (sleep 0.1; exit 3) & wait $!; echo $?"),
     ("killed", |_| {}, "sh -c 'kill -SEGV $$'; echo $?"),
-    ("user", |config| {
-        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [5, 7], "umask": 63 });
-    }, "id; umask; echo $HOME; touch /tmp/f || echo refused; cat /proc/self/status | grep -E '^(Uid|Gid|Groups)'"),
+    (
+        "user",
+        |config| {
+            config["process"]["user"] =
+                json!({ "uid": 1000, "gid": 1000, "additionalGids": [5, 7], "umask": 63 });
+        },
+        "id; umask; echo $HOME; touch /tmp/f || echo refused; cat /proc/self/status | grep -E '^(Uid|Gid|Groups)'",
+    ),
     ("directory", |config| config["process"]["cwd"] = json!("/made/here"), "pwd; ls -ld ."),
-    ("limits", |config| {
-        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 99, "hard": 100 },
+    (
+        "limits",
+        |config| {
+            config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 99, "hard": 100 },
                                                { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }]);
-    }, "ulimit -n; ulimit -Hn; ulimit -c"),
-    ("capabilities", |config| {
-        for set in ["bounding", "effective", "permitted"] {
-            config["process"]["capabilities"][set] = json!(["CAP_CHOWN", "CAP_KILL"]);
-        }
-        config["process"]["capabilities"]["inheritable"] = json!([]);
-        config["process"]["capabilities"]["ambient"] = json!([]);
-    }, "grep -E '^(Cap|NoNew)' /proc/self/status; touch /f; chown 5:6 /f; ls -ln /f | cut -c1-30"),
-    ("no capabilities", |config| {
-        config["process"]["capabilities"] = json!({});
-        config["process"]["noNewPrivileges"] = json!(false);
-    }, "grep -E '^(Cap|NoNew)' /proc/self/status; touch /f; chown 5:6 /f 2>&1; mkdir /d; chmod 0 /d; ls /d 2>&1"),
-    ("read-only root", |config| config["root"]["readonly"] = json!(true),
-     "touch /f 2>&1; touch /tmp/f 2>&1; echo x > /dev/shm/f; cat /dev/shm/f; echo > /dev/null"),
-    ("tmpfs", |config| {
-        add_mount(config, json!({ "destination": "/t", "type": "tmpfs", "source": "tmpfs",
-                                  "options": ["nosuid", "noexec", "size=64k", "mode=1770"] }));
-    }, "stat -c '%a %F' /t; head -c 100000 /dev/zero > /t/x; stat -c %s /t/x; cp /bin/busybox /tmp/b; cp /tmp/b /t/b 2>/dev/null; \
-        echo '#!/bin/sh' > /t/y; chmod +x /t/y; /t/y 2>&1; echo $?"),
-    ("bind", |config| {
-        add_mount(config, json!({ "destination": "/deep/hosts", "type": "bind", "source": "/etc/hosts",
-                                  "options": ["rbind", "rprivate", "ro"] }));
-        add_mount(config, json!({ "destination": "/etc/data", "type": "none", "source": "rootfs/etc", "options": ["bind", "ro"] }));
-    }, "cat /deep/hosts | wc -l; echo x >> /deep/hosts; ls /etc/data; touch /etc/data/x; stat -c %F /deep/hosts"),
-    ("masked", |config| {
-        config["linux"]["maskedPaths"] = json!(["/proc/meminfo", "/etc", "/no/such"]);
-        config["linux"]["readonlyPaths"] = json!(["/tmp", "/proc/sys"]);
-    }, "wc -c < /proc/meminfo; ls -A /etc; touch /etc/x 2>&1; touch /tmp/x 2>&1; (echo a > /proc/sys/kernel/hostname) 2>&1"),
-    ("seccomp", |config| {
-        config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        },
+        "ulimit -n; ulimit -Hn; ulimit -c",
+    ),
+    (
+        "capabilities",
+        |config| {
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set] = json!(["CAP_CHOWN", "CAP_KILL"]);
+            }
+            config["process"]["capabilities"]["inheritable"] = json!([]);
+            config["process"]["capabilities"]["ambient"] = json!([]);
+        },
+        "grep -E '^(Cap|NoNew)' /proc/self/status; touch /f; chown 5:6 /f; ls -ln /f | cut -c1-30",
+    ),
+    (
+        "no capabilities",
+        |config| {
+            config["process"]["capabilities"] = json!({});
+            config["process"]["noNewPrivileges"] = json!(false);
+        },
+        "grep -E '^(Cap|NoNew)' /proc/self/status; touch /f; chown 5:6 /f 2>&1; mkdir /d; chmod 0 /d; ls /d 2>&1",
+    ),
+    (
+        "read-only root",
+        |config| config["root"]["readonly"] = json!(true),
+        "touch /f 2>&1; touch /tmp/f 2>&1; echo x > /dev/shm/f; cat /dev/shm/f; echo > /dev/null",
+    ),
+    (
+        "tmpfs",
+        |config| {
+            add_mount(
+                config,
+                json!({ "destination": "/t", "type": "tmpfs", "source": "tmpfs",
+                                  "options": ["nosuid", "noexec", "size=64k", "mode=1770"] }),
+            );
+        },
+        "stat -c '%a %F' /t; head -c 100000 /dev/zero > /t/x; stat -c %s /t/x; cp /bin/busybox /tmp/b; cp /tmp/b /t/b 2>/dev/null; \
+        echo '#!/bin/sh' > /t/y; chmod +x /t/y; /t/y 2>&1; echo $?",
+    ),
+    (
+        "bind",
+        |config| {
+            add_mount(
+                config,
+                json!({ "destination": "/deep/hosts", "type": "bind", "source": "/etc/hosts",
+                                  "options": ["rbind", "rprivate", "ro"] }),
+            );
+            add_mount(
+                config,
+                json!({ "destination": "/etc/data", "type": "none", "source": "rootfs/etc", "options": ["bind", "ro"] }),
+            );
+        },
+        "cat /deep/hosts | wc -l; echo x >> /deep/hosts; ls /etc/data; touch /etc/data/x; stat -c %F /deep/hosts",
+    ),
+    (
+        "masked",
+        |config| {
+            config["linux"]["maskedPaths"] = json!(["/proc/meminfo", "/etc", "/no/such"]);
+            config["linux"]["readonlyPaths"] = json!(["/tmp", "/proc/sys"]);
+        },
+        "wc -c < /proc/meminfo; ls -A /etc; touch /etc/x 2>&1; touch /tmp/x 2>&1; (echo a > /proc/sys/kernel/hostname) 2>&1",
+    ),
+    (
+        "seccomp",
+        |config| {
+            config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
             "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 },
                          { "names": ["symlink", "symlinkat"], "action": "SCMP_ACT_KILL_PROCESS" }] });
-    }, "mkdir /x 2>&1; echo $?; ln -s a /y; echo $?; grep Seccomp: /proc/self/status"),
-    ("environment", |config| {
-        config["process"]["env"] = json!(["PATH=/nowhere:/bin", "A=1", "A=2", "HOME=/x"]);
-    }, "env | sort"),
-    ("devices", |_| {}, "ls -1 /dev | grep -v console; ls -l /dev/null | cut -c1-10; readlink /dev/fd /dev/stdin; echo x > /dev/full"),
+        },
+        "mkdir /x 2>&1; echo $?; ln -s a /y; echo $?; grep Seccomp: /proc/self/status",
+    ),
+    (
+        "environment",
+        |config| {
+            config["process"]["env"] = json!(["PATH=/nowhere:/bin", "A=1", "A=2", "HOME=/x"]);
+        },
+        "env | sort",
+    ),
+    (
+        "devices",
+        |_| {},
+        "ls -1 /dev | grep -v console; ls -l /dev/null | cut -c1-10; readlink /dev/fd /dev/stdin; echo x > /dev/full",
+    ),
     ("score", |config| config["process"]["oomScoreAdj"] = json!(100), "cat /proc/self/oom_score_adj"),
 ];
 
@@ -104,7 +157,10 @@ fn a_container_lives_from_create_to_delete() {
     let bundle = Bundle::new("trap 'echo term; exit 5' TERM; echo up; while :; do sleep 0.05; done");
     bundle.create();
     let state: Value = serde_json::from_str(&bundle.ok(&["state", &bundle.id])).expect("JSON");
-    assert_eq!((state["status"].as_str(), state["pid"].as_i64()), (Some("created"), Some(bundle.pid().into())));
+    assert_eq!(
+        (state["status"].as_str(), state["pid"].as_i64()),
+        (Some("created"), Some(bundle.pid().into()))
+    );
     assert_eq!(state["bundle"].as_str(), bundle.place.path().to_str());
     assert!(bundle.fails(&["create", &bundle.id], 1).contains("container with given ID already exists"));
     bundle.start();
@@ -116,7 +172,8 @@ fn a_container_lives_from_create_to_delete() {
     let listed: Value = serde_json::from_str(&bundle.ok(&["list", "--format", "json"])).expect("JSON");
     assert_eq!(listed[0]["id"].as_str(), Some(bundle.id.as_str()));
     assert_eq!(bundle.ok(&["list", "-q"]), format!("{}\n", bundle.id));
-    let pids: Vec<i32> = serde_json::from_str(&bundle.ok(&["ps", "--format", "json", &bundle.id])).expect("JSON");
+    let pids: Vec<i32> =
+        serde_json::from_str(&bundle.ok(&["ps", "--format", "json", &bundle.id])).expect("JSON");
     assert!(pids.contains(&bundle.pid()) && pids.len() >= 3, "{pids:?}");
 
     bundle.ok(&["pause", &bundle.id]);
@@ -141,7 +198,9 @@ fn signals_reach_the_program_or_all_and_process_1_is_protected() {
     if !is_root() {
         return;
     }
-    let bundle = Bundle::new("trap 'echo one' USR1; sh -c 'trap \"echo two\" USR2; echo ready; while :; do sleep 0.05; done' & while :; do wait; done");
+    let bundle = Bundle::new(
+        "trap 'echo one' USR1; sh -c 'trap \"echo two\" USR2; echo ready; while :; do sleep 0.05; done' & while :; do wait; done",
+    );
     bundle.create();
     bundle.start();
     wait_for("ready", || bundle.out() == "ready\n");
@@ -174,7 +233,9 @@ fn what_cannot_be_executed_is_said_in_the_words_that_callers_look_for() {
     let bundle = Bundle::new("sleep 20");
     bundle.create();
     bundle.start();
-    assert!(bundle.fails(&["exec", &bundle.id, "nothing"], 255).contains("executable file not found in $PATH"));
+    assert!(
+        bundle.fails(&["exec", &bundle.id, "nothing"], 255).contains("executable file not found in $PATH")
+    );
 }
 
 #[test]
@@ -185,16 +246,38 @@ fn what_is_not_supported_is_refused_by_name_and_leaves_nothing() {
     let cases: &[(fn(&mut Value), &str)] = &[
         (|config| config["process"]["args"] = json!([]), "process.args"),
         (|config| config["process"]["cwd"] = json!("relative"), "process.cwd"),
-        (|config| config["process"]["scheduler"] = json!({ "policy": "SCHED_RR", "priority": 1 }), "process.scheduler"),
+        (
+            |config| config["process"]["scheduler"] = json!({ "policy": "SCHED_RR", "priority": 1 }),
+            "process.scheduler",
+        ),
         (|config| config["root"]["path"] = json!("nowhere"), "root.path"),
         (|config| config["linux"]["rootfsPropagation"] = json!("shared"), "linux.rootfsPropagation"),
-        (|config| config["linux"]["devices"] = json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229 }]), "/dev/fuse"),
+        (
+            |config| {
+                config["linux"]["devices"] =
+                    json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229 }])
+            },
+            "/dev/fuse",
+        ),
         (|config| config["linux"]["namespaces"] = json!([{ "type": "ipc" }]), "pid namespace"),
-        (|config| add_mount(config, json!({ "destination": "/x", "type": "ext4", "source": "/dev/sda" })), "ext4"),
-        (|config| add_mount(config, json!({ "destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"] })),
-         "no such file or directory"),
+        (
+            |config| add_mount(config, json!({ "destination": "/x", "type": "ext4", "source": "/dev/sda" })),
+            "ext4",
+        ),
+        (
+            |config| {
+                add_mount(
+                    config,
+                    json!({ "destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"] }),
+                )
+            },
+            "no such file or directory",
+        ),
         (|config| config["linux"]["sysctl"] = json!({ "kernel.no_such": "1" }), "kernel.no_such"),
-        (|config| config["hooks"] = json!({ "startContainer": [{ "path": "/bin/true" }] }), "hooks.startContainer"),
+        (
+            |config| config["hooks"] = json!({ "startContainer": [{ "path": "/bin/true" }] }),
+            "hooks.startContainer",
+        ),
         (|config| config["domainname"] = json!("example"), "domainname"),
         (|config| config["ociVersion"] = json!("2.0.0"), "ociVersion"),
     ];
@@ -234,18 +317,31 @@ fn hooks_run_in_their_order_with_the_state_and_a_failure_undoes_the_container() 
     bundle.start();
     bundle.reaches("stopped");
     bundle.ok(&["delete", &bundle.id]);
-    let mut lines: Vec<String> = fs::read_to_string(&seen).expect("seen").lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> =
+        fs::read_to_string(&seen).expect("seen").lines().map(str::to_owned).collect();
     // The program runs beside the hooks that follow its start.
     let program = lines.iter().position(|line| line == "program").expect("it ran");
     assert!(program >= 3);
     lines.remove(program);
-    let wanted = ["prestart creating 1", "createRuntime creating 1", "createContainer creating 1", "poststart running 1", "poststop stopped 1"];
+    let wanted = [
+        "prestart creating 1",
+        "createRuntime creating 1",
+        "createContainer creating 1",
+        "poststart running 1",
+        "poststop stopped 1",
+    ];
     // A program that has ended by then has stopped.
     assert_eq!(lines, wanted);
 
     for (hooks, words) in [
-        (json!({ "prestart": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"] }] }), "prestart hook #0: exit status 3, stderr: no"),
-        (json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1 }] }), "timed out after 1 s"),
+        (
+            json!({ "prestart": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"] }] }),
+            "prestart hook #0: exit status 3, stderr: no",
+        ),
+        (
+            json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1 }] }),
+            "timed out after 1 s",
+        ),
         (json!({ "createContainer": [{ "path": "/no/such" }] }), "createContainer hook #0"),
     ] {
         let bundle = Bundle::with("true", |config| config["hooks"] = hooks);
@@ -262,7 +358,10 @@ fn a_hook_finds_the_containers_network_namespace_by_the_pid_in_the_state() {
     }
     let bundle = Bundle::new("true");
     let seen = bundle.place.path().join("seen");
-    let script = format!("pid=$(grep -o '\"pid\":[0-9]*' | cut -d: -f2); readlink /proc/$pid/ns/net /proc/self/ns/net > {}", seen.display());
+    let script = format!(
+        "pid=$(grep -o '\"pid\":[0-9]*' | cut -d: -f2); readlink /proc/$pid/ns/net /proc/self/ns/net > {}",
+        seen.display()
+    );
     let mut bundle = bundle;
     bundle.config["hooks"] = json!({ "prestart": [{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }] });
     bundle.write();
@@ -279,10 +378,24 @@ fn processes_enter_with_their_own_identity_and_end_with_their_own_status() {
     }
     let bundle = Bundle::new("while :; do sleep 0.05; done");
     bundle.create();
-    assert!(bundle.fails(&["exec", &bundle.id, "true"], 255).contains("cannot exec in a container in the created state"));
+    assert!(
+        bundle
+            .fails(&["exec", &bundle.id, "true"], 255)
+            .contains("cannot exec in a container in the created state")
+    );
     bundle.start();
     let outcome = bundle.call(&[
-        "exec", "--user", "1000:1000", "--env", "A=1", "--cwd", "/tmp", &bundle.id, "sh", "-c", "id; echo $A; pwd; echo e >&2; exit 7",
+        "exec",
+        "--user",
+        "1000:1000",
+        "--env",
+        "A=1",
+        "--cwd",
+        "/tmp",
+        &bundle.id,
+        "sh",
+        "-c",
+        "id; echo $A; pwd; echo e >&2; exit 7",
     ]);
     assert_eq!(
         (outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()),
@@ -294,7 +407,15 @@ fn processes_enter_with_their_own_identity_and_end_with_their_own_status() {
     process["args"] = json!(["sh", "-c", "echo entered > /entered; sleep 30"]);
     fs::write(&file, process.to_string()).expect("written");
     // What it leaves behind holds the descriptors that it was given.
-    let mut entering = bundle.command(&["exec", "--process", "process.json", "--detach", "--pid-file", "entered.pid", &bundle.id]);
+    let mut entering = bundle.command(&[
+        "exec",
+        "--process",
+        "process.json",
+        "--detach",
+        "--pid-file",
+        "entered.pid",
+        &bundle.id,
+    ]);
     entering.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     assert!(entering.status().expect("runs").success());
     wait_for("the file", || bundle.rootfs().join("entered").exists());
@@ -313,12 +434,14 @@ fn limits_are_set_changed_and_reported() {
         return;
     }
     let bundle = Bundle::with("while :; do sleep 0.05; done", |config| {
-        config["linux"]["resources"] = json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 20 }, "cpu": { "shares": 512 } });
+        config["linux"]["resources"] =
+            json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 20 }, "cpu": { "shares": 512 } });
     });
     bundle.create();
     bundle.start();
     let limit = |bundle: &Bundle| {
-        let event: Value = serde_json::from_str(&bundle.ok(&["events", "--stats", &bundle.id])).expect("JSON");
+        let event: Value =
+            serde_json::from_str(&bundle.ok(&["events", "--stats", &bundle.id])).expect("JSON");
         assert_eq!((event["type"].as_str(), event["id"].as_str()), (Some("stats"), Some(bundle.id.as_str())));
         event["data"]["memory"]["usage"]["limit"].as_u64().expect("a limit")
     };
@@ -326,7 +449,8 @@ fn limits_are_set_changed_and_reported() {
     bundle.ok(&["update", "--memory", "96m", &bundle.id]);
     assert_eq!(limit(&bundle), 96 << 20);
     // More processes than the limit are refused inside.
-    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do sleep 1 & done 2>&1; wait";
+    let script =
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do sleep 1 & done 2>&1; wait";
     let outcome = bundle.call(&["exec", &bundle.id, "sh", "-c", script]);
     assert!(outcome.stdout.contains("can't fork") || outcome.stderr.contains("can't fork"), "{outcome:?}");
     assert_eq!(bundle.status(), "running");
@@ -357,7 +481,9 @@ fn what_this_runtime_can_do_is_told() {
     let features = run(std::process::Command::new(trapbox()).arg("features")).expect("runs");
     let features: Value = serde_json::from_str(&features.stdout).expect("JSON");
     assert!(features["hooks"].as_array().is_some_and(|hooks| hooks.contains(&json!("prestart"))));
-    let spec = || run(std::process::Command::new(trapbox()).args(["spec", "--bundle"]).arg(place.path())).expect("runs");
+    let spec = || {
+        run(std::process::Command::new(trapbox()).args(["spec", "--bundle"]).arg(place.path())).expect("runs")
+    };
     assert_eq!(spec().status, 0);
     assert!(spec().stderr.contains("exists. Remove it first"));
 }

@@ -28,7 +28,10 @@ pub fn create(global: &Global, options: &Create) -> anyhow::Result<u8> {
 
 /// Makes a container; its monitor is a child of this process.
 pub fn make(global: &Global, options: &Create, terminal: Terminal) -> anyhow::Result<(Container, Pid)> {
-    anyhow::ensure!(options.preserve_fds == 0, "--preserve-fds is not supported: a container has the standard descriptors only");
+    anyhow::ensure!(
+        options.preserve_fds == 0,
+        "--preserve-fds is not supported: a container has the standard descriptors only"
+    );
     let bundle = Bundle::read(&options.bundle, global.overlay)?;
     let wants = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     match (wants, terminal, &options.console_socket) {
@@ -56,13 +59,14 @@ pub fn make(global: &Global, options: &Create, terminal: Terminal) -> anyhow::Re
     };
     let mut container = Container::create(&state::root(global), record)?;
     let mut making = None;
-    let built = build(&mut container, &mut making, connection, terminal == Terminal::Callers && wants, global)
-        .and_then(|pid| {
-            if let Some(path) = &options.pid_file {
-                state::write_whole(path, pid.to_string().as_bytes()).context("--pid-file")?;
-            }
-            Ok(pid)
-        });
+    let built =
+        build(&mut container, &mut making, connection, terminal == Terminal::Callers && wants, global)
+            .and_then(|pid| {
+                if let Some(path) = &options.pid_file {
+                    state::write_whole(path, pid.to_string().as_bytes()).context("--pid-file")?;
+                }
+                Ok(pid)
+            });
     match built {
         Ok(pid) => Ok((container, pid)),
         Err(error) => {

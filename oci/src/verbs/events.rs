@@ -51,13 +51,13 @@ fn tell(id: &str, kind: &str, data: Option<Value>) -> anyhow::Result<()> {
 /// As runc shows it.
 fn shown(stats: &Stats) -> Value {
     let (cpu, memory) = (&stats.cpu, &stats.memory);
-    let of = |data: &MemoryData| {
-        json!({ "limit": data.limit, "usage": data.usage, "max": data.max_usage, "failcnt": data.fail_count })
-    };
+    let of = |data: &MemoryData| json!({ "limit": data.limit, "usage": data.usage, "max": data.max_usage, "failcnt": data.fail_count });
     let hugetlb: serde_json::Map<String, Value> = stats
         .hugetlb
         .iter()
-        .map(|(size, one)| (size.clone(), json!({ "usage": one.usage, "max": one.max_usage, "failcnt": one.fail_count })))
+        .map(|(size, one)| {
+            (size.clone(), json!({ "usage": one.usage, "max": one.max_usage, "failcnt": one.fail_count }))
+        })
         .collect();
     json!({
         "cpu": {
@@ -96,8 +96,6 @@ fn shown(stats: &Stats) -> Value {
 }
 
 fn devices(stats: &[BlkioDeviceStat]) -> Vec<Value> {
-    let of = |one: &BlkioDeviceStat| {
-        json!({ "major": one.major, "minor": one.minor, "op": one.op_type.clone().unwrap_or_default(), "value": one.value })
-    };
+    let of = |one: &BlkioDeviceStat| json!({ "major": one.major, "minor": one.minor, "op": one.op_type.clone().unwrap_or_default(), "value": one.value });
     stats.iter().map(of).collect()
 }

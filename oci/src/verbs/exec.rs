@@ -51,13 +51,21 @@ pub fn exec(global: &Global, options: &Exec) -> anyhow::Result<u8> {
 }
 
 fn enter(global: &Global, options: &Exec) -> anyhow::Result<u8> {
-    anyhow::ensure!(options.preserve_fds == 0, "--preserve-fds is not supported: a process has the standard descriptors only");
-    anyhow::ensure!(options.cgroup.is_none(), "--cgroup is not supported: all processes of a container are in its group");
+    anyhow::ensure!(
+        options.preserve_fds == 0,
+        "--preserve-fds is not supported: a process has the standard descriptors only"
+    );
+    anyhow::ensure!(
+        options.cgroup.is_none(),
+        "--cgroup is not supported: all processes of a container are in its group"
+    );
     let container = Container::load(global, &options.id)?;
     match container.status() {
         Status::Running => {}
         Status::Paused if options.ignore_paused => {}
-        Status::Paused => anyhow::bail!("cannot exec in a paused container (use --ignore-paused to override)"),
+        Status::Paused => {
+            anyhow::bail!("cannot exec in a paused container (use --ignore-paused to override)")
+        }
         Status::Stopped => anyhow::bail!("cannot exec in a stopped container"),
         other => anyhow::bail!("cannot exec in a container in the {other} state"),
     }
@@ -67,8 +75,12 @@ fn enter(global: &Global, options: &Exec) -> anyhow::Result<u8> {
     let first = plan::first(&plan::view_of(&container)?, &process, seccomp)?;
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, options.detach, &options.console_socket) {
-        (true, true, None) => anyhow::bail!("cannot allocate tty if trapbox will detach without setting console socket"),
-        (false, _, Some(_)) => anyhow::bail!("cannot use console socket if trapbox will not detach or allocate tty"),
+        (true, true, None) => {
+            anyhow::bail!("cannot allocate tty if trapbox will detach without setting console socket")
+        }
+        (false, _, Some(_)) => {
+            anyhow::bail!("cannot use console socket if trapbox will not detach or allocate tty")
+        }
         _ => {}
     }
     let connection = options.console_socket.as_deref().map(console::connect_to).transpose()?;
@@ -118,11 +130,14 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> anyhow::Result<(
     if names.is_empty() {
         return Ok(());
     }
-    let more: Capabilities =
-        serde_json::from_value(serde_json::json!(names)).with_context(|| format!("--cap {}", names.join(", ")))?;
+    let more: Capabilities = serde_json::from_value(serde_json::json!(names))
+        .with_context(|| format!("--cap {}", names.join(", ")))?;
     let mut sets = process.capabilities().clone().unwrap_or_default();
-    let with = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect::<Capabilities>());
-    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    let with = |set: &Option<Capabilities>| {
+        Some(set.iter().flatten().chain(&more).copied().collect::<Capabilities>())
+    };
+    let (bounding, effective, permitted) =
+        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     process.set_capabilities(Some(sets));
     Ok(())
@@ -152,8 +167,9 @@ impl Entering {
 
     /// In a process that is left behind.
     fn detach(self, options: &Exec) -> anyhow::Result<u8> {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .context("a socket")?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .context("a socket")?;
         // SAFETY: this process has one thread.
         let child = match unsafe { fork() }.context("a process")? {
             ForkResult::Child => {
@@ -228,7 +244,8 @@ impl Entering {
         };
         let attached = attached.context("container not running")?;
         if let Err(end) = attached.started()? {
-            let name = String::from_utf8_lossy(self.first.argv.first().map_or(&[][..], Vec::as_slice)).into_owned();
+            let name =
+                String::from_utf8_lossy(self.first.argv.first().map_or(&[][..], Vec::as_slice)).into_owned();
             anyhow::bail!("{}", why(&end, &name));
         }
         let terminal = outside.map(Terminal::take).transpose()?;

@@ -43,13 +43,18 @@ pub fn uninstall(options: &Install) -> anyhow::Result<u8> {
 
 fn report(path: &Path, changed: bool, then: &str) -> anyhow::Result<()> {
     match changed {
-        true => print(&format!("{}: changed; once dockerd has reloaded it (SIGHUP): {then}\n", path.display())),
+        true => {
+            print(&format!("{}: changed; once dockerd has reloaded it (SIGHUP): {then}\n", path.display()))
+        }
         false => print(&format!("{}: nothing to change\n", path.display())),
     }
 }
 
 /// Changes the file, if that makes a difference; whether it did.
-fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> anyhow::Result<()>) -> anyhow::Result<bool> {
+fn change(
+    path: &Path,
+    edit: impl FnOnce(&mut Map<String, Value>) -> anyhow::Result<()>,
+) -> anyhow::Result<bool> {
     let shown = || path.display().to_string();
     // A link stays one.
     let path: PathBuf = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
@@ -85,10 +90,16 @@ mod tests {
         let before = "{\n  \"z\": 1,\n  \"runtimes\": {\n    \"other\": {\n      \"path\": \"/o\"\n    }\n  },\n  \"a\": true\n}\n";
         std::fs::write(&config, before).expect("written");
         let read = || std::fs::read_to_string(&config).expect("readable");
-        let options = Install { config: config.clone(), name: "trapbox".into(), arguments: vec!["--overlay=memory".into()] };
+        let options = Install {
+            config: config.clone(),
+            name: "trapbox".into(),
+            arguments: vec!["--overlay=memory".into()],
+        };
         install(&options).expect("installed");
         let once = read();
-        assert!(once.contains("\"other\"") && once.contains("--overlay=memory") && once.contains("\"a\": true"));
+        assert!(
+            once.contains("\"other\"") && once.contains("--overlay=memory") && once.contains("\"a\": true")
+        );
         install(&options).expect("installed again");
         assert_eq!(read(), once);
         uninstall(&options).expect("uninstalled");

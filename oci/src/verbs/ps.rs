@@ -25,9 +25,15 @@ pub fn ps(global: &Global, options: &Ps) -> anyhow::Result<u8> {
 /// The lines about these processes, with the title.
 fn only(table: &str, pids: &[i32]) -> anyhow::Result<String> {
     let title = table.lines().next().unwrap_or_default();
-    let column = title.split_whitespace().position(|name| name == "PID").context("couldn't find PID field in ps output")?;
+    let column = title
+        .split_whitespace()
+        .position(|name| name == "PID")
+        .context("couldn't find PID field in ps output")?;
     let is_ours = |line: &&str| {
-        line.split_whitespace().nth(column).and_then(|pid| pid.parse().ok()).is_some_and(|pid| pids.contains(&pid))
+        line.split_whitespace()
+            .nth(column)
+            .and_then(|pid| pid.parse().ok())
+            .is_some_and(|pid| pids.contains(&pid))
     };
     let lines = std::iter::once(title).chain(table.lines().skip(1).filter(is_ours));
     Ok(lines.map(|line| format!("{line}\n")).collect())

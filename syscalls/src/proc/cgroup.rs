@@ -129,7 +129,7 @@ fn tasks() -> Result<u64> {
 
 /// Ids, one a line, without the sandbox's own.
 fn list(ids: impl Iterator<Item = i32>) -> String {
-    ids.filter(|&id| id >= crate::start::first_id()).map(|id| format!("{id}\n")).collect()
+    ids.filter(|&id| id > 1).map(|id| format!("{id}\n")).collect()
 }
 
 fn processes() -> Result<String> {
@@ -148,7 +148,7 @@ fn threads() -> Result<String> {
 fn times() -> Result<Times> {
     let mut sum = Times::default();
     let groups = lock_table()?.groups();
-    for group in groups.iter().filter(|group| group.tgid >= crate::start::first_id()) {
+    for group in groups.iter().filter(|group| !group.is_sandbox) {
         for times in [crate::time::processor::times(group), *group.children_times.lock()] {
             sum.user = sum.user.saturating_add(times.user);
             sum.system = sum.system.saturating_add(times.system);

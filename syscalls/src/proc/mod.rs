@@ -35,7 +35,7 @@ pub fn root() -> Arc<dyn Inode> {
             let mut entries: Vec<(Vec<u8>, Kind)> =
                 entries().iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect();
             for group in lock_table()?.groups() {
-                if group.tgid >= crate::start::first_id() {
+                if !group.is_sandbox {
                     entries.push((format!("{}", group.tgid).into_bytes(), Kind::Directory));
                 }
             }

@@ -199,7 +199,7 @@ fn sys_pidfd_send_signal(context: &mut Context<'_>, args: Args) -> Result<u64> {
         (_, SIGNAL_PROCESS_GROUP) => {
             let pgid = target.group().family.lock().pgid;
             let groups = lock_table()?.groups();
-            let members = groups.iter().filter(|group| group.tgid >= crate::start::first_id() && group.family.lock().pgid == pgid);
+            let members = groups.iter().filter(|group| !group.is_sandbox && group.family.lock().pgid == pgid);
             let mut outcome = Err(Errno::ESRCH);
             for member in members {
                 let sent = send_group(context, member, info);

@@ -101,7 +101,7 @@ pub fn orphan_groups(table: &Table, ended: &Arc<ThreadGroup>, children: &[Arc<Th
     // It was a connection to its children's groups, and its own group's connection to its parent.
     let below = children.iter().map(|child| child.place()).filter(|place| place.0 != own_pgid);
     let mut groups: Vec<i32> = below.filter(|place| place.1 == own_sid).map(|place| place.0).collect();
-    let parent = ended.family.lock().parent.upgrade().filter(|parent| parent.tgid >= crate::start::first_id());
+    let parent = ended.family.lock().parent.upgrade().filter(|parent| !parent.is_sandbox);
     if parent.is_some_and(|parent| parent.place().0 != own_pgid && parent.place().1 == own_sid) {
         groups.push(own_pgid);
     }
