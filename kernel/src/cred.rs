@@ -62,7 +62,9 @@ pub struct Cred {
 
 impl Cred {
     /// Credentials with these ids. User 0 has every capability over the sandbox's own objects.
-    pub fn new(uid: u32, gid: u32, groups: Vec<u32>) -> Cred {
+    pub fn new(uid: u32, gid: u32, mut groups: Vec<u32>) -> Cred {
+        // As setgroups(2) has them.
+        groups.sort_unstable();
         let capabilities = if uid == 0 { ALL_CAPABILITIES } else { 0 };
         Cred {
             uid,

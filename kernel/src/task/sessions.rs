@@ -48,13 +48,13 @@ impl Table {
             };
             parent.is_some_and(|parent| {
                 let family = parent.family.lock();
-                parent.tgid > 1 && family.pgid != pgid && family.sid == sid
+                !parent.is_sandbox && family.pgid != pgid && family.sid == sid
             })
         };
         let members = self.process_groups.get(&pgid).map(Vec::as_slice).unwrap_or_default();
         !members
             .iter()
-            .filter(|member| member.tgid > 1)
+            .filter(|member| !member.is_sandbox)
             .any(|member| without.is_none_or(|without| !Arc::ptr_eq(member, without)) && connects(member))
     }
 }
