@@ -16,6 +16,7 @@ mod log;
 mod monitor;
 mod mounts;
 mod namespaces;
+mod network;
 mod plan;
 mod process;
 mod seccomp;

@@ -2,6 +2,7 @@
 //! namespaces, waits for `start`, launches the sandbox, watches it, and ends as the program ends.
 
 use crate::control::{self, Asker, Reply, Request};
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::state::{Container, Status};
 use crate::{console, hooks, log, namespaces};
@@ -9,9 +10,10 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
+use runtime::broker::Broker;
 use runtime::entrance::Entrance;
 use runtime::launch::{self, close_others};
 use runtime::supervisor::{self, End};
@@ -114,7 +116,7 @@ impl Monitor {
             .mark_started()
             .context("the container's directory")
             .and_then(|()| begin(self.plan));
-        let (launched, signals, terminal) = match begun {
+        let Begun { launched, signals, terminal, broker } = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
@@ -131,6 +133,9 @@ impl Monitor {
         let waits = asker.clone();
         let entrance = Entrance::new(entrance, move || answer(&waits, &Reply::Done));
         let end = supervisor::watch(launched, &signals, terminal, Some(entrance));
+        if let Some(broker) = broker {
+            broker.finish();
+        }
         match end {
             Ok(End::Exited(code)) => code,
             Ok(End::Signalled(signal)) => 128 + signal,
@@ -165,7 +170,13 @@ fn failed(error: &anyhow::Error) -> u8 {
     FAILED
 }
 
-type Begun = (launch::Launched, nix::sys::signal::SigSet, Option<Terminal>);
+/// A sandbox that was launched.
+struct Begun {
+    launched: launch::Launched,
+    signals: SigSet,
+    terminal: Option<Terminal>,
+    broker: Option<Broker>,
+}
 
 fn begin(plan: Plan) -> anyhow::Result<Begun> {
     let (outside, inside) = match plan.terminal {
@@ -174,11 +185,12 @@ fn begin(plan: Plan) -> anyhow::Result<Begun> {
             .context("a socket for the terminal")?,
         false => (None, None),
     };
-    let request = plan.request(inside)?;
+    let mut network = Network::take()?;
+    let request = plan.request(inside, &mut network)?;
     let signals = supervisor::block_signals(outside.is_some()).context("blocking signals")?;
     let launched = launch::launch(request)?;
     match outside.map(Terminal::take).transpose() {
-        Ok(terminal) => Ok((launched, signals, terminal)),
+        Ok(terminal) => Ok(Begun { launched, signals, terminal, broker: network.broker }),
         Err(error) => {
             supervisor::end(&launched);
             Err(error)

@@ -1,6 +1,7 @@
 //! From a bundle to what is to be launched: config.json is read and checked here, whole, before anything is made.
 
 use crate::command::Writes;
+use crate::network::Network;
 use crate::state::{Container, Record};
 use crate::{fields, inside, log, mounts, namespaces, seccomp};
 use anyhow::Context;
@@ -10,6 +11,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Proce
 use runtime::launch::{self, IMAGE, Request};
 use runtime::view::View;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -225,7 +227,7 @@ impl Plan {
     }
 
     /// The request for the launcher, which this process is about to call.
-    pub fn request(self, terminal: Option<std::os::fd::OwnedFd>) -> anyhow::Result<Request> {
+    pub fn request(self, terminal: Option<OwnedFd>, network: &mut Network) -> anyhow::Result<Request> {
         let first = self.first;
         let hostname = match self.hostname {
             Some(name) => name,
@@ -249,7 +251,7 @@ impl Plan {
                 changes_with_data: false,
                 host_xattrs: true,
                 patch_calls: true,
-                host_loopback: false,
+                host_loopback: network.reaches_host_loopback(),
                 terminal_size: runtime::terminal::size(),
             },
             memory: None,
@@ -257,7 +259,8 @@ impl Plan {
             strace: None,
             terminal,
             stats: None,
-            broker: None,
+            broker: network.to_broker.take(),
+            stack: network.stack.take(),
             changes: None,
         })
     }

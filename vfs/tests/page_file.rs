@@ -38,6 +38,7 @@ fn set_up() {
                 strace: -1,
                 stats: -1,
                 broker: -1,
+                packet: -1,
                 changes: -1,
                 terminal: -1,
                 heap: -1,

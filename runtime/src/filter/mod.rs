@@ -25,6 +25,8 @@ pub struct Configuration {
     pub control_fd: u64,
     /// Number of the socket to the broker, if there is one.
     pub broker_fd: Option<u64>,
+    /// Number of the packet socket, if there is one.
+    pub packet_fd: Option<u64>,
     /// Number of the page frames' memory file.
     pub frames_fd: u64,
     /// The largest number of a descriptor that the launcher hands over.
@@ -42,6 +44,10 @@ impl Check {
             // Without a broker no row with this check applies.
             Check::Broker(argument) => {
                 Some((argument, u64::MAX, configuration.broker_fd.unwrap_or(u64::MAX)))
+            }
+            // Likewise without an interface.
+            Check::Packet(argument) => {
+                Some((argument, u64::MAX, configuration.packet_fd.unwrap_or(u64::MAX)))
             }
             Check::Frames(argument) => Some((argument, u64::MAX, configuration.frames_fd)),
             Check::AtMost(..) | Check::Launched(_) => None,
@@ -69,6 +75,7 @@ impl Configuration {
             When::Container => self.container,
             When::Terminal => self.terminal,
             When::Broker => self.broker_fd.is_some(),
+            When::Stack => self.packet_fd.is_some(),
         })
     }
 
@@ -195,6 +202,7 @@ pub fn describe(configuration: &Configuration) -> String {
             When::Container => " [container]",
             When::Terminal => " [terminal]",
             When::Broker => " [broker]",
+            When::Stack => " [stack]",
         };
         text.push_str(&format!("{:<18} {:<44} {}{}\n", row.call, checks, row.why, brought_in));
     }
@@ -212,6 +220,7 @@ fn describe_check(check: &Check) -> String {
         }
         Check::Control(argument) => format!("arg{argument} is the control socket"),
         Check::Broker(argument) => format!("arg{argument} is the socket to the broker"),
+        Check::Packet(argument) => format!("arg{argument} is the packet socket"),
         Check::Frames(argument) => format!("arg{argument} is the page frames"),
         Check::Launched(argument) => format!("arg{argument} is a descriptor of the start"),
     }

@@ -188,6 +188,7 @@ fn monitor(
         changes: None,
         terminal: None,
         broker: None,
+        stack: None,
     };
     let launched = launch::launch(request).expect("the launch succeeds");
     match supervisor::watch(launched, &signals, None, Some(Entrance::new(listener, started))) {

@@ -1,0 +1,74 @@
+//! The network of a container: what there is in the network namespace that the monitor is in when the program is about to start.
+//!
+//! | there | inside |
+//! | --- | --- |
+//! | an interface with addresses | the kernel inside takes it over, with its addresses and routes ([`runtime::stack`]) |
+//! | nothing but loopback | loopback alone |
+//! | the host's own network | a broker makes the connections, to everything ([`runtime::broker`]) |
+
+use anyhow::Context;
+use boundary::boot::Interface;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use runtime::broker::{Broker, Rules, Settings};
+use runtime::stack::{self, StackError};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+/// What the sandbox is launched with.
+#[derive(Default)]
+pub struct Network {
+    /// The interface, and the packet socket on it.
+    pub stack: Option<(Interface, OwnedFd)>,
+    /// The socket to the broker.
+    pub to_broker: Option<OwnedFd>,
+    /// The broker itself, to be ended after the sandbox.
+    pub broker: Option<Broker>,
+}
+
+impl Network {
+    /// Looks around, and takes what is there. This process has one thread.
+    pub fn take() -> anyhow::Result<Network> {
+        let interfaces = interfaces()?;
+        if interfaces.is_empty() {
+            return Ok(Network::default());
+        }
+        match stack::gather(None) {
+            Ok(gathered) => Ok(Network { stack: Some(gathered.take_over()?), ..Network::default() }),
+            Err(StackError::HostsOwn) => Network::of_the_host(),
+            Err(error) if interfaces.values().any(|has_address| *has_address) => Err(error.into()),
+            // Another sandbox has taken the addresses over.
+            Err(error) => Err(error).context(
+                "the network namespace is another container's, whose kernel has its addresses; give the container a network of its own",
+            ),
+        }
+    }
+
+    fn of_the_host() -> anyhow::Result<Network> {
+        let rules = Rules { allow: Vec::new(), deny: Vec::new(), everything: true };
+        let settings = Settings { rules, hosts: Vec::new(), published: Vec::new(), log: None };
+        let (broker, to_broker) = Broker::start(settings)?;
+        Ok(Network { broker: Some(broker), to_broker: Some(to_broker), ..Network::default() })
+    }
+
+    /// Whether what nobody inside serves on the loopback interface is the host's to serve.
+    pub fn reaches_host_loopback(&self) -> bool {
+        self.to_broker.is_some()
+    }
+}
+
+/// The interfaces that are up, but for the loopback one, and whether they have an address.
+fn interfaces() -> anyhow::Result<BTreeMap<String, bool>> {
+    let mut interfaces = BTreeMap::new();
+    for one in getifaddrs().context("the network interfaces")? {
+        let up =
+            one.flags.contains(InterfaceFlags::IFF_UP) && !one.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        if up {
+            let has_address = one.address.is_some_and(|address| {
+                address.as_sockaddr_in().is_some() || address.as_sockaddr_in6().is_some()
+            });
+            *interfaces.entry(one.interface_name).or_insert(false) |= has_address;
+        }
+    }
+    Ok(interfaces)
+}
