@@ -483,8 +483,8 @@ mod tests {
     #[test]
     fn a_usage_error_is_one_line() {
         let error =
-            Options::try_parse_from(["sandbox-exec", "--network", "stack", "ls"]).expect_err("refused");
+            Options::try_parse_from(["sandbox-exec", "--network", "tunnel", "ls"]).expect_err("refused");
         let line = one_line(&error);
-        assert!(line.contains("stack") && line.contains("none") && !line.contains('\n'), "{line}");
+        assert!(line.contains("tunnel") && line.contains("none") && !line.contains('\n'), "{line}");
     }
 }

@@ -210,7 +210,7 @@ fn address_of(address: &AddressMessage) -> Option<(IpAddr, u8)> {
 }
 
 fn is_ours(route: &RouteMessage, index: u32) -> bool {
-    let out = route.attributes.iter().any(|attribute| *attribute == RouteAttribute::Oif(index));
+    let out = route.attributes.contains(&RouteAttribute::Oif(index));
     out && route.header.kind == RouteType::Unicast && route.header.table == RouteHeader::RT_TABLE_MAIN
 }
 

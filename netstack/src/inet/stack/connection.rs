@@ -5,6 +5,7 @@ use crate::socket::Shutdown;
 use crate::{Errno, Result};
 use alloc::sync::Weak;
 use alloc::vec;
+use core::net::IpAddr;
 use kernel::poll::PollEvents;
 use kernel::time;
 use kernel::wait::WaitQueue;
@@ -54,6 +55,8 @@ pub struct Connection {
     pub wants_room: bool,
     /// Its neighbour has not answered since then.
     pub blocked_since: Option<u64>,
+    /// The neighbour, as long as it is waited for.
+    pub waits_for: Option<IpAddr>,
     /// When it is given up, whatever it does.
     pub last: Option<u64>,
     /// When it is looked at again, as the timers have it.
@@ -86,6 +89,7 @@ impl Connection {
             shut: Shutdown::empty(),
             wants_room: false,
             blocked_since: None,
+            waits_for: None,
             last: None,
             deadline: None,
             told: PollEvents::empty(),

@@ -81,18 +81,10 @@ impl State {
     /// A datagram has come: whether it is somebody's, or nobody's to complain about.
     pub fn datagram(&mut self, datagram: &Datagram<'_>) -> bool {
         let Datagram { from, to, bytes, hops, class } = *datagram;
-        let group = to.ip().is_multicast() || self.is_broadcast(to.ip());
+        let everybody = matches!(to.ip(), IpAddr::V4(ip) if ip.is_broadcast());
+        let group = everybody || to.ip().is_multicast() || super::is_broadcast(to.ip());
         let ours = group || self.interface.has_ip_addr(to.ip());
         !ours || udp::arrived(from, to, bytes, hops, class) || group
-    }
-
-    fn is_broadcast(&self, ip: IpAddr) -> bool {
-        let IpAddr::V4(ip) = ip else { return false };
-        let networks = self.interface.ip_addrs().iter().filter_map(|cidr| match cidr {
-            smoltcp::wire::IpCidr::Ipv4(cidr) => cidr.broadcast(),
-            smoltcp::wire::IpCidr::Ipv6(_) => None,
-        });
-        ip.is_broadcast() || networks.into_iter().any(|broadcast| broadcast == ip)
     }
 
     /// Packets that a part of one has made whole, as frames.

@@ -153,6 +153,28 @@ fn carried<'a>(
     }
 }
 
+/// The neighbour whose hardware address a frame tells of: who speaks in ARP (RFC 826), who asks or is told of in neighbour discovery
+/// (RFC 4861, sections 4.3 and 4.4).
+pub fn neighbour(frame: &[u8]) -> Option<IpAddr> {
+    const SENDER: usize = ETHERNET + 14;
+    const SOURCE_V6: usize = ETHERNET + 8;
+    const MESSAGE_V6: usize = ETHERNET + 40;
+    const SOLICITS: u8 = 135;
+    const ADVERTISES: u8 = 136;
+    let v6 = |at: usize| frame.get(at..)?.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
+    match frame.get(12..14)? {
+        [8, 6] => frame.get(SENDER..)?.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
+        [0x86, 0xdd] if frame.get(ETHERNET + 6) == Some(&u8::from(IpProtocol::Icmpv6)) => {
+            match *frame.get(MESSAGE_V6)? {
+                SOLICITS => v6(SOURCE_V6),
+                ADVERTISES => v6(MESSAGE_V6 + 8),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 /// Completes the header that goes to the host with a frame: a segment of TCP has its sum, and its cutting into segments of `size`
 /// bytes if there is one, done by the host. Whether it is one.
 pub fn prepare(header: &mut [u8; HOST_HEADER], frame: &mut [u8], size: Option<u16>) -> bool {
@@ -345,6 +367,8 @@ mod tests {
             content(&bytes, OWN, true);
             let mut header = [0; HOST_HEADER];
             prepare(&mut header, &mut frame, Some(1));
+            neighbour(&frame);
+            neighbour(&bytes);
         }
     }
 }

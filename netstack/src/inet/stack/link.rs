@@ -20,12 +20,34 @@ pub struct Link {
     out: Vec<u8>,
     /// Segments of TCP that were sent.
     pub segments: u64,
+    /// What has come and gone.
+    pub traffic: Traffic,
+}
+
+/// Bytes and frames, as `/proc/net/dev` counts them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// That have come in.
+    pub received: (u64, u64),
+    /// That have gone out.
+    pub sent: (u64, u64),
+}
+
+impl Traffic {
+    fn add(count: &mut (u64, u64), bytes: usize) {
+        *count = (count.0.wrapping_add(bytes as u64), count.1.wrapping_add(1));
+    }
+
+    /// A frame has come in.
+    pub fn came(&mut self, bytes: usize) {
+        Traffic::add(&mut self.received, bytes);
+    }
 }
 
 impl Link {
     /// Over the packet socket `fd`.
     pub fn new(fd: i32, mtu: usize) -> Link {
-        Link { fd, mtu, out: vec![0; FRAME_ROOM], segments: 0 }
+        Link { fd, mtu, out: vec![0; FRAME_ROOM], segments: 0, traffic: Traffic::default() }
     }
 
     /// Longest packet.
@@ -86,7 +108,9 @@ impl TxToken for Sending<'_> {
             link.segments += 1;
         }
         // A frame that finds no room is lost, as frames are.
-        let _ = host::send_frame(link.fd, link.out.get(..HOST_HEADER + length).unwrap_or(&[]));
+        if host::send_frame(link.fd, link.out.get(..HOST_HEADER + length).unwrap_or(&[])).is_ok() {
+            Traffic::add(&mut link.traffic.sent, length);
+        }
         result
     }
 }

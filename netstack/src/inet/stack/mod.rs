@@ -14,6 +14,7 @@ mod link;
 mod state;
 mod stream;
 
+pub use link::Traffic;
 pub use stream::Stream;
 
 use crate::{Errno, Result};
@@ -82,6 +83,16 @@ pub fn is_own(ip: IpAddr) -> bool {
     interface().is_some_and(|interface| interface.addresses.iter().any(|(own, _)| *own == ip))
 }
 
+/// Whether `ip` is the broadcast address of a network that the interface is in.
+pub fn is_broadcast(ip: IpAddr) -> bool {
+    let IpAddr::V4(ip) = ip else { return false };
+    let addresses = interface().into_iter().flat_map(|interface| &interface.addresses);
+    addresses.into_iter().any(|(own, prefix)| {
+        let mask = u32::MAX.checked_shr(u32::from(*prefix)).unwrap_or(0);
+        matches!(own, IpAddr::V4(own) if *prefix < 31 && u32::from(*own) | mask == u32::from(ip))
+    })
+}
+
 fn in_network(ip: IpAddr, (network, prefix): (IpAddr, u8)) -> bool {
     let bits = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
@@ -108,6 +119,16 @@ pub fn source_for(ip: IpAddr) -> Option<IpAddr> {
     let own = interface.addresses.iter().filter(|(own, _)| own.is_ipv4() == ip.is_ipv4());
     let near = own.clone().filter(|address| in_network(ip, **address)).max_by_key(|(_, prefix)| *prefix);
     near.or(own.clone().next()).map(|(own, _)| *own)
+}
+
+/// The neighbour that packets to `ip` go to first.
+fn next_hop(ip: IpAddr) -> IpAddr {
+    let Some(interface) = interface() else { return ip };
+    if interface.addresses.iter().any(|address| in_network(ip, *address)) {
+        return ip;
+    }
+    let through = interface.routes.iter().filter(|route| in_network(ip, route.to));
+    through.max_by_key(|route| route.to.1).map_or(ip, |route| route.via)
 }
 
 /// Does something under the lock; what it has told to whom comes behind it.
@@ -153,6 +174,11 @@ pub fn serve() {
         }
     }
     with(State::expire);
+}
+
+/// What has come and gone over the interface.
+pub fn traffic() -> Traffic {
+    with(|state| state.link.traffic).unwrap_or_default()
 }
 
 /// When the warden is to come by itself.

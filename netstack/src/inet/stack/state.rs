@@ -12,8 +12,8 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use boundary::boot;
-use core::net::SocketAddr;
-use hashbrown::HashMap;
+use core::net::{IpAddr, SocketAddr};
+use hashbrown::{HashMap, HashSet};
 use kernel::poll::PollEvents;
 use kernel::time;
 use kernel::wait::WaitQueue;
@@ -39,7 +39,7 @@ pub struct State {
     half_open: VecDeque<(Place, u64)>,
     time_wait: VecDeque<(Place, u64)>,
     /// Connections whose neighbour is being asked for.
-    blocked: Vec<Place>,
+    blocked: HashMap<IpAddr, HashSet<Place>>,
     timers: BTreeSet<(u64, Place)>,
     pub datagrams: Datagrams,
     frames: Vec<u8>,
@@ -77,7 +77,7 @@ impl State {
             connections: HashMap::new(),
             half_open: VecDeque::new(),
             time_wait: VecDeque::new(),
-            blocked: Vec::new(),
+            blocked: HashMap::new(),
             timers: BTreeSet::new(),
             datagrams: Datagrams::new(),
             frames: vec![0; FRAME_ROOM * host::FRAMES_AT_ONCE],
@@ -102,6 +102,7 @@ impl State {
             if let Some((header, frame)) =
                 room.get(..length).and_then(|room| room.split_at_checked(HOST_HEADER))
             {
+                self.link.traffic.came(frame.len());
                 self.frame(frame, frame::is_vouched(header));
             }
         }
@@ -121,7 +122,7 @@ impl State {
             Content::Icmp(control) => {
                 self.control(&control);
                 self.pass(frame);
-                self.look_at_blocked();
+                self.heard_of(frame::neighbour(frame));
             }
             Content::Fragment => {
                 for whole in self.reassemble(frame) {
@@ -130,7 +131,7 @@ impl State {
             }
             Content::Other => {
                 self.pass(frame);
-                self.look_at_blocked();
+                self.heard_of(frame::neighbour(frame));
             }
         }
     }
@@ -143,10 +144,14 @@ impl State {
         self.interface.poll_egress(now, &mut self.link.with(None), &mut self.empty);
     }
 
-    /// A neighbour may have answered.
-    fn look_at_blocked(&mut self) {
-        for place in core::mem::take(&mut self.blocked) {
-            self.settle(place);
+    /// A neighbour may have answered: those who wait for it try again.
+    fn heard_of(&mut self, neighbour: Option<IpAddr>) {
+        let Some(neighbour) = neighbour else { return };
+        for place in self.blocked.remove(&neighbour).unwrap_or_default() {
+            if let Some(connection) = self.connections.get_mut(&place) {
+                connection.waits_for = None;
+                self.settle(place);
+            }
         }
         self.look_at_unsent();
     }
@@ -257,10 +262,17 @@ impl State {
     }
 
     fn forget(&mut self, place: Place) {
-        if let Some(connection) = self.connections.remove(&place)
-            && let Some(deadline) = connection.deadline
-        {
+        let Some(connection) = self.connections.remove(&place) else { return };
+        if let Some(deadline) = connection.deadline {
             self.timers.remove(&(deadline, place));
+        }
+        if let Some(neighbour) = connection.waits_for
+            && let Some(waiting) = self.blocked.get_mut(&neighbour)
+        {
+            waiting.remove(&place);
+            if waiting.is_empty() {
+                self.blocked.remove(&neighbour);
+            }
         }
     }
 
@@ -287,8 +299,10 @@ impl State {
             // Something was to be sent and was not: its neighbour does not answer (yet).
             connection.note_blocked(self.link.segments == sent && after != Phase::Closed, clock);
         }
-        if connection.blocked_since.is_some() && !self.blocked.contains(&place) {
-            self.blocked.push(place);
+        if connection.blocked_since.is_some() && connection.waits_for.is_none() {
+            let neighbour = super::next_hop(place.peer.ip());
+            connection.waits_for = Some(neighbour);
+            self.blocked.entry(neighbour).or_default().insert(place);
         }
         if connection.last.is_some_and(|last| clock >= last) {
             connection.socket_mut().abort();

@@ -10,7 +10,7 @@ use crate::inet::stack::{self, Stream};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use boundary::broker::Protocol;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use kernel::wait::WaitQueue;
@@ -103,6 +103,11 @@ impl Tcp {
     }
 
     fn ask_over_interface(&self, to: SocketAddr) -> Result<Stream> {
+        let everybody =
+            matches!(to.ip(), IpAddr::V4(ip) if ip.is_broadcast()) || stack::is_broadcast(to.ip());
+        if everybody || to.ip().is_multicast() {
+            return Err(Errno::ENETUNREACH);
+        }
         for _ in 0..TRIES {
             let from = self.place_for(to)?;
             if from.ip().is_loopback() {

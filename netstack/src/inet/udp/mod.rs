@@ -212,7 +212,7 @@ fn destination(socket: &Udp, message: &Outgoing<'_, '_>) -> Result<SocketAddr> {
         return Err(Errno::EINVAL);
     }
     if let IpAddr::V4(ip) = to.ip()
-        && ip.is_broadcast()
+        && (ip.is_broadcast() || stack::is_broadcast(to.ip()))
         && !socket.common.is_on(Switches::BROADCAST)
     {
         return Err(Errno::EACCES);
@@ -321,6 +321,9 @@ impl Socket for Udp {
                 target.deliver(Datagram { bytes, from, to: to.ip(), hops, class });
             }
             None if self.goes_over_interface(to) => {
+                if from.ip().is_loopback() {
+                    return Err(Errno::EINVAL);
+                }
                 let (hops, _) = self.hops_and_class(message, to);
                 stack::send_datagram(from, to, &bytes, u8::try_from(hops).unwrap_or(u8::MAX))?;
             }
