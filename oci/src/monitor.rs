@@ -2,6 +2,7 @@
 //! namespaces, waits for `start`, launches the sandbox, watches it, and ends as the program ends.
 
 use crate::control::{self, Asker, Reply, Request};
+use crate::namespaces::Network as Whose;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::state::{Container, Status};
@@ -41,6 +42,8 @@ pub struct Monitor {
     pub console: Option<OwnedFd>,
     /// The program's terminal is the caller's.
     pub foreground: bool,
+    /// Whose network it is in.
+    pub network: Whose,
 }
 
 /// A monitor that is being made, as `create` sees it.
@@ -97,7 +100,7 @@ impl Monitor {
         if !self.foreground {
             nix::unistd::setsid().context("setsid")?;
         }
-        namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
+        self.network = namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
         let process = spec.process().as_ref();
         if let Some(adjustment) = process.and_then(|process| process.oom_score_adj()) {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
@@ -115,7 +118,7 @@ impl Monitor {
             .container
             .mark_started()
             .context("the container's directory")
-            .and_then(|()| begin(self.plan));
+            .and_then(|()| begin(self.plan, self.network));
         let Begun { launched, signals, terminal, broker } = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -178,14 +181,14 @@ struct Begun {
     broker: Option<Broker>,
 }
 
-fn begin(plan: Plan) -> anyhow::Result<Begun> {
+fn begin(plan: Plan, whose: Whose) -> anyhow::Result<Begun> {
     let (outside, inside) = match plan.terminal {
         true => terminal::socket()
             .map(|(outside, inside)| (Some(outside), Some(inside)))
             .context("a socket for the terminal")?,
         false => (None, None),
     };
-    let mut network = Network::take()?;
+    let mut network = Network::take(whose)?;
     let request = plan.request(inside, &mut network)?;
     let signals = supervisor::block_signals(outside.is_some()).context("blocking signals")?;
     let launched = launch::launch(request)?;

@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | an interface with addresses | the kernel inside takes it over, with its addresses and routes ([`runtime::stack`]) |
 //! | nothing but loopback | loopback alone |
-//! | the host's own network | a broker makes the connections, to everything ([`runtime::broker`]) |
+//! | another container's network | refused: its kernel, or the host's, has the addresses |
+//! | the network of who created the container, which is the host's | a broker makes the connections, to everything ([`runtime::broker`]) |
 
+use crate::namespaces::Network as Whose;
 use anyhow::Context;
 use boundary::boot::Interface;
 use nix::ifaddrs::getifaddrs;
@@ -28,19 +30,20 @@ pub struct Network {
 
 impl Network {
     /// Looks around, and takes what is there. This process has one thread.
-    pub fn take() -> anyhow::Result<Network> {
+    pub fn take(whose: Whose) -> anyhow::Result<Network> {
         let interfaces = interfaces()?;
-        if interfaces.is_empty() {
-            return Ok(Network::default());
-        }
-        match stack::gather(None) {
-            Ok(gathered) => Ok(Network { stack: Some(gathered.take_over()?), ..Network::default() }),
-            Err(StackError::HostsOwn) => Network::of_the_host(),
-            Err(error) if interfaces.values().any(|has_address| *has_address) => Err(error.into()),
-            // Another sandbox has taken the addresses over.
-            Err(error) => Err(error).context(
-                "the network namespace is another container's, whose kernel has its addresses; give the container a network of its own",
-            ),
+        match whose {
+            Whose::Alone => Ok(Network::default()),
+            Whose::Callers => Network::of_the_host(),
+            _ if interfaces.is_empty() => Ok(Network::default()),
+            // Its processes would lose the addresses, or its kernel has them already.
+            Whose::Others => Err(belongs_to_another()),
+            Whose::Own => match stack::gather(None) {
+                Ok(gathered) => Ok(Network { stack: Some(gathered.take_over()?), ..Network::default() }),
+                Err(StackError::HostsOwn) => Network::of_the_host(),
+                Err(error) if interfaces.values().any(|has_address| *has_address) => Err(error.into()),
+                Err(_) => Err(belongs_to_another()),
+            },
         }
     }
 
@@ -55,6 +58,13 @@ impl Network {
     pub fn reaches_host_loopback(&self) -> bool {
         self.to_broker.is_some()
     }
+}
+
+fn belongs_to_another() -> anyhow::Error {
+    anyhow::anyhow!(
+        "linux.namespaces: the network namespace is another container's, and one kernel only can have its addresses; give the \
+         container a network of its own"
+    )
 }
 
 /// The interfaces that are up, but for the loopback one, and whether they have an address.

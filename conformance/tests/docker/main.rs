@@ -1,6 +1,7 @@
 //! Docker with this runtime, beside Docker with runc: the same command must show the same. The daemons are ours.
 
 mod daemon;
+mod others;
 
 use conformance::Outcome;
 use daemon::{Daemons, IMAGE};
@@ -98,6 +99,10 @@ fn docker_does_with_this_runtime_what_it_does_with_runc() {
     restarts(&mut suite);
     health(&mut suite);
     many(&mut suite);
+    others::interactive(&mut suite);
+    others::network(&mut suite);
+    others::ctr(&mut suite);
+    others::podman(&mut suite);
     live_restore(&mut suite);
     assert!(suite.failures.is_empty(), "{}", suite.failures.join("\n"));
 }
