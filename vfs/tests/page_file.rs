@@ -55,6 +55,7 @@ fn set_up() {
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
             },
+            interface: None,
             host: HostFacts {
                 release: String::new(),
                 version: String::new(),

@@ -141,6 +141,7 @@ impl Test {
             changes: None,
             terminal: None,
             broker: None,
+            stack: None,
         })
     }
 
