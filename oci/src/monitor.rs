@@ -2,14 +2,16 @@
 //! namespaces, waits for `start`, launches the sandbox, watches it, and ends as the program ends.
 
 use crate::control::{self, Asker, Reply, Request};
+use crate::namespaces::Network as Whose;
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::state::{Container, Status};
-use crate::{console, hooks, log, namespaces, network};
+use crate::{console, hooks, log, namespaces};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use runtime::broker::Broker;
@@ -40,6 +42,8 @@ pub struct Monitor {
     pub console: Option<OwnedFd>,
     /// The program's terminal is the caller's.
     pub foreground: bool,
+    /// Whose network it is in.
+    pub network: Whose,
 }
 
 /// A monitor that is being made, as `create` sees it.
@@ -96,7 +100,7 @@ impl Monitor {
         if !self.foreground {
             nix::unistd::setsid().context("setsid")?;
         }
-        namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
+        self.network = namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
         let process = spec.process().as_ref();
         if let Some(adjustment) = process.and_then(|process| process.oom_score_adj()) {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
@@ -114,8 +118,8 @@ impl Monitor {
             .container
             .mark_started()
             .context("the container's directory")
-            .and_then(|()| begin(self.plan));
-        let (launched, signals, terminal, broker) = match begun {
+            .and_then(|()| begin(self.plan, self.network));
+        let Begun { launched, signals, terminal, broker } = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
@@ -169,21 +173,27 @@ fn failed(error: &anyhow::Error) -> u8 {
     FAILED
 }
 
-type Begun = (launch::Launched, nix::sys::signal::SigSet, Option<Terminal>, Option<Broker>);
+/// A sandbox that was launched.
+struct Begun {
+    launched: launch::Launched,
+    signals: SigSet,
+    terminal: Option<Terminal>,
+    broker: Option<Broker>,
+}
 
-fn begin(plan: Plan) -> anyhow::Result<Begun> {
+fn begin(plan: Plan, whose: Whose) -> anyhow::Result<Begun> {
     let (outside, inside) = match plan.terminal {
         true => terminal::socket()
             .map(|(outside, inside)| (Some(outside), Some(inside)))
             .context("a socket for the terminal")?,
         false => (None, None),
     };
-    let mut network = network::set_up(plan.own_network)?;
+    let mut network = Network::take(whose)?;
     let request = plan.request(inside, &mut network)?;
     let signals = supervisor::block_signals(outside.is_some()).context("blocking signals")?;
     let launched = launch::launch(request)?;
     match outside.map(Terminal::take).transpose() {
-        Ok(terminal) => Ok((launched, signals, terminal, network.broker)),
+        Ok(terminal) => Ok(Begun { launched, signals, terminal, broker: network.broker }),
         Err(error) => {
             supervisor::end(&launched);
             Err(error)

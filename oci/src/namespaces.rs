@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 fn all(spec: &Spec) -> &[LinuxNamespace] {
     spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default()
@@ -61,8 +62,27 @@ pub fn check(spec: &Spec) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Joins and makes the namespaces that the monitor is to be in. `hostname` is set in a new uts namespace.
-pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<()> {
+/// Whose network the monitor is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// That of who creates the container: the host's, as it sees it.
+    Callers,
+    /// That of another process.
+    Others,
+    /// The container's own.
+    Own,
+    /// None: an ordinary user can make none for others to find, and the sandbox's own is empty.
+    Alone,
+}
+
+fn network_now() -> anyhow::Result<PathBuf> {
+    std::fs::read_link("/proc/self/ns/net").context("the network namespace")
+}
+
+/// Joins and makes the namespaces that the monitor is to be in; an ordinary user's makes none, but the sandbox does. `hostname` is set in a new uts namespace.
+pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<Network> {
+    let callers = network_now()?;
+    let makes_none = !nix::unistd::geteuid().is_root();
     let kinds = [
         (LinuxNamespaceType::Network, CloneFlags::CLONE_NEWNET),
         (LinuxNamespaceType::Uts, CloneFlags::CLONE_NEWUTS),
@@ -76,6 +96,7 @@ pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<()> {
                 setns(&file, flag)
                     .with_context(|| format!("linux.namespaces: joining {}", path.display()))?;
             }
+            None if makes_none => {}
             None => {
                 unshare(flag).with_context(|| format!("linux.namespaces: a new {kind} namespace"))?;
                 match (kind, hostname) {
@@ -88,7 +109,14 @@ pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    let asked = find(spec, LinuxNamespaceType::Network);
+    let path = asked.and_then(|namespace| namespace.path().as_ref());
+    Ok(match path {
+        None if asked.is_some() && makes_none => Network::Alone,
+        _ if network_now()? == callers => Network::Callers,
+        Some(path) if path.starts_with("/proc") => Network::Others,
+        _ => Network::Own,
+    })
 }
 
 /// Brings `lo` up in a new network namespace, as others expect it.

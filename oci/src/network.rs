@@ -1,59 +1,84 @@
-//! The container's network. In a network namespace that somebody has put an interface into, the sandbox's own stack takes that over;
-//! without a network namespace the broker makes connections to whatever the host can reach; otherwise there is the loopback interface
-//! alone, which every sandbox has inside.
+//! The network of a container: what there is in the network namespace that the monitor is in when the program is about to start.
+//!
+//! | there | inside |
+//! | --- | --- |
+//! | an interface with addresses | the kernel inside takes it over, with its addresses and routes ([`runtime::stack`]) |
+//! | nothing but loopback | loopback alone |
+//! | another container's network | refused: its kernel, or the host's, has the addresses |
+//! | the network of who created the container, which is the host's | a broker makes the connections, to everything ([`runtime::broker`]) |
 
+use crate::namespaces::Network as Whose;
 use anyhow::Context;
 use boundary::boot::Interface;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use runtime::broker::{Broker, Rules, Settings};
-use runtime::stack;
+use runtime::stack::{self, StackError};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-/// What the launcher gets of it.
+/// What the sandbox is launched with.
 #[derive(Default)]
 pub struct Network {
-    /// The interface that the sandbox takes over, and a packet socket on it.
+    /// The interface, and the packet socket on it.
     pub stack: Option<(Interface, OwnedFd)>,
-    /// The broker's process, as long as the container runs.
-    pub broker: Option<Broker>,
-    /// The socket to it.
+    /// The socket to the broker.
     pub to_broker: Option<OwnedFd>,
-    /// The broker reaches the host's loopback addresses, too.
-    pub host_loopback: bool,
+    /// The broker itself, to be ended after the sandbox.
+    pub broker: Option<Broker>,
 }
 
-/// Sets up the network of a container whose monitor this process is. `own`: config.json has a network namespace, which this process
-/// is in.
-pub fn set_up(own: bool) -> anyhow::Result<Network> {
-    if own {
-        let interface = usable_interface().context("the network namespace's interfaces")?;
-        let taken = interface.map(|name| stack::gather(Some(&name))?.take_over()).transpose()?;
-        return Ok(Network { stack: taken, ..Network::default() });
+impl Network {
+    /// Looks around, and takes what is there. This process has one thread.
+    pub fn take(whose: Whose) -> anyhow::Result<Network> {
+        let interfaces = interfaces()?;
+        match whose {
+            Whose::Alone => Ok(Network::default()),
+            Whose::Callers => Network::of_the_host(),
+            _ if interfaces.is_empty() => Ok(Network::default()),
+            // Its processes would lose the addresses, or its kernel has them already.
+            Whose::Others => Err(belongs_to_another()),
+            Whose::Own => match stack::gather(None) {
+                Ok(gathered) => Ok(Network { stack: Some(gathered.take_over()?), ..Network::default() }),
+                Err(StackError::HostsOwn) => Network::of_the_host(),
+                Err(error) if interfaces.values().any(|has_address| *has_address) => Err(error.into()),
+                Err(_) => Err(belongs_to_another()),
+            },
+        }
     }
-    let settings = Settings {
-        rules: Rules { everything: true, ..Rules::default() },
-        hosts: Vec::new(),
-        published: Vec::new(),
-        log: None,
-    };
-    let host_loopback = settings.reach_loopback();
-    let (broker, socket) = Broker::start(settings).context("the broker")?;
-    Ok(Network { stack: None, broker: Some(broker), to_broker: Some(socket), host_loopback })
+
+    fn of_the_host() -> anyhow::Result<Network> {
+        let rules = Rules { allow: Vec::new(), deny: Vec::new(), everything: true };
+        let settings = Settings { rules, hosts: Vec::new(), published: Vec::new(), log: None };
+        let (broker, to_broker) = Broker::start(settings)?;
+        Ok(Network { broker: Some(broker), to_broker: Some(to_broker), ..Network::default() })
+    }
+
+    /// Whether what nobody inside serves on the loopback interface is the host's to serve.
+    pub fn reaches_host_loopback(&self) -> bool {
+        self.to_broker.is_some()
+    }
 }
 
-/// The first interface that is up and leads out.
-fn usable_interface() -> nix::Result<Option<String>> {
-    let leads_out = |flags: InterfaceFlags| {
-        flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
-    };
-    let mut all = getifaddrs()?.filter(|interface| leads_out(interface.flags));
-    let has_address = |address: &nix::ifaddrs::InterfaceAddress| {
-        address.address.as_ref().is_some_and(|address| {
-            let v6 = address.as_sockaddr_in6().map(|address| address.ip());
-            // What every interface gives itself leads no further than the link.
-            address.as_sockaddr_in().is_some() || v6.is_some_and(|ip| !ip.is_unicast_link_local())
-        })
-    };
-    Ok(all.find(has_address).map(|interface| interface.interface_name))
+fn belongs_to_another() -> anyhow::Error {
+    anyhow::anyhow!(
+        "linux.namespaces: the network namespace is another container's, and one kernel only can have its addresses; give the \
+         container a network of its own"
+    )
+}
+
+/// The interfaces that are up, but for the loopback one, and whether they have an address.
+fn interfaces() -> anyhow::Result<BTreeMap<String, bool>> {
+    let mut interfaces = BTreeMap::new();
+    for one in getifaddrs().context("the network interfaces")? {
+        let up =
+            one.flags.contains(InterfaceFlags::IFF_UP) && !one.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        if up {
+            let has_address = one.address.is_some_and(|address| {
+                address.as_sockaddr_in().is_some() || address.as_sockaddr_in6().is_some()
+            });
+            *interfaces.entry(one.interface_name).or_insert(false) |= has_address;
+        }
+    }
+    Ok(interfaces)
 }

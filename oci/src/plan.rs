@@ -198,8 +198,6 @@ pub struct Plan {
     memory: u64,
     pids: u32,
     sysctls: Vec<(String, String)>,
-    /// There is a network namespace.
-    pub own_network: bool,
     /// The program has a terminal.
     pub terminal: bool,
 }
@@ -223,7 +221,6 @@ impl Plan {
             first,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             sysctls: sysctls(spec)?,
-            own_network: namespaces::has(spec, LinuxNamespaceType::Network),
             memory: memory.unwrap_or_else(half_of_memory),
             pids: pids.and_then(|pids| u32::try_from(pids).ok()).unwrap_or(DEFAULT_PIDS),
             terminal: process.terminal().unwrap_or(false),
@@ -255,7 +252,7 @@ impl Plan {
                 changes_with_data: false,
                 host_xattrs: true,
                 patch_calls: true,
-                host_loopback: network.host_loopback,
+                host_loopback: network.reaches_host_loopback(),
                 terminal_size: runtime::terminal::size(),
             },
             memory: None,

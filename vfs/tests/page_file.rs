@@ -25,7 +25,6 @@ fn set_up() {
         let config = BootConfig {
             first: Process::default(),
             host_ids: HostIds::default(),
-            interface: None,
             hostname: String::new(),
             mounts: vec![],
             filter: vec![],
@@ -55,6 +54,7 @@ fn set_up() {
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
             },
+            interface: None,
             host: HostFacts {
                 release: String::new(),
                 version: String::new(),

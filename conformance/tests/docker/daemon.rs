@@ -108,7 +108,7 @@ impl Daemons {
         }
     }
 
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         format!("unix://{}", self.path("docker.sock").display())
     }
 
@@ -128,6 +128,13 @@ impl Daemons {
         let outcome = self.docker(arguments);
         assert_eq!(outcome.status, 0, "docker {arguments:?}: {}", outcome.stderr);
         outcome.stdout
+    }
+
+    /// A command in the network that the daemons have for the host's.
+    pub fn in_network(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.network.id())).arg(program).args(arguments);
+        command
     }
 
     pub fn containerd_socket(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Docker with this runtime, beside Docker with runc: the same command must show the same. The daemons are ours.
 
 mod daemon;
+mod others;
 
 use conformance::Outcome;
 use daemon::{Daemons, IMAGE};
@@ -98,6 +99,10 @@ fn docker_does_with_this_runtime_what_it_does_with_runc() {
     restarts(&mut suite);
     health(&mut suite);
     many(&mut suite);
+    others::interactive(&mut suite);
+    others::network(&mut suite);
+    others::ctr(&mut suite);
+    others::podman(&mut suite);
     live_restore(&mut suite);
     assert!(suite.failures.is_empty(), "{}", suite.failures.join("\n"));
 }
@@ -164,10 +169,11 @@ fn life(suite: &mut Suite) {
     ]);
     found.push(("exec", (exec.status, exec.stdout.as_str()) == (5, "1000\n/tmp\n1\n"), format!("{exec:?}")));
     let missing = daemons.docker(&["exec", "life", "no-such"]);
+    let said = missing.stdout + &missing.stderr;
     found.push((
         "exec of nothing",
-        missing.status == 126 && missing.stderr.contains("executable file not found"),
-        missing.stderr,
+        missing.status == 126 && said.contains("executable file not found"),
+        said,
     ));
     let mut piped = daemons.command(&["exec", "-i", "life", "cat"]);
     let mut child = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("docker runs");

@@ -3,6 +3,7 @@
 use crate::command::{Create, Global};
 use crate::hooks;
 use crate::monitor::{Making, Monitor};
+use crate::namespaces::Network;
 use crate::plan::{Bundle, Plan};
 use crate::process::Process;
 use crate::state::{self, Container, Record, Status};
@@ -90,7 +91,7 @@ fn build(
 ) -> anyhow::Result<Pid> {
     let plan = Plan::new(&container.record)?;
     let for_monitor = Container { directory: container.directory.clone(), record: container.record.clone() };
-    let monitor = Monitor { container: for_monitor, plan, console, foreground };
+    let monitor = Monitor { container: for_monitor, plan, console, foreground, network: Network::Own };
     let made = &*making.insert(monitor.start()?);
     container.record.init = Process::of(made.pid.as_raw());
     container.save()?;

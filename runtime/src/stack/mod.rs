@@ -314,9 +314,7 @@ mod tests {
         assert!(!same_network(ip("10.1.2.3"), ip("10.2.2.3"), 16));
         assert!(same_network(ip("10.1.2.3"), ip("11.1.2.3"), 0));
         assert!(!same_network(ip("10.1.2.3"), ip("10.1.2.4"), 32));
-        assert!(
-            same_network(ip("fd00::1"), ip("fd00::2"), 64) && !same_network(ip("fd00::1"), ip("::1"), 0 + 8)
-        );
+        assert!(same_network(ip("fd00::1"), ip("fd00::2"), 64) && !same_network(ip("fd00::1"), ip("::1"), 8));
         assert!(!same_network(ip("0.0.0.0"), ip("::"), 0));
     }
 
