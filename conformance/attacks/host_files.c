@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
         must_not_read(fd, ".", "a dot");
         char magic[64];
         snprintf(magic, sizeof magic, "/proc/self/fd/%ld", fd);
-        must_not_read(AT_FDCWD, magic, "a magic link");
+        /* What the descriptor itself gives is no news. */
+        if (HOST(SYS_pread64, fd, text, 1, 0) <= 0) must_not_read(AT_FDCWD, magic, "a magic link");
         if (HOST(SYS_newfstatat, fd, "..", &what, 0) != 0) continue;
         directories++;
         climb(fd, &root, secret);

@@ -38,6 +38,13 @@ pub enum When {
     Terminal,
     /// There is a broker (`--network=broker`, `--network=host`).
     Broker,
+    /// The sandbox has namespaces.
+    Namespaces,
+    /// As `WritableBind`, and it has namespaces: read-only mounts keep these calls from what is granted for reading. Landlock has no rules
+    /// for them. Without namespaces the supervisor makes them ([`crate::attributes`]).
+    WritableMount,
+    /// It has none (`--allow-missing=userns`): process numbers are the host's.
+    Landlock,
 }
 
 /// One row: a call is allowed if one of its rows' checks all hold.
@@ -59,6 +66,10 @@ const fn row(call: &'static str, checks: &'static [Check], why: &'static str) ->
 
 const fn bind(call: &'static str, checks: &'static [Check]) -> Row {
     Row { call, checks, why: "changes to a granted host directory", when: When::WritableBind }
+}
+
+const fn attribute(call: &'static str, checks: &'static [Check]) -> Row {
+    Row { call, checks, why: "attributes of files in a granted host directory", when: When::WritableMount }
 }
 
 const fn terminal(command: &'static [Check]) -> Row {
@@ -182,8 +193,20 @@ pub const ROWS: &[Row] = &[
     row("getrusage", &[], "processor time"),
     row("getrandom", &[Equal(2, 0)], "random bytes"),
     row("sched_yield", &[], "sched_yield(2)"),
-    row("sched_getaffinity", &[], "sched_getaffinity(2)"),
-    row("sched_setaffinity", &[], "sched_setaffinity(2)"),
+    Row { call: "sched_getaffinity", checks: &[], why: "sched_getaffinity(2)", when: When::Namespaces },
+    Row { call: "sched_setaffinity", checks: &[], why: "sched_setaffinity(2)", when: When::Namespaces },
+    Row {
+        call: "sched_getaffinity",
+        checks: &[Equal(0, 0)],
+        why: "of the calling thread",
+        when: When::Landlock,
+    },
+    Row {
+        call: "sched_setaffinity",
+        checks: &[Equal(0, 0)],
+        why: "of the calling thread",
+        when: When::Landlock,
+    },
     row("sendto", &[Control(0), Equal(3, 0x4000), Equal(4, 0)], "messages to the supervisor"),
     row("recvfrom", &[Control(0), Equal(3, 0x40), Equal(4, 0)], "messages from the supervisor"),
     Row { call: "fgetxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
@@ -203,12 +226,12 @@ pub const ROWS: &[Row] = &[
     bind("symlinkat", &[]),
     bind("mknodat", &[NoneOf(2, OTHER_THAN_FIFO)]),
     bind("mknodat", &[NoneOf(2, OTHER_THAN_SOCKET)]),
-    bind("fchmod", &[NoneOf(1, OTHER_MODE)]),
-    bind("fchmodat", &[NoneOf(2, OTHER_MODE)]),
-    bind("fchownat", &[NoneOf(4, OTHER_AT)]),
-    bind("utimensat", &[NoneOf(3, OTHER_AT)]),
-    bind("fsetxattr", &[]),
-    bind("fremovexattr", &[]),
+    attribute("fchmod", &[NoneOf(1, OTHER_MODE)]),
+    attribute("fchmodat", &[NoneOf(2, OTHER_MODE)]),
+    attribute("fchownat", &[NoneOf(4, OTHER_AT)]),
+    attribute("utimensat", &[NoneOf(3, OTHER_AT)]),
+    attribute("fsetxattr", &[]),
+    attribute("fremovexattr", &[]),
     terminal(&[AtMost(0, 2), Equal(1, 0x5401)]),
     terminal(&[AtMost(0, 2), Equal(1, 0x5402)]),
     terminal(&[AtMost(0, 2), Equal(1, 0x5403)]),

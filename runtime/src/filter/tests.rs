@@ -96,7 +96,9 @@ fn meets(row: &Row, arguments: &[u64; 6], configuration: &Configuration) -> bool
 fn every_configuration() -> impl Iterator<Item = Configuration> {
     let flags = [(false, false), (false, true), (true, false), (true, true)];
     let both = flags.into_iter().flat_map(|flags| [(flags, None), (flags, Some(6))]);
-    both.map(|((writable_bind, terminal), broker_fd)| Configuration {
+    let all = both.flat_map(|both| [(both, Walls::Namespaces), (both, Walls::Landlock)]);
+    all.map(|(((writable_bind, terminal), broker_fd), walls)| Configuration {
+        walls,
         writable_bind,
         granted: writable_bind,
         terminal,
@@ -276,7 +278,28 @@ fn a_writable_bind_brings_in_what_changes_files() {
 
 #[test]
 fn the_default_configuration_allows_at_most_45_calls() {
-    assert!(Configuration::default().calls() <= 45, "{} calls", Configuration::default().calls());
+    for walls in [Walls::Namespaces, Walls::Landlock] {
+        let calls = Configuration { walls, ..Configuration::default() }.calls();
+        assert!(calls <= 45, "{walls:?}: {calls} calls");
+    }
+}
+
+#[test]
+fn without_namespaces_no_call_changes_attributes_or_names_another_process() {
+    let configuration = Configuration { writable_bind: true, granted: true, ..Configuration::default() };
+    let with = program(&configuration);
+    let without = program(&Configuration { walls: Walls::Landlock, ..configuration });
+    // fchmod, fsetxattr, fremovexattr, fchownat, fchmodat, utimensat.
+    for number in [91, 190, 199, 260, 268, 280] {
+        let call = from_gadget(number, [3, 0, 0, 0, 0, 0]);
+        assert_eq!((run(&with, &call), run(&without, &call)), (ALLOW, KILL), "call {number}");
+    }
+    // sched_setaffinity, sched_getaffinity.
+    for number in [203, 204] {
+        let (own, other) = (from_gadget(number, [0; 6]), from_gadget(number, [1, 0, 0, 0, 0, 0]));
+        assert_eq!((run(&without, &own), run(&without, &other)), (ALLOW, KILL), "call {number}");
+        assert_eq!(run(&with, &other), ALLOW, "call {number}");
+    }
 }
 
 /// Calls of the table, with arguments near what its checks compare with, and any others.

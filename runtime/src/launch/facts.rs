@@ -1,6 +1,6 @@
 //! What only the outside can read of the host, and who the caller is.
 
-use super::{LaunchError, namespaces};
+use super::{LaunchError, Walls, namespaces};
 use boundary::boot::HostFacts;
 use std::fs;
 
@@ -42,7 +42,20 @@ fn number_in(path: &str, otherwise: u32) -> u32 {
 
 impl Identity {
     /// As the kernel needs it.
-    pub fn boot(&self) -> boundary::boot::Identity {
+    pub fn boot(&self, walls: Walls) -> boundary::boot::Identity {
+        // Without a user namespace every owner is shown as it is: no file belongs to this one (chown(2)).
+        if walls == Walls::Landlock {
+            let (uid, gid, groups) = (self.uid, self.gid, self.groups.clone());
+            let (overflow_uid, overflow_gid, unmapped_shown_as) = (u32::MAX, u32::MAX, 0);
+            return boundary::boot::Identity {
+                uid,
+                gid,
+                groups,
+                overflow_uid,
+                overflow_gid,
+                unmapped_shown_as,
+            };
+        }
         boundary::boot::Identity {
             uid: self.uid,
             gid: self.gid,

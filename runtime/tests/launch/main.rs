@@ -111,6 +111,7 @@ impl Test {
         launch::launch(launch::Request {
             image: self.image,
             allow_missing: Vec::new(),
+            walls: launch::Walls::Namespaces,
             argv: commands.iter().map(|command| command.clone().into_bytes()).collect(),
             program: b"/test".to_vec(),
             env: Vec::new(),
@@ -128,6 +129,7 @@ impl Test {
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
+                host_pids: false,
             },
             memory: None,
             log: None,

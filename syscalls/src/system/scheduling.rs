@@ -126,7 +126,7 @@ fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let mut mask = vec![0u8; size.min(1024)];
-    let thread = if args.i32(0) == 1 { 0 } else { of(context, args.i32(0))?.host_ids().1 };
+    let thread = if args.i32(0) == 1 { 0 } else { on_host(&*of(context, args.i32(0))?)? };
     let count = host::sched_getaffinity(thread, &mut mask)?;
     uaccess::write_bytes(args.u64(2), mask.get(..count).unwrap_or(&mask))?;
     Ok(count as u64)
@@ -142,8 +142,20 @@ fn sys_sched_setaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let task = of(context, args.i32(0))?;
     may_set(context, &task)?;
-    host::sched_setaffinity(task.host_ids().1, &mask)?;
+    host::sched_setaffinity(on_host(&task)?, &mask)?;
     Ok(0)
+}
+
+/// The host's number of a thread for affinity calls. 0 is the calling one, which is all that there is to name in a sandbox without a
+/// pid namespace.
+fn on_host(task: &Task) -> Result<i32> {
+    let own = core::ptr::eq(task, kernel::task::current());
+    let only_own = kernel::boot::config().is_some_and(|config| config.options.host_pids);
+    match (own, only_own) {
+        (true, _) => Ok(0),
+        (false, true) => Err(Errno::EPERM),
+        (false, false) => Ok(task.host_ids().1),
+    }
 }
 
 /// `SCHED_OTHER`, `SCHED_BATCH`, `SCHED_IDLE`.
