@@ -65,6 +65,12 @@ static void opening(void) {
     CALL(open((char *)1, O_RDONLY));
     CALL(open("new", O_RDONLY | O_TMPFILE));
     CALL(open("d", O_CREAT | O_DIRECTORY, 0755));
+    /* Flags are looked at before the path. */
+    CALL(open((char *)1, O_CREAT | O_DIRECTORY, 0755));
+    CALL(open((char *)1, O_RDONLY | O_TMPFILE));
+    CALL(open((char *)1, O_RDONLY));
+    struct open_how cached = { .flags = O_RDWR | O_CREAT, .mode = 0600, .resolve = RESOLVE_CACHED };
+    CALL(syscall(SYS_openat2, AT_FDCWD, (char *)1, &cached, sizeof cached));
     char name[300], path[5000];
     memset(name, 'n', sizeof name), name[255] = 0;
     CALL(close(open(name, O_CREAT | O_RDWR, 0600)));
