@@ -135,7 +135,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "host_files",
-        tries: "raw `openat` of the host's secrets, with every flag, by name, from every descriptor up to 1023, climbing with `..`, with empty paths and magic links",
+        tries: "raw `openat` of the host's secrets, with every flag, by name, from every descriptor up to 1023, climbing with `..`, with empty paths and magic links; where the supervisor works",
         stopped_by: TREE,
         how: How::Special(special::host_files),
     },
