@@ -377,8 +377,27 @@ static void special(void) {
     CALL(syscall(SYS_faccessat2, AT_FDCWD, "", F_OK, AT_EMPTY_PATH));
 }
 
+/* A directory that was removed, or made way for another, lists nothing, not even itself. */
+static void removed_directories(void) {
+    char entries[1024];
+    OK(mkdir("gone", 0755)), OK(mkdir("replaced", 0755)), OK(mkdir("other", 0755));
+    int gone = OK(open("gone", O_RDONLY)), half = OK(open("gone", O_RDONLY)), replaced = OK(open("replaced", O_RDONLY));
+    YES(syscall(SYS_getdents64, half, entries, sizeof entries) > 0);
+    OK(rmdir("gone")), OK(rename("other", "replaced"));
+    CALL(syscall(SYS_getdents64, gone, entries, sizeof entries));
+    CALL(syscall(SYS_getdents64, half, entries, sizeof entries));
+    int again = OK(openat(gone, ".", O_RDONLY)), by_path = OK(openat(replaced, ".", O_RDONLY | O_DIRECTORY));
+    CALL(syscall(SYS_getdents64, again, entries, sizeof entries));
+    CALL(syscall(SYS_getdents64, by_path, entries, sizeof entries));
+    int file = OK(open("was", O_RDWR | O_CREAT, 0644));
+    OK(unlink("was"));
+    CALL(syscall(SYS_getdents64, file, entries, sizeof entries));
+    OK(rmdir("replaced"));
+}
+
 int main(void) {
     umask(022);
+    removed_directories();
     opening();
     directories();
     links();
