@@ -221,6 +221,8 @@ pub struct BootOptions {
     pub patch_calls: bool,
     /// The broker also reaches the host's loopback addresses: what nobody in the sandbox serves there is asked of it.
     pub host_loopback: bool,
+    /// The sandbox has no pid namespace: the filter allows calls that take a process number for the calling thread only.
+    pub host_pids: bool,
     /// Size of the caller's terminal: rows, columns, and both in pixels.
     pub terminal_size: [u16; 4],
 }

@@ -65,6 +65,12 @@ static void opening(void) {
     CALL(open((char *)1, O_RDONLY));
     CALL(open("new", O_RDONLY | O_TMPFILE));
     CALL(open("d", O_CREAT | O_DIRECTORY, 0755));
+    /* Flags are looked at before the path. */
+    CALL(open((char *)1, O_CREAT | O_DIRECTORY, 0755));
+    CALL(open((char *)1, O_RDONLY | O_TMPFILE));
+    CALL(open((char *)1, O_RDONLY));
+    struct open_how cached = { .flags = O_RDWR | O_CREAT, .mode = 0600, .resolve = RESOLVE_CACHED };
+    CALL(syscall(SYS_openat2, AT_FDCWD, (char *)1, &cached, sizeof cached));
     char name[300], path[5000];
     memset(name, 'n', sizeof name), name[255] = 0;
     CALL(close(open(name, O_CREAT | O_RDWR, 0600)));
@@ -371,8 +377,27 @@ static void special(void) {
     CALL(syscall(SYS_faccessat2, AT_FDCWD, "", F_OK, AT_EMPTY_PATH));
 }
 
+/* A directory that was removed, or made way for another, lists nothing, not even itself. */
+static void removed_directories(void) {
+    char entries[1024];
+    OK(mkdir("gone", 0755)), OK(mkdir("replaced", 0755)), OK(mkdir("other", 0755));
+    int gone = OK(open("gone", O_RDONLY)), half = OK(open("gone", O_RDONLY)), replaced = OK(open("replaced", O_RDONLY));
+    YES(syscall(SYS_getdents64, half, entries, sizeof entries) > 0);
+    OK(rmdir("gone")), OK(rename("other", "replaced"));
+    CALL(syscall(SYS_getdents64, gone, entries, sizeof entries));
+    CALL(syscall(SYS_getdents64, half, entries, sizeof entries));
+    int again = OK(openat(gone, ".", O_RDONLY)), by_path = OK(openat(replaced, ".", O_RDONLY | O_DIRECTORY));
+    CALL(syscall(SYS_getdents64, again, entries, sizeof entries));
+    CALL(syscall(SYS_getdents64, by_path, entries, sizeof entries));
+    int file = OK(open("was", O_RDWR | O_CREAT, 0644));
+    OK(unlink("was"));
+    CALL(syscall(SYS_getdents64, file, entries, sizeof entries));
+    OK(rmdir("replaced"));
+}
+
 int main(void) {
     umask(022);
+    removed_directories();
     opening();
     directories();
     links();

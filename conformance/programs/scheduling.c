@@ -2,8 +2,10 @@
 #include "report.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -53,6 +55,78 @@ static void policies(void) {
     CALL(syscall(SYS_sched_getattr, 0, &attributes, 47, 0));
     CALL(syscall(SYS_sched_setattr, 0, &attributes, 1));
     show("attributes");
+}
+
+static atomic_int tid, told;
+static int go[2];
+
+/* Whether a thread has one processor, and which it is. */
+static int only(int of, int cpu) {
+    cpu_set_t set;
+    return sched_getaffinity(of, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1 && CPU_ISSET(cpu, &set);
+}
+
+static void *sleeps_then_runs(void *first) {
+    char byte;
+    tid = gettid();
+    if (read(go[0], &byte, 1) != 1) return "no byte";
+    if (!only(0, *(int *)first)) return "it was told while it slept, and was not";
+    tid = -1;
+    while (!told) {}
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? "fine" : "no set";
+}
+
+static void *has_it(void *first) { return only(0, *(int *)first) ? "has it" : "has others"; }
+
+/* What one thread asks for another. */
+static void affinity_of_others(void) {
+    cpu_set_t all, one, none;
+    pthread_t thread;
+    void *said;
+    OK(sched_getaffinity(0, sizeof all, &all));
+    int first = 0;
+    while (!CPU_ISSET(first, &all)) first++;
+    CPU_ZERO(&one);
+    CPU_ZERO(&none);
+    CPU_SET(first, &one);
+    OK(pipe(go));
+    pthread_create(&thread, NULL, sleeps_then_runs, &first);
+    while (!tid) sched_yield();
+    int other = tid;
+    CALL(sched_setaffinity(other, sizeof none, &none));
+    CALL(sched_setaffinity(other, sizeof one, &one));
+    YES(only(other, first));
+    YES(!only(0, first) || CPU_COUNT(&all) == 1);
+    CALL(write(go[1], "x", 1));
+    while (tid != -1) sched_yield();
+    CALL(sched_setaffinity(other, sizeof all, &all));
+    cpu_set_t now;
+    YES(sched_getaffinity(other, sizeof now, &now) == 0 && CPU_EQUAL(&now, &all));
+    told = 1;
+    pthread_join(thread, &said);
+    printf("%s\n", (char *)said);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setaffinity_np(&attributes, sizeof one, &one);
+    CALL(pthread_create(&thread, &attributes, has_it, &first));
+    pthread_join(thread, &said);
+    printf("%s\n", (char *)said);
+    /* A child has what its parent has. */
+    CALL(sched_setaffinity(0, sizeof one, &one));
+    int status;
+    pid_t child = fork();
+    if (child == 0) _exit(only(0, first) && only(getppid(), first));
+    wait(&status);
+    printf("child %d\n", WEXITSTATUS(status));
+    child = fork();
+    if (child == 0) { pause(); _exit(0); }
+    CALL(sched_setaffinity(child, sizeof all, &all));
+    YES(sched_getaffinity(child, sizeof now, &now) == 0 && CPU_EQUAL(&now, &all));
+    kill(child, SIGKILL);
+    wait(&status);
+    printf("signal %d\n", WTERMSIG(status));
+    CALL(sched_setaffinity(0, sizeof all, &all));
 }
 
 static void nice_values(void) {
@@ -113,6 +187,7 @@ static void directories(void) {
 int main(void) {
     directories();
     policies();
+    affinity_of_others();
     nice_values();
     return 0;
 }

@@ -238,6 +238,7 @@ impl Plan {
         Ok(Request {
             image: IMAGE,
             allow_missing: Vec::new(),
+            walls: launch::Walls::Namespaces,
             oom_score_adj: first.oom_score_adj,
             first,
             identity: launch::container(),
@@ -248,6 +249,7 @@ impl Plan {
                 memory_limit: self.memory,
                 pids_limit: self.pids,
                 container: true,
+                host_pids: false,
                 sysctls: self.sysctls,
                 changes_with_data: false,
                 host_xattrs: true,

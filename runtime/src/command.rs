@@ -4,7 +4,7 @@ use crate::broker::{self, Broker};
 use crate::changes::{Collector, Wanted};
 use crate::filter::{self, Configuration};
 use crate::grants::{self, Grants};
-use crate::launch::{self, Layer};
+use crate::launch::{self, Layer, Walls};
 use crate::program::{self, ProgramError};
 use crate::setup;
 use crate::stack::{self, Guard};
@@ -95,7 +95,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 
-    /// Go on although the host lacks this layer, which is only a second fence (may be given again).
+    /// Go on although the host lacks this layer (may be given again): a second fence, or, with `userns`, all namespaces.
     #[arg(long, value_name = "LAYER", value_enum)]
     allow_missing: Vec<Layer>,
 
@@ -244,7 +244,8 @@ fn run(options: Options, matches: &ArgMatches) -> anyhow::Result<u8> {
     let mut request = Request { asked, workdir: workdir.clone(), program: None, home };
     if options.show_filter {
         let view = View::new(&request);
-        show_filter(&view, options.json, options.tty, &options.network)?;
+        let walls = Walls::choose(&options.allow_missing)?;
+        show_filter(&view, walls, options.json, options.tty, &options.network)?;
         return Ok(0);
     }
     let name = options.program.first().context("name a program to run; see --help")?;
@@ -287,11 +288,13 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 fn show_filter(
     view: &View,
+    walls: Walls,
     json: bool,
     own_terminal: bool,
     network: &broker::options::Options,
 ) -> anyhow::Result<()> {
     let configuration = Configuration {
+        walls,
         writable_bind: view.has_writable_host_path(),
         granted: view.granted,
         terminal: !own_terminal
@@ -357,9 +360,11 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     let (stack, _guard) = take_interface(&options.network)?.unzip();
     let host_xattrs = view.granted;
     let env = program::environment(options.keep_env, &options.env);
+    let walls = Walls::choose(&options.allow_missing)?;
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: options.allow_missing.clone(),
+        walls,
         first: program::process(&options.program, program, workdir, env),
         identity: launch::caller(),
         // The sandbox goes before its user's other programs.
@@ -380,6 +385,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             patch_calls: !options.no_patch,
             terminal_size: terminal::size(),
             host_loopback,
+            host_pids: walls == Walls::Landlock,
         },
         memory: options.memory,
         log: Some(open_log(&options.log_file)?),

@@ -3,6 +3,7 @@
 //! What comes from inside (control messages, exit states, log lines) is hostile and treated so.
 
 pub mod attach;
+pub mod attributes;
 pub mod broker;
 pub mod changes;
 pub mod command;

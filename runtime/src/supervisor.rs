@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv, send};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -80,15 +80,15 @@ pub fn watch(
     mut terminal: Option<Terminal>,
     mut entrance: Option<Entrance>,
 ) -> anyhow::Result<End> {
-    let pid = Pid::from_raw(launched.pid);
+    let (pid, walls) = (Pid::from_raw(launched.pid), launched.walls);
     let watched = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(anyhow::Error::from)
         .and_then(|signal_fd| Watch::new(&launched, terminal.as_mut(), entrance.as_mut()).run(&signal_fd));
     if watched.is_err() {
         // Without a supervisor there is no sandbox.
-        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        walls.end(pid);
     }
-    let killed_by = reap(pid);
+    let killed_by = walls.reap(pid);
     if let Some(terminal) = terminal {
         terminal.finish();
     }
@@ -98,8 +98,8 @@ pub fn watch(
 /// Ends a sandbox that cannot be watched.
 pub fn end(launched: &Launched) {
     let pid = Pid::from_raw(launched.pid);
-    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-    let _ = reap(pid);
+    launched.walls.end(pid);
+    let _ = launched.walls.reap(pid);
 }
 
 struct Watch<'a> {
@@ -201,7 +201,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether the filter has stopped a call: that ends the sandbox. What is reported comes from the host. The call is never
-    /// answered, and so never made.
+    /// answered, and so never made, but for those that the supervisor makes itself ([`crate::attributes`]).
     fn hear(&mut self) {
         let Some(listener) = self.listener else { return };
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -209,10 +209,17 @@ impl<'a> Watch<'a> {
             return;
         }
         let called = fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
+        let call = called.then(|| ScmpNotifReq::receive(listener.as_raw_fd()));
+        match (&call, &self.launched.door) {
+            (Some(Ok(call)), Some(door)) if door.serve(listener, call) => return,
+            // It was interrupted, and asks again if it lives.
+            (Some(Err(_)), Some(_)) => return,
+            _ => {}
+        }
         // Without a call it is the end of the last process, for ever readable.
         self.listener = None;
-        if called {
-            let end = match ScmpNotifReq::receive(listener.as_raw_fd()) {
+        if let Some(call) = call {
+            let end = match call {
                 Ok(call) => End::Failed(not_allowed(&call)),
                 // The process was killed meanwhile; nobody else could have been.
                 Err(_) => End::Failed("it made a host call that its filter does not allow".into()),
@@ -259,7 +266,7 @@ impl<'a> Watch<'a> {
 
     /// Ends every process of the sandbox, for this reason if there is none yet. Says that a message was taken.
     fn kill(&mut self, end: End) -> bool {
-        let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
+        self.launched.walls.end(self.pid);
         self.end.get_or_insert(end);
         self.deadline = None;
         true
@@ -357,16 +364,6 @@ impl<'a> Watch<'a> {
     fn has_ended(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         !matches!(waitid(Id::Pid(self.pid), flags), Ok(WaitStatus::StillAlive))
-    }
-}
-
-/// Waits for the warden; with it, as process 1 of its namespace, every process of the sandbox has ended.
-fn reap(pid: Pid) -> nix::Result<WaitStatus> {
-    loop {
-        match waitpid(pid, None) {
-            Err(Errno::EINTR) => {}
-            other => return other,
-        }
     }
 }
 

@@ -81,7 +81,10 @@ fn set_up() -> Result<(), String> {
     crate::time::timers::init();
     crate::stats::init();
     kernel::time::init();
-    task::calls::set_on_look(crate::time::timers::look_from_thread);
+    task::calls::set_on_look(|task| {
+        crate::time::timers::look_from_thread(task);
+        crate::system::tell_if_due(task);
+    });
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);
     warden::init(event);

@@ -53,6 +53,7 @@ fn set_up() {
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
+                host_pids: false,
             },
             interface: None,
             host: HostFacts {

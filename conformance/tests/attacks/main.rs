@@ -1,6 +1,6 @@
 //! Attacks: each a program that assumes that it owns its address space, our kernel included, or a user of a hole that other sandboxes
 //! have had. What stopped it is stated in its row and checked from outside. Each runs as root and, if root started the suite, once
-//! more as an ordinary user.
+//! more as an ordinary user; and as one whose host refuses user namespaces, or lacks Landlock.
 //!
 //! `docs/security.md` has the table of the rows; `ci/attack-table` writes it.
 

@@ -1,6 +1,6 @@
 //! What is judged by looking at a running sandbox from outside.
 
-use crate::stage::{SECRET, Stage, excerpt};
+use crate::stage::{SECRET, Stage, User, excerpt};
 use anyhow::{Context, Result, ensure};
 use conformance::{Outcome, run};
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A sandbox that runs a shell script, has said "ready", and ends with this value.
 struct Running(Child);
@@ -25,15 +26,18 @@ impl Running {
         Ok(running)
     }
 
+    /// The warden: it leads a process group, which neither broker nor guard do.
+    fn warden(&self) -> Result<u32> {
+        let wardens: Vec<u32> =
+            children(self.0.id()).into_iter().filter(|&pid| group_of(pid) == Some(pid)).collect();
+        ensure!(wardens.len() == 1, "the wardens are {wardens:?}");
+        Ok(wardens[0])
+    }
+
     /// Host processes: the warden and its children.
     fn processes(&self) -> Result<Vec<u32>> {
-        let children = |of: u32| -> Vec<u32> {
-            let list = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
-            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-        };
-        let wardens = children(self.0.id());
-        let all: Vec<u32> =
-            wardens.iter().copied().chain(wardens.iter().flat_map(|&pid| children(pid))).collect();
+        let warden = self.warden()?;
+        let all: Vec<u32> = std::iter::once(warden).chain(children(warden)).collect();
         ensure!(all.len() >= 2, "the sandbox has the processes {all:?}");
         Ok(all)
     }
@@ -47,6 +51,62 @@ impl Drop for Running {
     }
 }
 
+fn children(of: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The process group of a process that lives (proc_pid_stat(5)).
+fn group_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    let group = fields.nth(1)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(group)
+}
+
+fn members(group: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| group_of(pid) == Some(group)).collect()
+}
+
+pub fn left_over_processes(stage: &Stage) -> Result<()> {
+    for (killed, how) in [("nobody", "exits"), ("warden", "waits"), ("supervisor", "waits")] {
+        let mut command = stage.command(&[], "orphans", &[how])?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let (supervisor, mut line) = (child.id(), String::new());
+        let mut output = BufReader::new(child.stdout.take().context("stdout")?);
+        let (since, mut group) = (Instant::now(), None);
+        while group.is_none() && since.elapsed() < Duration::from_secs(10) {
+            group = children(supervisor).into_iter().find(|&pid| group_of(pid) == Some(pid));
+        }
+        let group = group.context("there is no warden")?;
+        output.read_line(&mut line)?;
+        ensure!(line == "ready\n", "it said {line:?}");
+        if killed != "nobody" {
+            ensure!(members(group).len() > 8, "the group has {:?}", members(group));
+        }
+        let victim = match killed {
+            "warden" => Some(group),
+            "supervisor" => Some(supervisor),
+            _ => None,
+        };
+        if let Some(victim) = victim {
+            Command::new("kill").args(["-KILL", &victim.to_string()]).status()?;
+        }
+        child.wait()?;
+        let since = Instant::now();
+        // The end of the supervisor is that of the sandbox; if it was killed, that takes a moment.
+        let patience = if killed == "supervisor" { 5000 } else { 0 };
+        while !members(group).is_empty() {
+            ensure!(since.elapsed().as_millis() <= patience, "killed: {killed}; left: {:?}", members(group));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
 fn shell(stage: &Stage, script: &str) -> Result<Outcome> {
     let outcome = run(stage.sandbox(&[])?.args(["--", "sh", "-c", script]))?;
     stage.judge(&outcome)?;
@@ -58,13 +118,18 @@ const WAIT: &str = "sleep 1000 & echo ready; read line";
 pub fn set_up(stage: &Stage) -> Result<()> {
     let running = Running::start(stage, &[], WAIT)?;
     for pid in running.processes()? {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let status = status_outside_of_handlers(pid)?;
         let fields: BTreeMap<&str, &str> = status
             .lines()
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name, value.trim()))
             .collect();
+        let without = stage.user == User::WithoutNamespaces;
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            // Without a namespace that is the host's to take away, and no program is executed that could have any of it.
+            if set == "CapBnd" && without {
+                continue;
+            }
             ensure!(fields.get(set) == Some(&"0000000000000000"), "{set} is {:?}", fields.get(set));
         }
         ensure!(fields.get("NoNewPrivs") == Some(&"1"), "new privileges can be had");
@@ -76,9 +141,11 @@ pub fn set_up(stage: &Stage) -> Result<()> {
         let groups = fields.get("Groups").copied().unwrap_or_default();
         ensure!(groups.split_whitespace().all(|group| group != "0"), "it has the groups {groups}");
         ensure!(fields.get("SigBlk") == Some(&"0000000000000000"), "a signal is blocked");
-        namespaces(pid)?;
         descriptors(pid)?;
-        mounts(pid)?;
+        if !without {
+            namespaces(pid)?;
+            mounts(pid)?;
+        }
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         ensure!(environment.is_empty(), "an environment is left");
         ensure!(
@@ -90,6 +157,18 @@ pub fn set_up(stage: &Stage) -> Result<()> {
         ensure!(core.is_some_and(|line| line.split_whitespace().nth(4) == Some("0")), "core dumps: {core:?}");
     }
     Ok(())
+}
+
+/// `/proc/PID/status`, if it can be had when no signal is blocked: in the handler of a trap all are, for a moment.
+fn status_outside_of_handlers(pid: u32) -> Result<String> {
+    let since = Instant::now();
+    loop {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        if status.contains("SigBlk:\t0000000000000000\n") || since.elapsed() > Duration::from_secs(5) {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn namespaces(pid: u32) -> Result<()> {

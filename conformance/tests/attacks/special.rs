@@ -1,6 +1,6 @@
 //! Attacks whose judgement takes more than one look at a program's end.
 
-use crate::stage::{Stage, excerpt};
+use crate::stage::{Stage, User, excerpt};
 use crate::suite::{Ends, damages};
 use anyhow::{Context, Result, ensure};
 use conformance::run;
@@ -23,12 +23,18 @@ fn allowed(stage: &Stage) -> Result<Vec<i64>> {
 /// from a probe's own trampoline with SIGILL and `ENXIO`. No filter can change that.
 const PASSED_BY_LINUX: [i64; 2] = [335, 336];
 
+/// The filter that stands for a kernel without Landlock answers this one, with `ENOSYS`: that is stronger than what ends a sandbox.
+const LANDLOCK_CREATE_RULESET: i64 = 444;
+
 pub fn every_number(stage: &Stage) -> Result<()> {
     let allowed = allowed(stage)?;
     let far =
         [600, 1000, 0x4000_0000, 0x4000_003b, 0x4000_0208, 0x7fff_ffff, -1, -59, 1 << 32, (1 << 32) + 59];
     for number in (0..=512).chain(far) {
         if allowed.contains(&number) || PASSED_BY_LINUX.contains(&number) {
+            continue;
+        }
+        if stage.user == User::WithoutLandlock && number == LANDLOCK_CREATE_RULESET {
             continue;
         }
         // The host takes the lower half of the register for the number.
@@ -98,6 +104,36 @@ pub fn pages_then_execve(stage: &Stage) -> Result<()> {
         }
         ensure!(!outcome.stdout.contains("uid="), "{damage}: a program ran: {}", outcome.stdout);
         Ends::NotBack.check(&outcome).context(damage)?;
+    }
+    Ok(())
+}
+
+pub fn processes_by_allowed_calls(stage: &Stage) -> Result<()> {
+    // Without a pid namespace the filter itself allows no number but the calling thread's.
+    let without = stage.user == User::WithoutNamespaces;
+    let ends = [("poke", Ends::Held), ("affinity", if without { Ends::ByFilter } else { Ends::Held })];
+    for (way, ends) in ends {
+        ends.check(&stage.attack(&[], "others", &[way, "PID"])?).context(way)?;
+    }
+    Ok(())
+}
+
+pub fn outside(stage: &Stage) -> Result<()> {
+    let shown = stage.outside("shown");
+    let options = ["--bind", ".", "--ro-bind", &shown];
+    let others = [stage.outside("mine"), stage.outside("open"), shown.clone()];
+    let attack = |way: &str| {
+        let arguments = [&[way, "SECRET"], others.each_ref().map(String::as_str).as_slice()].concat();
+        stage.attack(&options, "outside", &arguments)
+    };
+    let list = attack("list")?;
+    let ways: Vec<&str> = list.stdout.lines().filter_map(|line| line.strip_prefix("way ")).collect();
+    ensure!(ways.len() > 30, "only {} ways", ways.len());
+    for way in ways {
+        Ends::HeldOrReported.check(&attack(way)?).context(way.to_owned())?;
+        for left in ["own", "link"] {
+            let _ = std::fs::remove_file(stage.directory.path().join(left));
+        }
     }
     Ok(())
 }

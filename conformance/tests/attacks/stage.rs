@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, bail, ensure};
 use conformance::{Outcome, Tree, compile, run, sandbox_exec, scratch};
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -20,16 +21,40 @@ pub enum User {
     Caller,
     /// An ordinary user, where root runs the suite.
     Ordinary,
+    /// An ordinary user of a host that refuses user namespaces.
+    WithoutNamespaces,
+    /// An ordinary user of a host without Landlock.
+    WithoutLandlock,
 }
 
 impl User {
     pub fn all() -> &'static [User] {
-        if by_root() { &[User::Caller, User::Ordinary] } else { &[User::Caller] }
+        match (by_root(), landlock_version()) {
+            (true, 6..) => &[User::Caller, User::Ordinary, User::WithoutNamespaces, User::WithoutLandlock],
+            (false, 6..) => &[User::Caller, User::WithoutNamespaces, User::WithoutLandlock],
+            (true, _) => &[User::Caller, User::Ordinary, User::WithoutLandlock],
+            (false, _) => &[User::Caller, User::WithoutLandlock],
+        }
+    }
+
+    /// What such a host lacks, as `refusing` and `--allow-missing` call it.
+    fn lacks(self) -> Option<&'static str> {
+        match self {
+            User::Caller | User::Ordinary => None,
+            User::WithoutNamespaces => Some("userns"),
+            User::WithoutLandlock => Some("landlock"),
+        }
     }
 }
 
+/// landlock_create_ruleset(2) with `LANDLOCK_CREATE_RULESET_VERSION`.
+fn landlock_version() -> i64 {
+    // SAFETY: asks for the version only; no structure is read.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1) }
+}
+
 pub fn by_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 impl fmt::Display for User {
@@ -38,6 +63,8 @@ impl fmt::Display for User {
             User::Caller if by_root() => "root",
             User::Caller => "caller",
             User::Ordinary => "user",
+            User::WithoutNamespaces => "without_namespaces",
+            User::WithoutLandlock => "without_landlock",
         })
     }
 }
@@ -52,6 +79,8 @@ pub struct Stage {
     /// Holds the secret, and is not shown.
     outside: tempfile::TempDir,
     before: HashMap<PathBuf, u64>,
+    /// What lies outside, and how.
+    untouched: Vec<String>,
 }
 
 static TOOLS: OnceLock<Result<tempfile::TempDir, String>> = OnceLock::new();
@@ -110,15 +139,32 @@ impl Stage {
         std::fs::write(&secret, format!("{SECRET}\n"))?;
         // Nothing but the sandbox keeps anyone from it.
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o666))?;
-        if user == User::Ordinary {
-            std::os::unix::fs::chown(directory.path(), Some(1), Some(1))?;
+        let place = |name: &str| outside.path().join(name);
+        for (name, mode) in [("open", 0o777), ("shown", 0o755)] {
+            std::fs::create_dir(place(name))?;
+            std::fs::set_permissions(place(name), std::fs::Permissions::from_mode(mode))?;
         }
+        for name in ["mine", "shown/mine"] {
+            std::fs::write(place(name), "mine\n")?;
+            std::fs::set_permissions(place(name), std::fs::Permissions::from_mode(0o644))?;
+        }
+        if user != User::Caller && by_root() {
+            for path in [directory.path().into(), place("mine"), place("shown"), place("shown/mine")] {
+                std::os::unix::fs::chown(path, Some(1), Some(1))?;
+            }
+        }
+        let untouched = look_at(outside.path())?;
         let mut watched: Vec<PathBuf> = OF_THE_HOST.iter().map(PathBuf::from).collect();
         watched.retain(|path| path.exists());
         watched.extend([secret, tools()?.join("sandbox-exec")]);
         let before =
             watched.into_iter().map(|path| Ok((path.clone(), hash(&path)?))).collect::<Result<_>>()?;
-        Ok(Stage { user, directory, outside, before })
+        Ok(Stage { user, directory, outside, before, untouched })
+    }
+
+    /// What lies beside the secret.
+    pub fn outside(&self, name: &str) -> String {
+        self.outside.path().join(name).to_string_lossy().into_owned()
     }
 
     /// The file that no attack may read.
@@ -129,15 +175,25 @@ impl Stage {
     /// sandbox-exec with options, as this stage's user.
     pub fn sandbox(&self, options: &[&str]) -> Result<Command> {
         let executable = tools()?.join("sandbox-exec");
-        let mut command = match self.user {
-            User::Caller => Command::new(executable),
-            User::Ordinary => {
-                let mut command = Command::new("setpriv");
-                command.args(["--reuid=1", "--regid=1", "--clear-groups", "--inh-caps=-all", "env"]);
-                command.args(["HOME=/nonexistent", "USER=daemon", "LOGNAME=daemon"]).arg(executable);
-                command
-            }
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        let mut say = |more: &[&str]| words.extend(more.iter().map(OsString::from));
+        let refusing = program("refusing")?.to_string_lossy().into_owned();
+        if let Some(layer) = self.user.lacks() {
+            say(&[&refusing, layer]);
+        }
+        if self.user != User::Caller && by_root() {
+            say(&["setpriv", "--reuid=1", "--regid=1", "--clear-groups", "--inh-caps=-all"]);
+            say(&["env", "HOME=/nonexistent", "USER=daemon", "LOGNAME=daemon"]);
+        }
+        if self.user == User::WithoutNamespaces {
+            // The host counts all processes of a user; this one has no others.
+            say(&["prlimit", "--nproc=464"]);
+        }
+        words.push(executable.into_os_string());
+        words.extend(self.user.lacks().map(|layer| format!("--allow-missing={layer}").into()));
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().context("a command")?);
+        command.args(words);
         command.args(options).current_dir(self.directory.path());
         command.env("HOST_SECRET", SECRET);
         Ok(command)
@@ -186,8 +242,29 @@ impl Stage {
         for (path, before) in &self.before {
             ensure!(hash(path)? == *before, "{} was changed", path.display());
         }
+        let now = look_at(self.outside.path())?;
+        ensure!(now == self.untouched, "it was {:?}, and now is {now:?}", self.untouched);
         Ok(())
     }
+}
+
+/// Everything in a directory, with all that the host says of it but when it was read.
+fn look_at(directory: &Path) -> Result<Vec<String>> {
+    let mut seen = Vec::new();
+    let mut waiting = vec![directory.to_path_buf()];
+    while let Some(path) = waiting.pop() {
+        let what = std::fs::symlink_metadata(&path).with_context(|| path.display().to_string())?;
+        if what.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                waiting.push(entry?.path());
+            }
+        }
+        let (owner, times) = ((what.uid(), what.gid()), (what.mtime_nsec(), what.ctime(), what.ctime_nsec()));
+        let (mode, links, size) = (what.mode(), what.nlink(), what.size());
+        seen.push(format!("{} {mode:o} {owner:?} {links} {size} {times:?}", path.display()));
+    }
+    seen.sort();
+    Ok(seen)
 }
 
 /// Enough of an output to see what happened.

@@ -94,8 +94,7 @@ const fn program(name: &'static str, runs: &'static [&'static [&'static str]], e
 
 const GADGET: &str =
     "strict filter: whatever lies at the gadget's address, its calls are checked; elsewhere calls trap";
-const TREE: &str =
-    "mount namespace: the tree holds only what was granted, without the host's `/proc`, `/sys` and `/dev`";
+const TREE: &str = "mount namespace: the tree holds only what was granted, without the host's `/proc`, `/sys` and `/dev`; without, Landlock";
 const OWN_KERNEL: &str = "the calls are our kernel's, which asks the host for nothing of the kind";
 
 /// Every attack.
@@ -136,7 +135,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "host_files",
-        tries: "raw `openat` of the host's secrets, with every flag, by name, from every descriptor up to 1023, climbing with `..`, with empty paths and magic links",
+        tries: "raw `openat` of the host's secrets, with every flag, by name, from every descriptor up to 1023, climbing with `..`, with empty paths and magic links; where the supervisor works",
         stopped_by: TREE,
         how: How::Special(special::host_files),
     },
@@ -184,8 +183,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         name: "processes_by_allowed_calls",
         tries: "`tgkill` and `sched_setaffinity` of host processes",
-        stopped_by: "pid namespace",
-        how: program("others", &[&["allowed_calls", "PID"]], Ends::Held),
+        stopped_by: "pid namespace; without, Landlock's scope of signals, and the filter: affinity is the calling thread's only",
+        how: How::Special(special::processes_by_allowed_calls),
     },
     Attack {
         name: "tree",
@@ -215,6 +214,12 @@ pub const ATTACKS: &[Attack] = &[
             runs: &[&["symlinks", "SECRET"]],
             ends: Ends::Held,
         },
+    },
+    Attack {
+        name: "changes_outside",
+        tries: "write, make, remove, move and link in and out of what was granted for writing, and change modes, owners, times and attributes of files that were not: by name, by descriptor, climbing, through links",
+        stopped_by: "mount namespace; without, Landlock, and for attributes the strict filter: the supervisor makes such a change only where writing was granted",
+        how: How::Special(special::outside),
     },
     Attack {
         name: "setuid_files",
@@ -320,8 +325,14 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         name: "raw_floods",
         tries: "the same by raw host calls, which our kernel does not count: processes, descriptors, memory",
-        stopped_by: "`RLIMIT_NPROC` in the user namespace, `RLIMIT_NOFILE`, a cgroup for `--memory` where one can be made",
+        stopped_by: "`RLIMIT_NPROC` in the user namespace (without, the caller's own), `RLIMIT_NOFILE`, a cgroup for `--memory` where one can be made",
         how: How::Special(floods::raw),
+    },
+    Attack {
+        name: "left_over_processes",
+        tries: "host processes that our kernel does not know, some of which make another and end all the time, while the program, the warden or the supervisor ends or is killed",
+        stopped_by: "pid namespace; without, the process group, which the supervisor ends as a whole, or the guard if that was killed",
+        how: How::Special(outside::left_over_processes),
     },
     Attack {
         name: "output_flood",

@@ -89,6 +89,8 @@ pub struct Task {
     pub timer_slack: AtomicU64,
     /// What sched_setscheduler(2) and setpriority(2) set.
     pub scheduling: Mutex<Scheduling>,
+    /// Which processors it may use.
+    pub affinity: Mutex<Affinity>,
     /// What its end takes back of semaphores (semop(2) `SEM_UNDO`).
     pub sem_undo: crate::ipc::Undo,
     /// Who traces it, and the stop that it is in.
@@ -114,6 +116,15 @@ pub struct Scheduling {
     pub nice: i32,
     /// Children do not inherit privileges (`SCHED_FLAG_RESET_ON_FORK`).
     pub reset_on_fork: bool,
+}
+
+/// The processors that a thread may use, noted for when nobody else can tell the host, or ask it.
+#[derive(Debug, Clone, Default)]
+pub struct Affinity {
+    /// As sched_setaffinity(2) takes it; `None` for all that the sandbox has.
+    pub mask: Option<Vec<u8>>,
+    /// The thread has not told the host yet.
+    pub due: bool,
 }
 
 impl Scheduling {
@@ -144,6 +155,7 @@ impl Task {
             death_signal: AtomicI32::new(0),
             timer_slack: AtomicU64::new(TIMER_SLACK_NS),
             scheduling: Mutex::default(),
+            affinity: Mutex::default(),
             sem_undo: crate::ipc::Undo::default(),
             trace: trace::Trace::default(),
             exit_status: AtomicI32::new(0),

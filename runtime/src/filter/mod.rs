@@ -6,6 +6,7 @@
 
 pub mod table;
 
+use crate::launch::Walls;
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use std::io::{Read, Seek};
 use table::{Check, ROWS, Row, When};
@@ -13,6 +14,8 @@ use table::{Check, ROWS, Row, When};
 /// What the filter depends on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Configuration {
+    /// What separates the sandbox from the host beside the filter.
+    pub walls: Walls,
     /// Some host directory is writable.
     pub writable_bind: bool,
     /// The command line grants something of the host.
@@ -76,6 +79,9 @@ impl Configuration {
             When::Terminal => self.terminal,
             When::Broker => self.broker_fd.is_some(),
             When::Stack => self.packet_fd.is_some(),
+            When::Namespaces => self.walls == Walls::Namespaces,
+            When::WritableMount => self.writable_bind && self.walls == Walls::Namespaces,
+            When::Landlock => self.walls == Walls::Landlock,
         })
     }
 
@@ -196,8 +202,9 @@ pub fn describe(configuration: &Configuration) -> String {
         let checks: Vec<String> = row.checks.iter().map(describe_check).collect();
         let checks = if checks.is_empty() { "any arguments".into() } else { checks.join(", ") };
         let brought_in = match row.when {
-            When::Always => "",
-            When::WritableBind => " [--bind]",
+            When::Always | When::Namespaces => "",
+            When::Landlock => " [without namespaces]",
+            When::WritableBind | When::WritableMount => " [--bind]",
             When::Granted => " [grant]",
             When::Container => " [container]",
             When::Terminal => " [terminal]",

@@ -44,6 +44,13 @@ pub enum When {
     Broker,
     /// The sandbox has taken an interface over (`--network=stack`).
     Stack,
+    /// The sandbox has namespaces.
+    Namespaces,
+    /// As `WritableBind`, and it has namespaces: read-only mounts keep these calls from what is granted for reading. Landlock has no rules
+    /// for them. Without namespaces the supervisor makes them ([`crate::attributes`]).
+    WritableMount,
+    /// It has none (`--allow-missing=userns`): process numbers are the host's.
+    Landlock,
 }
 
 /// One row: a call is allowed if one of its rows' checks all hold.
@@ -69,6 +76,10 @@ const fn bind(call: &'static str, checks: &'static [Check]) -> Row {
 
 const fn container(call: &'static str, checks: &'static [Check], why: &'static str) -> Row {
     Row { call, checks, why, when: When::Container }
+}
+
+const fn attribute(call: &'static str, checks: &'static [Check]) -> Row {
+    Row { call, checks, why: "attributes of files in a granted host directory", when: When::WritableMount }
 }
 
 const fn terminal(command: &'static [Check]) -> Row {
@@ -200,8 +211,20 @@ pub const ROWS: &[Row] = &[
     row("getrusage", &[], "processor time"),
     row("getrandom", &[Equal(2, 0)], "random bytes"),
     row("sched_yield", &[], "sched_yield(2)"),
-    row("sched_getaffinity", &[], "sched_getaffinity(2)"),
-    row("sched_setaffinity", &[], "sched_setaffinity(2)"),
+    Row { call: "sched_getaffinity", checks: &[], why: "sched_getaffinity(2)", when: When::Namespaces },
+    Row { call: "sched_setaffinity", checks: &[], why: "sched_setaffinity(2)", when: When::Namespaces },
+    Row {
+        call: "sched_getaffinity",
+        checks: &[Equal(0, 0)],
+        why: "of the calling thread",
+        when: When::Landlock,
+    },
+    Row {
+        call: "sched_setaffinity",
+        checks: &[Equal(0, 0)],
+        why: "of the calling thread",
+        when: When::Landlock,
+    },
     row("sendto", &[Control(0), Equal(3, 0x4000), Equal(4, 0)], "messages to the supervisor"),
     row("recvmsg", &[Control(0), NoneOf(2, OTHER_RECVMSG)], "messages from the supervisor"),
     Row { call: "fgetxattr", checks: &[], why: "extended attributes of granted files", when: When::Granted },
@@ -221,12 +244,12 @@ pub const ROWS: &[Row] = &[
     bind("symlinkat", &[]),
     bind("mknodat", &[NoneOf(2, OTHER_THAN_FIFO)]),
     bind("mknodat", &[NoneOf(2, OTHER_THAN_SOCKET)]),
-    bind("fchmod", &[NoneOf(1, OTHER_MODE)]),
-    bind("fchmodat", &[NoneOf(2, OTHER_MODE)]),
-    bind("fchownat", &[NoneOf(4, OTHER_AT)]),
-    bind("utimensat", &[NoneOf(3, OTHER_AT)]),
-    bind("fsetxattr", &[]),
-    bind("fremovexattr", &[]),
+    attribute("fchmod", &[NoneOf(1, OTHER_MODE)]),
+    attribute("fchmodat", &[NoneOf(2, OTHER_MODE)]),
+    attribute("fchownat", &[NoneOf(4, OTHER_AT)]),
+    attribute("utimensat", &[NoneOf(3, OTHER_AT)]),
+    attribute("fsetxattr", &[]),
+    attribute("fremovexattr", &[]),
     container("openat", &[NoneOf(2, !(OPEN_TO_READ | OPEN_TO_CHANGE)), NoneOf(3, OTHER_MODE_BITS)], SET_IDS),
     container("mkdirat", &[NoneOf(2, OTHER_MODE_BITS)], SET_IDS),
     container("fchmod", &[NoneOf(1, OTHER_MODE_BITS)], SET_IDS),

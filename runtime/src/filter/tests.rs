@@ -97,8 +97,10 @@ fn every_configuration() -> impl Iterator<Item = Configuration> {
     let flags = [(false, false), (false, true), (true, false), (true, true)];
     let ways = [(None, None), (Some(6), None), (None, Some(4))];
     let all = flags.into_iter().flat_map(move |flags| ways.map(|way| (flags, way)));
-    let all = all.flat_map(|(flags, way)| [(flags, way, false), (flags, way, flags.0)]);
-    all.map(|((writable_bind, terminal), (broker_fd, packet_fd), container)| Configuration {
+    let kinds = [(Walls::Namespaces, false), (Walls::Namespaces, true), (Walls::Landlock, false)];
+    let all = all.flat_map(move |both| kinds.map(|kind| (both, kind)));
+    all.map(|(((writable_bind, terminal), (broker_fd, packet_fd)), (walls, container))| Configuration {
+        walls,
         writable_bind,
         granted: writable_bind,
         container,
@@ -310,7 +312,28 @@ fn a_writable_bind_brings_in_what_changes_files() {
 
 #[test]
 fn the_default_configuration_allows_at_most_45_calls() {
-    assert!(Configuration::default().calls() <= 45, "{} calls", Configuration::default().calls());
+    for walls in [Walls::Namespaces, Walls::Landlock] {
+        let calls = Configuration { walls, ..Configuration::default() }.calls();
+        assert!(calls <= 45, "{walls:?}: {calls} calls");
+    }
+}
+
+#[test]
+fn without_namespaces_no_call_changes_attributes_or_names_another_process() {
+    let configuration = Configuration { writable_bind: true, granted: true, ..Configuration::default() };
+    let with = program(&configuration);
+    let without = program(&Configuration { walls: Walls::Landlock, ..configuration });
+    // fchmod, fsetxattr, fremovexattr, fchownat, fchmodat, utimensat.
+    for number in [91, 190, 199, 260, 268, 280] {
+        let call = from_gadget(number, [3, 0, 0, 0, 0, 0]);
+        assert_eq!((run(&with, &call), run(&without, &call)), (ALLOW, KILL), "call {number}");
+    }
+    // sched_setaffinity, sched_getaffinity.
+    for number in [203, 204] {
+        let (own, other) = (from_gadget(number, [0; 6]), from_gadget(number, [1, 0, 0, 0, 0, 0]));
+        assert_eq!((run(&without, &own), run(&without, &other)), (ALLOW, KILL), "call {number}");
+        assert_eq!(run(&with, &other), ALLOW, "call {number}");
+    }
 }
 
 /// Calls of the table, with arguments near what its checks compare with, and any others.

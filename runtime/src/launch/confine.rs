@@ -1,6 +1,6 @@
 //! What the launched process gives up before the kernel image runs.
 
-use super::{Identity, LaunchError};
+use super::{Identity, LaunchError, Walls};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid};
@@ -46,15 +46,10 @@ const OVER_FILES: [caps::Capability; 5] = [
     caps::Capability::CAP_FSETID,
 ];
 
-/// No capability but a container's over files, no way to get one, no terminal, an ordinary host identity.
+/// No capability but a container's over files, no way to get one, an ordinary host identity. This process is in its own user
+/// namespace.
 pub fn drop_privileges(identity: &Identity, control: BorrowedFd<'_>) -> Result<(), LaunchError> {
     let host = |what: &'static str| move |error: nix::Error| LaunchError::from((what, error));
-    let capability = |error: caps::errors::CapsError| LaunchError::Host {
-        what: "giving up capabilities",
-        source: std::io::Error::other(error.to_string()),
-    };
-    nix::unistd::setsid().map_err(host("setsid"))?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     // These two need capabilities, which the change of identity takes away: the new user namespace gave this process all.
     for one in 0..=last_capability() {
         // SAFETY: only numbers. The host knows them all.
@@ -72,17 +67,32 @@ pub fn drop_privileges(identity: &Identity, control: BorrowedFd<'_>) -> Result<(
         nix::unistd::setresgid(gid, gid, gid).map_err(host("giving up the group"))?;
         nix::unistd::setresuid(uid, uid, uid).map_err(host("giving up root"))?;
     }
-    let kept: &[caps::Capability] = if identity.container { &OVER_FILES } else { &[] };
+    drop_capabilities(if identity.container { &OVER_FILES } else { &[] })?;
+    nix::sys::prctl::set_dumpable(false).map_err(host("PR_SET_DUMPABLE"))?;
+    // A change of ids or capabilities clears the parent-death signal.
+    die_with_parent(control)
+}
+
+/// A session of its own, without a terminal.
+pub fn own_session() -> Result<(), LaunchError> {
+    nix::unistd::setsid().map_err(|error| LaunchError::from(("setsid", error)))?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    Ok(())
+}
+
+/// Whatever capabilities this process may have but those `kept`, and the way to get others.
+pub fn drop_capabilities(kept: &[caps::Capability]) -> Result<(), LaunchError> {
+    let capability = |error: caps::errors::CapsError| LaunchError::Host {
+        what: "giving up capabilities",
+        source: std::io::Error::other(error.to_string()),
+    };
     for set in [caps::CapSet::Ambient, caps::CapSet::Inheritable] {
         caps::clear(None, set).map_err(capability)?;
     }
     for set in [caps::CapSet::Effective, caps::CapSet::Permitted] {
         caps::set(None, set, &kept.iter().copied().collect()).map_err(capability)?;
     }
-    nix::sys::prctl::set_no_new_privs().map_err(host("PR_SET_NO_NEW_PRIVS"))?;
-    nix::sys::prctl::set_dumpable(false).map_err(host("PR_SET_DUMPABLE"))?;
-    // A change of ids or capabilities clears the parent-death signal.
-    die_with_parent(control)
+    nix::sys::prctl::set_no_new_privs().map_err(|error| LaunchError::from(("PR_SET_NO_NEW_PRIVS", error)))
 }
 
 /// The highest capability that the host knows: asking for one that it does not know fails.
@@ -95,8 +105,8 @@ fn last_capability() -> libc::c_int {
 }
 
 /// No core dumps of the kernel; as many processes as the sandbox may have; as much of everything else as the caller may have: the
-/// kernel keeps the program's own limits. This process is in its own user namespace.
-pub fn limits(pids: u32, release: &str, oom_score_adj: i32) -> Result<(), LaunchError> {
+/// kernel keeps the program's own limits.
+pub fn limits(walls: Walls, pids: u32, release: &str, oom_score_adj: i32) -> Result<(), LaunchError> {
     let failed = |error: nix::Error| LaunchError::from(("resource limits", error));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     for resource in [
@@ -110,7 +120,8 @@ pub fn limits(pids: u32, release: &str, oom_score_adj: i32) -> Result<(), Launch
         let (_, hard) = getrlimit(resource).map_err(failed)?;
         setrlimit(resource, hard, hard).map_err(failed)?;
     }
-    if counts_by_namespace(release) {
+    // Without a user namespace of its own the host would count all that its user has.
+    if walls == Walls::Namespaces && counts_by_namespace(release) {
         // Each task may have a second process for a moment, while it executes a program; the warden is one, too.
         let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed)?;
         let most = hard.min(u64::from(pids) * 2 + 64);

@@ -1,6 +1,6 @@
 //! What only the outside can read of the host, and who the caller is.
 
-use super::{LaunchError, namespaces};
+use super::{LaunchError, Walls, namespaces};
 use boundary::boot::{HostFacts, HostIds};
 use std::fs;
 
@@ -47,13 +47,14 @@ impl Identity {
     }
 
     /// As the kernel needs it.
-    pub fn host_ids(&self) -> HostIds {
-        // Started by root, every id is mapped. A container shows them as they are; otherwise idmapped mounts show the caller's files
-        // as the sandbox's host identity, which is nobody too: both cases come to the same number.
-        let shown = |own: u32, file: &str| match (self.by_root, self.container) {
-            (true, true) => u32::MAX,
-            (true, false) => own,
-            (false, _) => number_in(file, NOBODY),
+    pub fn host_ids(&self, walls: Walls) -> HostIds {
+        // Without a user namespace every owner is shown as it is: no file belongs to the id that is none (chown(2)). Started by root,
+        // every id is mapped. A container shows them as they are; otherwise idmapped mounts show the caller's files as the sandbox's
+        // host identity, which is nobody too: both cases come to the same number.
+        let shown = |own: u32, file: &str| match (walls, self.by_root, self.container) {
+            (Walls::Landlock, ..) | (_, true, true) => u32::MAX,
+            (_, true, false) => own,
+            (_, false, _) => number_in(file, NOBODY),
         };
         HostIds {
             overflow_uid: shown(self.host_uid, "/proc/sys/kernel/overflowuid"),

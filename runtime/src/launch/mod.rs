@@ -5,21 +5,30 @@ mod confine;
 mod courier;
 mod facts;
 mod fence;
+mod granted;
+mod guard;
 mod idmap;
 mod image;
 mod namespaces;
 mod tree;
+mod walls;
 
 pub use confine::close_others;
 pub use facts::{Identity, caller, container};
+pub use granted::closed;
 pub use image::IMAGE;
 pub use namespaces::Layer;
+pub use walls::Walls;
 
+use crate::attributes::Door;
 use crate::filter::{self, Configuration};
 use crate::view::View;
 use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts, Interface};
 use boundary::process::Process;
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -112,6 +121,8 @@ pub struct Request {
     pub image: &'static [u8],
     /// Layers to go on without where the host lacks them.
     pub allow_missing: Vec<Layer>,
+    /// What separates it from the host.
+    pub walls: Walls,
     /// The first process.
     pub first: Process,
     /// How the host sees the sandbox.
@@ -147,16 +158,51 @@ pub struct Request {
 pub struct Launched {
     /// Host process id of the warden.
     pub pid: libc::pid_t,
+    /// What separates it from the host.
+    pub walls: Walls,
     /// The control socket.
     pub control: OwnedFd,
     /// Holds the sandbox, where the host allows it; goes with it.
     pub group: Option<cgroup::Group>,
     /// Tells of host calls that the filter does not allow, if the host can.
     pub listener: Option<OwnedFd>,
+    /// Makes some of them, for a sandbox without a mount namespace that may write to the host.
+    pub door: Option<Door>,
 }
 
-/// Starts the warden's process, process 1 of its own pid namespace, and comes back when the kernel image runs in it. The
-/// caller has one thread.
+impl Walls {
+    /// Ends every process of the sandbox of this warden, which was not waited for yet. Safe at any time before that.
+    pub fn end(self, warden: Pid) {
+        match self {
+            // Process 1 of its namespace.
+            Walls::Namespaces => drop(nix::sys::signal::kill(warden, nix::sys::signal::Signal::SIGKILL)),
+            Walls::Landlock => guard::end(warden),
+        }
+    }
+
+    /// Waits for the warden's end; afterwards nothing of the sandbox is left.
+    pub fn reap(self, warden: Pid) -> nix::Result<WaitStatus> {
+        if self == Walls::Landlock {
+            // Its number is the group's until it is waited for.
+            let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            while waitid(Id::Pid(warden), ended) == Err(Errno::EINTR) {}
+            guard::end(warden);
+        }
+        let status = loop {
+            match waitpid(warden, None) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        if self == Walls::Landlock {
+            guard::reap(warden);
+        }
+        status
+    }
+}
+
+/// Starts the warden's process, process 1 of its own pid namespace if it has one, and comes back when the kernel image runs in it.
+/// The caller has one thread.
 pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     filter::check_host().map_err(|source| LaunchError::Missing {
         what: "seccomp filters".into(),
@@ -176,7 +222,19 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     let (ready_read, ready_write) = pipe()?;
     let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
     let group = request.memory.and_then(cgroup::Group::make);
-    let pid = namespaces::clone(&request.allow_missing)?;
+    let (walls, supervisor) = (request.walls, std::process::id());
+    let door = match walls {
+        Walls::Namespaces => None,
+        Walls::Landlock => Door::new(&request.view),
+    };
+    let pid = match walls {
+        Walls::Namespaces => namespaces::clone(&request.allow_missing)?,
+        Walls::Landlock => {
+            guard::adopt()?;
+            namespaces::fork(libc::SIGCHLD)
+                .map_err(|source| LaunchError::Host { what: "a process for the sandbox", source })?
+        }
+    };
     if pid == 0 {
         drop((ours, listener, failure_read, ready_write));
         let mut failure = File::from(failure_write);
@@ -185,14 +243,18 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
             // The parent could not write the maps, and says so itself.
             std::process::exit(125);
         }
-        let Err(error) = prepare(request, facts, &idmapped, (theirs, courier), &failure);
+        let Err(error) = prepare(request, facts, &idmapped, (theirs, courier, supervisor), &failure);
         let _ = failure.write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
     drop((theirs, courier, failure_write, ready_read, idmapped));
     // Where the host lets us make a cgroup and not use it, there is none.
     let group = group.filter(|group| group.take(pid).is_ok());
-    let begun = namespaces::write_id_maps(pid, &request.identity).and_then(|()| {
+    let mapped = match walls {
+        Walls::Namespaces => namespaces::write_id_maps(pid, &request.identity),
+        Walls::Landlock => Ok(()),
+    };
+    let begun = mapped.and_then(|()| {
         File::from(ready_write)
             .write_all(b"r")
             .map_err(|source| LaunchError::Host { what: "a pipe", source })?;
@@ -202,13 +264,24 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         if said.is_empty() { Ok(()) } else { Err(LaunchError::Launched(said)) }
     });
     if let Err(error) = begun {
-        // SAFETY: our own child, which was not waited for yet.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        walls.end(Pid::from_raw(pid));
+        let _ = walls.reap(Pid::from_raw(pid));
         return Err(error);
     }
     // Its end of the socket is closed by then, or closed soon.
-    Ok(Launched { pid, control: ours, listener: courier::receive(&listener), group })
+    let listener = courier::receive(&listener);
+    let launched = Launched { pid, walls, control: ours, listener, group, door };
+    if launched.door.is_some() && launched.listener.is_none() {
+        walls.end(Pid::from_raw(pid));
+        let _ = walls.reap(Pid::from_raw(pid));
+        return Err(LaunchError::Missing {
+            what: "a listener of the filter".into(),
+            reason: "without user namespaces what is granted for writing needs one, and a filter around this process has it"
+                .into(),
+            way_out: "grant for reading only (--ro-bind, --overlay), or start it outside of that".into(),
+        });
+    }
+    Ok(launched)
 }
 
 /// Memory that all processes of the sandbox share. What is never mapped executable is sealed so, where the host can
@@ -251,7 +324,7 @@ fn prepare(
     request: Request,
     mut facts: HostFacts,
     idmapped: &[Option<OwnedFd>],
-    (control, courier): (OwnedFd, OwnedFd),
+    (control, courier, supervisor): (OwnedFd, OwnedFd, u32),
     failure: &File,
 ) -> Result<Infallible, LaunchError> {
     confine::die_with_parent(control.as_fd())?;
@@ -260,15 +333,30 @@ fn prepare(
         None => None,
     };
     confine::reset_signals()?;
-    confine::limits(request.options.pids_limit, &facts.release, request.oom_score_adj)?;
+    confine::limits(request.walls, request.options.pids_limit, &facts.release, request.oom_score_adj)?;
     let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
     let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
     facts::special_maps(&mut facts)?;
     // What is read of the host's /proc must be read before it is out of reach.
-    let host_ids = request.identity.host_ids();
-    let root = tree::build(&request.view, idmapped, &request.identity)?;
-    confine::drop_privileges(&request.identity, control.as_fd())?;
-    fence::raise(&request.view.host_paths, &request.allow_missing)?;
+    let host_ids = request.identity.host_ids(request.walls);
+    let root = match request.walls {
+        Walls::Namespaces => {
+            let root = tree::build(&request.view, idmapped, &request.identity)?;
+            confine::own_session()?;
+            confine::drop_privileges(&request.identity, control.as_fd())?;
+            fence::raise(&request.view.host_paths, &request.allow_missing)?;
+            root
+        }
+        Walls::Landlock => {
+            let root = tree::of_the_host()?;
+            confine::own_session()?;
+            guard::start(supervisor)?;
+            confine::drop_capabilities(&[])?;
+            confine::die_with_parent(control.as_fd())?;
+            granted::raise(&request.view)?;
+            root
+        }
+    };
     let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
     let stdio = match nothing {
         None => crate::standard::descriptors(),
@@ -305,6 +393,7 @@ fn prepare(
         fds.frames,
     ];
     let configuration = Configuration {
+        walls: request.walls,
         writable_bind: request.view.has_writable_host_path(),
         granted: request.view.granted,
         container: request.options.container,

@@ -1,16 +1,21 @@
 //! The namespaces of a sandbox: which ones, the clone that makes them, the id maps, and what to say when the host refuses.
 
 use super::{Identity, LaunchError};
+use nix::mount::{MsFlags, mount};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// A layer that `--allow-missing` can go on without. Each is a second fence only: the strict filter allows no call of what these
-/// namespaces separate (no socket, no SysV object, no host name, no cgroup file).
+/// A layer that `--allow-missing` can go on without. Each but the first is a second fence only: the strict filter allows no call of what
+/// these namespaces separate (no socket, no SysV object, no host name, no cgroup file).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "kebab-case")]
 pub enum Layer {
+    /// All namespaces: for ordinary users on hosts that refuse them. Landlock alone keeps files and processes apart then.
+    Userns,
     /// Network namespace.
     NetNamespace,
     /// IPC namespace.
@@ -26,6 +31,7 @@ pub enum Layer {
 impl fmt::Display for Layer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
+            Layer::Userns => "userns",
             Layer::NetNamespace => "net-namespace",
             Layer::IpcNamespace => "ipc-namespace",
             Layer::UtsNamespace => "uts-namespace",
@@ -73,6 +79,40 @@ fn flags(allow_missing: &[Layer]) -> Result<libc::c_int, LaunchError> {
 /// fork(2) into new namespaces: the child's pid, or 0 in the child. The caller has one thread.
 pub fn clone(allow_missing: &[Layer]) -> Result<libc::pid_t, LaunchError> {
     fork(flags(allow_missing)?).map_err(refused)
+}
+
+/// Whether the host refuses this caller the namespaces that nothing else stands in for, and why: a process in new ones makes its mounts
+/// private and ends.
+pub fn refusal(allow_missing: &[Layer]) -> Result<Option<LaunchError>, LaunchError> {
+    let known = |Namespace(name, ..): &Namespace| Path::new("/proc/self/ns").join(name).exists();
+    if !NAMESPACES.iter().filter(|namespace| namespace.2.is_none()).all(known) {
+        return Ok(Some(refused(io::Error::from_raw_os_error(libc::ENOSYS))));
+    }
+    let pid = match fork(flags(allow_missing)?) {
+        Ok(pid) => pid,
+        Err(error) => return Ok(Some(refused(error))),
+    };
+    if pid == 0 {
+        // SAFETY: ends this process without running what its parent has registered.
+        unsafe { libc::_exit(make_mounts_private().err().map_or(0, |error| error as libc::c_int)) }
+    }
+    match waitpid(Pid::from_raw(pid), None) {
+        Ok(WaitStatus::Exited(_, 0)) => Ok(None),
+        Ok(WaitStatus::Exited(_, error @ (libc::EPERM | libc::EACCES))) => {
+            Ok(Some(refused(io::Error::from_raw_os_error(error))))
+        }
+        Ok(WaitStatus::Exited(_, error)) => Err(mount_refused(nix::Error::from_raw(error))),
+        _ => Err(LaunchError::Host {
+            what: "trying new namespaces",
+            source: io::Error::other("it was killed"),
+        }),
+    }
+}
+
+/// Nothing that is mounted from here on is seen outside. The first thing that new namespaces are for.
+pub fn make_mounts_private() -> nix::Result<()> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
 }
 
 /// fork(2) with the flags of clone(2).
@@ -124,7 +164,12 @@ pub fn refused(source: io::Error) -> LaunchError {
     LaunchError::Missing {
         what: "user namespaces".into(),
         reason: format!("the host refuses them ({source})"),
-        way_out: way_out.into(),
+        way_out: match nix::unistd::geteuid().is_root() {
+            true => way_out.into(),
+            false => format!(
+                "{way_out}; or go on without by --allow-missing=userns (docs/security.md says what is weaker)"
+            ),
+        },
     }
 }
 

@@ -43,8 +43,7 @@ fn at_nix(path: &Path, what: &'static str) -> impl Fn(nix::Error) -> LaunchError
 pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> Result<OwnedFd, LaunchError> {
     let none: Option<&str> = None;
     let root = Path::new("/");
-    mount(none, root, none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(namespaces::mount_refused)?;
+    namespaces::make_mounts_private().map_err(namespaces::mount_refused)?;
     let scaffold = scaffold()?;
     let (old, new) = (Path::new("/old"), Path::new("/new"));
     for directory in [old, new] {
@@ -107,6 +106,13 @@ fn enter(new: &Path) -> Result<(), LaunchError> {
     nix::unistd::pivot_root(".", ".").map_err(at_nix(new, "pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(at_nix(new, "letting go of the scaffold"))?;
     std::env::set_current_dir("/").map_err(at(new, "entering the new root"))
+}
+
+/// The host's own root, for a sandbox without a mount namespace.
+pub fn of_the_host() -> Result<OwnedFd, LaunchError> {
+    let root = Path::new("/");
+    std::env::set_current_dir(root).map_err(at(root, "entering the root"))?;
+    open_root()
 }
 
 fn open_root() -> Result<OwnedFd, LaunchError> {

@@ -164,6 +164,7 @@ fn monitor(
     let request = launch::Request {
         image: launch::IMAGE,
         allow_missing: Vec::new(),
+        walls: launch::Walls::Namespaces,
         first,
         identity: launch::container(),
         oom_score_adj: 0,
@@ -174,6 +175,7 @@ fn monitor(
             memory_limit: 1 << 30,
             pids_limit: 100,
             container: true,
+            host_pids: false,
             sysctls: Vec::new(),
             changes_with_data: false,
             host_xattrs: true,

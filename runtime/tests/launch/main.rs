@@ -112,6 +112,7 @@ impl Test {
         launch::launch(launch::Request {
             image: self.image,
             allow_missing: Vec::new(),
+            walls: launch::Walls::Namespaces,
             first: Process {
                 argv: commands.iter().map(|command| command.clone().into_bytes()).collect(),
                 program: b"/test".to_vec(),
@@ -133,6 +134,7 @@ impl Test {
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
+                host_pids: false,
             },
             memory: None,
             log: None,

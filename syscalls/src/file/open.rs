@@ -5,6 +5,7 @@ use crate::args::Args;
 use crate::memory;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
+use alloc::vec::Vec;
 use kernel::cred::cap;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
@@ -29,10 +30,19 @@ const KNOWN: u32 =
     0o37_777_703 | raw::O_NOCTTY | raw::O_TRUNC | raw::O_APPEND | raw::O_NONBLOCK | raw::FASYNC;
 const HERE: i32 = raw::AT_FDCWD;
 
-fn open(context: &Context<'_>, base: i32, path: &[u8], flags: u32, mode: u32, resolve: u64) -> Result<u64> {
+/// `path` is read when the flags are known to be good, as Linux does.
+fn open(
+    context: &Context<'_>,
+    base: i32,
+    path: impl FnOnce() -> Result<Vec<u8>>,
+    flags: u32,
+    mode: u32,
+    resolve: u64,
+) -> Result<u64> {
+    let resolve = Resolve::from_bits_truncate(resolve);
+    namespace::check_flags(flags, resolve)?;
     let walk = Walk::new(context);
-    let file =
-        namespace::open(&walk.lookup(), base, path, flags, mode, Resolve::from_bits_truncate(resolve))?;
+    let file = namespace::open(&walk.lookup(), base, &path()?, flags, mode, resolve)?;
     if flags & raw::O_TRUNC != 0 {
         memory::tell_of_cut_file(context.thread);
     }
@@ -42,16 +52,16 @@ fn open(context: &Context<'_>, base: i32, path: &[u8], flags: u32, mode: u32, re
 }
 
 fn sys_open(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    open(context, HERE, &args.path(0)?, args.u32(1) & KNOWN, args.u32(2) & 0o7777, 0)
+    open(context, HERE, || args.path(0), args.u32(1) & KNOWN, args.u32(2) & 0o7777, 0)
 }
 
 fn sys_creat(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let flags = raw::O_CREAT | raw::O_WRONLY | raw::O_TRUNC;
-    open(context, HERE, &args.path(0)?, flags, args.u32(1) & 0o7777, 0)
+    open(context, HERE, || args.path(0), flags, args.u32(1) & 0o7777, 0)
 }
 
 fn sys_openat(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    open(context, args.i32(0), &args.path(1)?, args.u32(2) & KNOWN, args.u32(3) & 0o7777, 0)
+    open(context, args.i32(0), || args.path(1), args.u32(2) & KNOWN, args.u32(3) & 0o7777, 0)
 }
 
 fn sys_openat2(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -78,7 +88,7 @@ fn sys_openat2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if how.flags & !u64::from(KNOWN) != 0 || bad_resolve || bad_mode || bad_path {
         return Err(Errno::EINVAL);
     }
-    open(context, args.i32(0), &args.path(1)?, how.flags as u32, how.mode as u32, how.resolve)
+    open(context, args.i32(0), || args.path(1), how.flags as u32, how.mode as u32, how.resolve)
 }
 
 fn make_directory(context: &Context<'_>, base: i32, path: &[u8], mode: u32) -> Result<u64> {

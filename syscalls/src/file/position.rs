@@ -63,6 +63,10 @@ fn encode_old(entry: &DirEntry<'_>) -> Vec<u8> {
 
 fn list(context: &Context<'_>, args: Args, encode: Encode) -> Result<u64> {
     let file = file(context, args.i32(0))?;
+    // A directory that was removed lists nothing, not even itself.
+    if file.path.as_ref().is_some_and(|path| path.dentry.is_directory() && path.dentry.is_removed()) {
+        return Err(Errno::ENOENT);
+    }
     let room = args.u32(2) as usize;
     let mut position = file.position.lock();
     let mut bytes: Vec<u8> = Vec::new();

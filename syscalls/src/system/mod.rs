@@ -1,5 +1,6 @@
 //! The machine and the process's place in it: uname(2), sysinfo(2), limits, scheduling, prctl(2), random bytes.
 
+mod affinity;
 mod capabilities;
 mod limits;
 mod machine;
@@ -9,12 +10,14 @@ mod refusals;
 mod scheduling;
 pub mod seccomp;
 
+pub use affinity::tell_if_due;
 pub use machine::{domainname, hostname, init};
 
 use crate::table::Row;
 
 /// The rows of this family, a slice a file.
 pub const ROWS: &[&[Row]] = &[
+    affinity::ROWS,
     capabilities::ROWS,
     limits::ROWS,
     machine::ROWS,

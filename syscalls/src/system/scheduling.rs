@@ -4,7 +4,6 @@ use crate::args::Args;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec;
 use kernel::cred::cap;
 use kernel::task::{Scheduling, Task, lock_table};
 use kernel::uaccess;
@@ -16,18 +15,6 @@ const ONLY_OTHER: &str = "policies are kept, not applied; real-time ones are ref
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
     full(raw::__NR_sched_yield, "sched_yield", sys_sched_yield, &[]),
-    full(
-        raw::__NR_sched_getaffinity,
-        "sched_getaffinity",
-        sys_sched_getaffinity,
-        &[Show::Int, Show::Unsigned, Show::Address],
-    ),
-    full(
-        raw::__NR_sched_setaffinity,
-        "sched_setaffinity",
-        sys_sched_setaffinity,
-        &[Show::Int, Show::Unsigned, Show::Address],
-    ),
     partial(
         raw::__NR_sched_getscheduler,
         "sched_getscheduler",
@@ -99,7 +86,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// A task by its id; 0 is the calling one.
-fn of(context: &Context<'_>, tid: i32) -> Result<Arc<Task>> {
+pub(super) fn of(context: &Context<'_>, tid: i32) -> Result<Arc<Task>> {
     match tid {
         0 => Ok(context.thread.task.clone()),
         tid => lock_table()?.task(tid).ok_or(Errno::ESRCH),
@@ -120,32 +107,6 @@ fn sys_sched_yield(_context: &mut Context<'_>, _args: Args) -> Result<u64> {
     Ok(0)
 }
 
-fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let size = args.u32(1) as usize;
-    if size & 7 != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let mut mask = vec![0u8; size.min(1024)];
-    let thread = if args.i32(0) == 1 { 0 } else { of(context, args.i32(0))?.host_ids().1 };
-    let count = host::sched_getaffinity(thread, &mut mask)?;
-    uaccess::write_bytes(args.u64(2), mask.get(..count).unwrap_or(&mask))?;
-    Ok(count as u64)
-}
-
-fn sys_sched_setaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let mut mask = uaccess::read_bytes(args.u64(2), (args.u32(1) as usize).min(1024))?;
-    // As in a cpuset: others than the sandbox's are not to be had; of none but those the host says EINVAL.
-    let own = kernel::boot::config().map_or(&[][..], |config| config.host.cpus.as_slice());
-    for (index, byte) in mask.iter_mut().enumerate() {
-        let allowed = own.iter().filter(|&&cpu| cpu as usize / 8 == index);
-        *byte &= allowed.fold(0, |bits, cpu| bits | 1u8 << (cpu % 8));
-    }
-    let task = of(context, args.i32(0))?;
-    may_set(context, &task)?;
-    host::sched_setaffinity(task.host_ids().1, &mask)?;
-    Ok(0)
-}
-
 /// `SCHED_OTHER`, `SCHED_BATCH`, `SCHED_IDLE`.
 fn is_ordinary(policy: u32) -> bool {
     matches!(policy, 0 | 3 | 5)
@@ -161,7 +122,7 @@ fn priority(policy: i32, real_time: u64) -> Result<u64> {
 }
 
 /// Only the same user, or CAP_SYS_NICE, may change a task's scheduling: `EPERM`.
-fn may_set(context: &Context<'_>, task: &Task) -> Result<()> {
+pub(super) fn may_set(context: &Context<'_>, task: &Task) -> Result<()> {
     let (own, theirs) = (context.thread.task.cred(), task.cred());
     let same = own.euid == theirs.euid || own.euid == theirs.uid;
     if same || own.has(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }

@@ -16,6 +16,17 @@ const UNCHANGED: u32 = u32::MAX;
 /// where the tree is the sandbox's own ([`super::HostRights`]).
 pub(crate) const SET_ID: u32 = 0o6000;
 
+/// A change of attributes, which the host makes at once. Where the supervisor makes it (`--allow-missing=userns`) a poke can interrupt the
+/// wait for that.
+pub(super) fn uninterrupted(call: impl Fn() -> Result<()>) -> Result<()> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
 impl HostInode {
     fn writable_tree(&self) -> Result<()> {
         if self.fs.read_only { Err(Errno::EROFS) } else { Ok(()) }
@@ -57,7 +68,7 @@ impl HostInode {
         if change.atime.is_some() || change.mtime.is_some() {
             let omit = raw::timespec { tv_sec: 0, tv_nsec: i64::from(raw::UTIME_OMIT) };
             let times = [change.atime.unwrap_or(omit), change.mtime.unwrap_or(omit)];
-            self.with_target(|fd, name, flags| host::utimensat(fd, name, &times, flags))?;
+            self.with_target(|fd, name, flags| uninterrupted(|| host::utimensat(fd, name, &times, flags)))?;
         }
         Ok(())
     }
@@ -88,7 +99,7 @@ impl HostInode {
         }
         self.with_target(|fd, name, flags| {
             let rest = [u64::from(uid), u64::from(gid), u64::from(flags)];
-            host::path_call(raw::__NR_fchownat, fd, name, rest)
+            uninterrupted(|| host::path_call(raw::__NR_fchownat, fd, name, rest))
         })
         // The host says EINVAL for an id that the user namespace does not map.
         .map_err(|error| if error == Errno::EINVAL { Errno::EPERM } else { error })
@@ -104,11 +115,11 @@ impl HostInode {
         // fchmodat(2) would follow a link that others have put there since; it leads to granted files only. The call that
         // does not, fchmodat2(2), is too new for the library that compiles the filter.
         if let Some(fd) = self.open_descriptor() {
-            return host::fchmod(fd.number(), mode);
+            return uninterrupted(|| host::fchmod(fd.number(), mode));
         }
         let (directory, name) = self.place()?;
         let rest = [u64::from(mode), 0, 0];
-        host::path_call(raw::__NR_fchmodat, directory.number(), name.as_c_str(), rest)
+        uninterrupted(|| host::path_call(raw::__NR_fchmodat, directory.number(), name.as_c_str(), rest))
     }
 
     pub(crate) fn create_node(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<HostInode>> {

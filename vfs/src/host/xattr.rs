@@ -1,6 +1,7 @@
 //! Extended attributes of host files: those of users (`user.*`). The others say what host programs may do (capabilities, ACLs,
 //! labels), and are neither shown nor set: `EOPNOTSUPP`.
 
+use super::change::uninterrupted;
 use super::{HostFd, HostInode};
 use crate::attributes::Kind;
 use crate::inode::Inode;
@@ -60,8 +61,8 @@ impl HostInode {
         }
         let fd = self.own_descriptor()?;
         match value {
-            Some(value) => host::fsetxattr(fd.number(), &name, value, flags),
-            None => host::fremovexattr(fd.number(), &name),
+            Some(value) => uninterrupted(|| host::fsetxattr(fd.number(), &name, value, flags)),
+            None => uninterrupted(|| host::fremovexattr(fd.number(), &name)),
         }
     }
 

@@ -26,7 +26,7 @@ pub use change::{
 pub use create::{link, make_directory, make_node, make_socket, symlink};
 pub use dentry::Dentry;
 pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
-pub use open::{open, place_only};
+pub use open::{check_flags, open, place_only};
 pub use path::Path;
 pub(crate) use permission::without_set_ids;
 pub use permission::{Access, check as check_permission, is_owner};

@@ -38,6 +38,17 @@ fn checked_flags(flags: u32) -> Result<u32> {
     Ok(flags)
 }
 
+/// What open(2) and openat2(2) say of their flags before they look at the path.
+/// Gives them as they are kept.
+pub fn check_flags(flags: u32, resolve: Resolve) -> Result<u32> {
+    let flags = checked_flags(flags)?;
+    let changes = raw::O_TRUNC | raw::O_CREAT | raw::__O_TMPFILE;
+    if resolve.contains(Resolve::CACHED) && flags & changes != 0 {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(flags)
+}
+
 /// Opens a path. `flags` are `O_*`, `mode` the permission bits for a new file, before the umask.
 ///
 /// Errors are open(2)'s. A named pipe may make the call wait.
@@ -49,11 +60,7 @@ pub fn open(
     mode: u32,
     resolve: Resolve,
 ) -> Result<FileRef> {
-    let flags = checked_flags(flags)?;
-    let changes = raw::O_TRUNC | raw::O_CREAT | raw::__O_TMPFILE;
-    if resolve.contains(Resolve::CACHED) && flags & changes != 0 {
-        return Err(Errno::EAGAIN);
-    }
+    let flags = check_flags(flags, resolve)?;
     let mut walk = Walk::new(lookup, base, path, resolve)?;
     if flags & raw::__O_TMPFILE != 0 {
         let directory = walk.finish(WalkFlags::FOLLOW | WalkFlags::DIRECTORY)?.place()?;

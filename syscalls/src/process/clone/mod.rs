@@ -9,7 +9,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::signal::SIGCHLD;
-use kernel::task::{Task, ThreadGroup, lock_table};
+use kernel::task::{Task, ThreadGroup, lock_table, work};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
@@ -232,6 +232,11 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
     let seccomp = parent.task.seccomp.lock().clone();
     task.filtered.store(parent.task.filtered.load(Ordering::SeqCst), Ordering::SeqCst);
     *task.seccomp.lock() = seccomp;
+    let affinity = parent.task.affinity.lock().clone();
+    if affinity.due {
+        task.state.request_work(work::CALLS);
+    }
+    *task.affinity.lock() = affinity;
     if request.has(raw::CLONE_CHILD_CLEARTID) {
         task.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
     }
