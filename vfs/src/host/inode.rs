@@ -2,8 +2,9 @@
 
 use super::directory::HostDirectory;
 use super::file::HostFile;
+use super::listing::Listing;
 use super::{HostFd, HostFs, Name, stat};
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::FileOps;
 use crate::inode::{Inode, LinkTarget, NewNode};
 use crate::pipe::{FifoState, open_fifo};
@@ -28,6 +29,8 @@ pub struct HostInode {
     kind: Kind,
     id: (u64, u64),
     used: AtomicBool,
+    /// Attributes, if they can never change: read without a lock.
+    fixed: Option<Attributes>,
     /// Held by appends, so that two of the sandbox do not take the same place.
     pub(super) end: Mutex<()>,
     pub(super) state: Mutex<State>,
@@ -38,16 +41,18 @@ pub struct HostInode {
 pub(super) struct State {
     /// Its names as far as they are known, the one seen last first. None: it is the host root, or has been removed.
     pub(super) places: Vec<Place>,
-    /// Attributes, if they can never change.
-    attributes: Option<Attributes>,
     /// Text of a symbolic link that can never change.
     link: Option<Box<[u8]>>,
+    /// The entries of a directory that can never change, if they were read.
+    listing: Option<Arc<Listing>>,
+    /// They are too many to keep.
+    long: bool,
     /// Kept to be used again: an `O_PATH` descriptor of a directory, a read-only one of a file that can never change.
     kept: Option<Arc<HostFd>>,
     /// The descriptor that made a file: the open(2) that asked for it gets it, whatever the permission bits say.
     pub(super) made: Option<Arc<HostFd>>,
     /// What it was when its last name was taken away.
-    pub(super) gone: Option<Attributes>,
+    pub(super) gone: Option<Box<Attributes>>,
     /// The pipe of a named one: the sandbox's own, which the host knows nothing of.
     pub(super) fifo: Option<Arc<FifoState>>,
     /// The descriptor opened last: attributes are asked through it while it is open, so a removed file has some.
@@ -61,19 +66,15 @@ impl HostInode {
         place: Option<Place>,
         root: Option<Arc<HostFd>>,
     ) -> Arc<HostInode> {
-        let attributes = fs.immutable().then(|| stat::attributes(stat, &fs.tree.ids));
+        let fixed = fs.immutable().then(|| stat::attributes(stat, &fs.tree.ids));
         Arc::new_cyclic(|me| HostInode {
             me: me.clone(),
             kind: stat::kind(stat),
             id: stat::identity(stat),
             used: AtomicBool::new(true),
+            fixed,
             end: Mutex::new(()),
-            state: Mutex::new(State {
-                places: place.into_iter().collect(),
-                attributes,
-                kept: root,
-                ..State::default()
-            }),
+            state: Mutex::new(State { places: place.into_iter().collect(), kept: root, ..State::default() }),
             fs,
         })
     }
@@ -94,11 +95,11 @@ impl HostInode {
 
     /// Notes a name that it was just seen under.
     pub(super) fn found_at(&self, place: Place) {
-        let mut state = self.state.lock();
         // Where nothing changes, one name is as good as another, and most files have one.
-        if state.attributes.is_some_and(|attributes| attributes.nlink < 2 || self.kind == Kind::Directory) {
+        if self.fixed.is_some_and(|attributes| attributes.nlink < 2 || self.kind == Kind::Directory) {
             return;
         }
+        let mut state = self.state.lock();
         let same = |other: &Place| Arc::ptr_eq(&other.0, &place.0) && other.1 == place.1;
         match state.places.iter().position(same) {
             Some(0) => {}
@@ -139,6 +140,35 @@ impl HostInode {
         let (kept, made) = (state.kept.take(), state.made.take());
         drop(state);
         drop((kept, made));
+    }
+
+    /// The entries of this directory, if they were read and can never change.
+    pub(super) fn listing(&self) -> Option<Arc<Listing>> {
+        self.immutable().then(|| self.state.lock().listing.clone()).flatten()
+    }
+
+    /// Whether they are to be read and kept.
+    pub(super) fn wants_listing(&self) -> bool {
+        self.immutable() && !self.state.lock().long
+    }
+
+    /// Keeps them; `None`: there are too many.
+    pub(super) fn keep_listing(&self, listing: Option<Arc<Listing>>) {
+        let Some(listing) = listing else {
+            self.state.lock().long = true;
+            return;
+        };
+        let old = self.state.lock().listing.replace(listing);
+        // Who raced with us has put this directory into the queue.
+        if old.is_none() {
+            self.fs.tree.listings.keep(self.me.clone());
+        }
+    }
+
+    /// Gives them up.
+    pub(super) fn forget_listing(&self) {
+        let old = self.state.lock().listing.take();
+        drop(old);
     }
 
     fn kept(&self) -> Option<Arc<HostFd>> {
@@ -331,12 +361,19 @@ impl Drop for HostInode {
 
 impl Inode for HostInode {
     fn attributes(&self) -> Result<Attributes> {
-        if let Some(attributes) = self.state.lock().attributes {
+        if let Some(attributes) = self.fixed {
             return Ok(attributes);
         }
         match self.with_target(|fd, name, flags| host::statx(fd, name, flags, stat::MASK)) {
             Ok(stat) => Ok(stat::attributes(&stat, &self.fs.tree.ids)),
-            Err(error) => self.state.lock().gone.ok_or(error),
+            Err(error) => self.state.lock().gone.as_deref().copied().ok_or(error),
+        }
+    }
+
+    fn owner(&self) -> Result<Owner> {
+        match &self.fixed {
+            Some(attributes) => Ok(Owner::from(attributes)),
+            None => self.attributes().map(|attributes| Owner::from(&attributes)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Dentries: names in the tree and what they mean, kept so that a second look costs no question to the filesystem.
 //!
 //! A directory's dentry holds its children, and a child its parent. Unused children are forgotten when a filesystem has more
-//! names than [`CACHED_NAMES`] (second chance, oldest first), so walking over any number of different names takes bounded
+//! names than [`cached_names`] (second chance, oldest first), so walking over any number of different names takes bounded
 //! memory. Names that do not exist are kept as well.
 //!
 //! Locks of a dentry, in order: `ops` (changes of the directory, one at a time, and questions to the filesystem), `children`,
@@ -19,8 +19,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hashbrown::HashMap;
 use kernel::sync::{Mutex, MutexGuard, RwLock};
 
-/// Names of one filesystem that are kept without being in use.
-pub const CACHED_NAMES: usize = 32 << 10;
+/// Names of one filesystem that are kept without being in use, at least and at most.
+const CACHED_NAMES: core::ops::RangeInclusive<u64> = 8 << 10..=256 << 10;
+/// Bytes of the sandbox's memory for each of them: a name with its inode takes about a kibibyte, so all take a thirtieth.
+const MEMORY_PER_NAME: u64 = 32 << 10;
 /// How many names are looked at when there are too many.
 const LOOKS: usize = 8;
 /// Names below a dentry that are searched for mountpoints before it is given up.
@@ -32,6 +34,12 @@ struct Place {
     name: Box<[u8]>,
 }
 
+/// Names of one filesystem that are kept without being in use: as many as befit the sandbox's memory.
+pub(super) fn cached_names() -> usize {
+    let memory = kernel::boot::config().map_or(0, |config| config.options.memory_limit);
+    (memory / MEMORY_PER_NAME).clamp(*CACHED_NAMES.start(), *CACHED_NAMES.end()) as usize
+}
+
 enum Child {
     /// There is no such name; whether that was asked for since eviction last looked.
     Absent(AtomicBool),
@@ -41,6 +49,8 @@ enum Child {
 /// A name in the tree and what it means.
 pub struct Dentry {
     inode: Arc<dyn Inode>,
+    /// The inode's: asked for at every step of a walk.
+    kind: Kind,
     tree: Arc<Tree>,
     place: RwLock<Place>,
     children: RwLock<HashMap<Box<[u8]>, Child>>,
@@ -69,6 +79,7 @@ enum Known {
 impl Dentry {
     fn new(inode: Arc<dyn Inode>, tree: Arc<Tree>, parent: Option<Arc<Dentry>>, name: &[u8]) -> Arc<Dentry> {
         Arc::new(Dentry {
+            kind: inode.kind(),
             inode,
             tree,
             place: RwLock::new(Place { parent, name: name.into() }),
@@ -102,7 +113,7 @@ impl Dentry {
 
     /// The kind of what it means.
     pub fn kind(&self) -> Kind {
-        self.inode.kind()
+        self.kind
     }
 
     /// Whether it is a directory.
@@ -365,7 +376,7 @@ impl Cache {
         for _ in 0..LOOKS {
             let oldest = {
                 let mut names = self.0.lock();
-                if names.len() <= CACHED_NAMES {
+                if names.len() <= cached_names() {
                     return;
                 }
                 names.pop_front()

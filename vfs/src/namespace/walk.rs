@@ -116,30 +116,62 @@ pub(super) struct Last {
     pub slash: bool,
 }
 
-/// A text to walk, and how far it was walked.
-enum Text<'a> {
-    Given(&'a [u8]),
-    Link(Vec<u8>, usize),
+/// What is left to walk: of the path, and of the links met on the way, which come first. Most walks meet none and so
+/// allocate nothing.
+struct Texts<'a> {
+    given: &'a [u8],
+    /// The innermost last: a text, and how far it was walked.
+    links: Vec<(Vec<u8>, usize)>,
 }
 
-impl Text<'_> {
+impl Texts<'_> {
+    /// The rest of the innermost text.
     fn rest(&self) -> &[u8] {
-        match self {
-            Text::Given(rest) => rest,
-            Text::Link(text, at) => text.get(*at..).unwrap_or(&[]),
+        match self.links.last() {
+            Some((text, at)) => text.get(*at..).unwrap_or(&[]),
+            None => self.given,
         }
     }
 
     fn advance(&mut self, count: usize) {
-        match self {
-            Text::Given(rest) => *rest = rest.get(count..).unwrap_or(&[]),
-            Text::Link(_, at) => *at += count,
+        match self.links.last_mut() {
+            Some((_, at)) => *at += count,
+            None => self.given = self.given.get(count..).unwrap_or(&[]),
         }
     }
 
-    fn skip_slashes(&mut self) {
-        let slashes = self.rest().iter().take_while(|&&byte| byte == b'/').count();
-        self.advance(slashes);
+    /// Goes to the start of the next component, out of texts that have none left: whether there is one.
+    fn more(&mut self) -> bool {
+        loop {
+            let slashes = self.rest().iter().take_while(|&&byte| byte == b'/').count();
+            self.advance(slashes);
+            if !self.rest().is_empty() {
+                return true;
+            }
+            if self.links.pop().is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// Whether what lies around the innermost text is done.
+    fn is_outermost(&self) -> bool {
+        match self.links.as_slice() {
+            [] => true,
+            [_] => self.given.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Goes on with a link's text. What has only slashes left would hide that its last component is the path's last one.
+    fn push(&mut self, text: Vec<u8>) {
+        while self.links.last().is_some_and(|(text, at)| only_slashes(text.get(*at..).unwrap_or(&[]))) {
+            self.links.pop();
+        }
+        if self.links.is_empty() && only_slashes(self.given) {
+            self.given = &[];
+        }
+        self.links.push((text, 0));
     }
 }
 
@@ -161,8 +193,7 @@ pub(super) struct Walk<'a> {
     pub at: Path,
     /// An object without a place that a magic link led to; the walk ends there.
     pub object: Option<FileRef>,
-    /// The innermost text last. Texts that only have slashes left are taken off when a link is put on.
-    texts: Vec<Text<'a>>,
+    texts: Texts<'a>,
     links: u32,
     /// A slash behind the last component asks for a directory.
     pub must_be_directory: bool,
@@ -194,7 +225,7 @@ impl<'a> Walk<'a> {
         if resolve.scoped() {
             root = at.clone();
         }
-        let texts = Vec::from([Text::Given(path)]);
+        let texts = Texts { given: path, links: Vec::new() };
         let rooted = absolute || resolve.scoped();
         let walk = Walk {
             lookup,
@@ -210,32 +241,18 @@ impl<'a> Walk<'a> {
         if walk.at.dentry.is_directory() { Ok(walk) } else { Err(Errno::ENOTDIR) }
     }
 
-    /// Whether components are left, with the innermost text at the start of one.
-    fn more(&mut self) -> bool {
-        while let Some(text) = self.texts.last_mut() {
-            text.skip_slashes();
-            if !text.rest().is_empty() {
-                return true;
-            }
-            self.texts.pop();
-        }
-        false
-    }
-
     /// Walks up to the last component; `None` if there is none (the path is `/`).
     pub fn walk_to_last(&mut self) -> Result<Option<Last>> {
         loop {
-            if !self.more() {
+            if !self.texts.more() {
                 return Ok(None);
             }
             self.check_search()?;
-            let outermost = self.texts.len() == 1;
-            let Some(text) = self.texts.last_mut() else { return Ok(None) };
-            let length = component_length(text.rest());
-            let name = Name::new(text.rest().get(..length).unwrap_or(&[]))?;
-            text.advance(length);
-            if outermost && only_slashes(text.rest()) {
-                let slash = !text.rest().is_empty();
+            let length = component_length(self.texts.rest());
+            let name = Name::new(self.texts.rest().get(..length).unwrap_or(&[]))?;
+            self.texts.advance(length);
+            if self.texts.is_outermost() && only_slashes(self.texts.rest()) {
+                let slash = !self.texts.rest().is_empty();
                 self.must_be_directory |= slash;
                 return Ok(Some(Last { name, slash }));
             }
@@ -328,11 +345,7 @@ impl<'a> Walk<'a> {
             self.rooted = true;
             self.at = self.root.clone();
         }
-        // What has only slashes left would hide that the link's own last component is the path's last one.
-        while self.texts.last().is_some_and(|text| only_slashes(text.rest())) {
-            self.texts.pop();
-        }
-        self.texts.push(Text::Link(text, 0));
+        self.texts.push(text);
         Ok(())
     }
 
@@ -455,18 +468,27 @@ mod tests {
 
     #[test]
     fn texts_are_cut_at_runs_of_slashes() {
-        let mut text = Text::Given(b"//usr///lib/x//");
+        let mut texts = Texts { given: b"//usr///lib/x//", links: Vec::new() };
         let mut parts = Vec::new();
-        loop {
-            text.skip_slashes();
-            if text.rest().is_empty() {
-                break;
-            }
-            let length = component_length(text.rest());
-            parts.push(text.rest()[..length].to_vec());
-            text.advance(length);
+        while texts.more() {
+            let length = component_length(texts.rest());
+            parts.push(texts.rest()[..length].to_vec());
+            texts.advance(length);
         }
         assert_eq!(parts, [&b"usr"[..], b"lib", b"x"]);
+    }
+
+    #[test]
+    fn a_link_at_the_end_of_a_path_ends_the_path() {
+        let mut texts = Texts { given: b"///", links: Vec::new() };
+        texts.push(b"a/b".to_vec());
+        assert!(texts.is_outermost());
+        let mut texts = Texts { given: b"/c", links: Vec::new() };
+        texts.push(b"a".to_vec());
+        assert!(!texts.is_outermost());
+        texts.advance(1);
+        assert!(texts.more());
+        assert_eq!((texts.rest(), texts.is_outermost()), (&b"c"[..], true));
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct OverlayInode {
     pub(super) lower: Option<Arc<HostInode>>,
     /// `None` as long as nothing was changed.
     meta: Mutex<Option<Meta>>,
+    /// Whether there is some: never taken back, read without the lock.
+    changed: AtomicBool,
     /// Entries of the upper, for directories.
     pub(super) directory: Mutex<Directory>,
     /// Contents of a regular file, once they are in the upper.
@@ -75,6 +77,7 @@ impl OverlayInode {
             rdev: 0,
             lower: Some(lower),
             meta: Mutex::new(None),
+            changed: AtomicBool::new(false),
             directory: Mutex::default(),
             data: Mutex::new(None),
             link: Box::default(),
@@ -117,6 +120,7 @@ impl OverlayInode {
             rdev,
             lower: None,
             meta: Mutex::new(Some(meta)),
+            changed: AtomicBool::new(true),
             directory: Mutex::default(),
             data: Mutex::new(data),
             link,
@@ -131,7 +135,7 @@ impl OverlayInode {
 
     /// Whether the upper knows more of it than where it is.
     pub(super) fn is_changed(&self) -> bool {
-        self.meta.lock().is_some()
+        self.changed.load(Ordering::Acquire)
     }
 
     fn copied_meta(&self) -> Result<Meta> {
@@ -157,7 +161,7 @@ impl OverlayInode {
 
     /// Changes what the upper knows, after copying it up if need be.
     pub(super) fn change<T>(&self, action: impl FnOnce(&mut Meta) -> T) -> Result<T> {
-        let copied = if self.meta.lock().is_none() { Some(self.copied_meta()?) } else { None };
+        let copied = if self.is_changed() { None } else { Some(self.copied_meta()?) };
         let (result, named) = {
             let mut meta = self.meta.lock();
             let meta = match (&mut *meta, copied) {
@@ -165,6 +169,7 @@ impl OverlayInode {
                 (none, Some(copied)) => none.insert(copied),
                 (None, None) => return Err(Errno::EIO),
             };
+            self.changed.store(true, Ordering::Release);
             (action(meta), meta.nlink > 0)
         };
         if let Some(lower) = &self.lower {
@@ -270,6 +275,15 @@ impl Listable for OverlayInode {
         self.merged()
     }
 
+    fn plain(&self) -> Result<Option<Arc<dyn FileOps>>> {
+        match &self.lower {
+            Some(lower) if self.has_no_entries() => {
+                lower.clone().open(raw::O_RDONLY | raw::O_DIRECTORY).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn number(&self) -> u64 {
         self.ino
     }
@@ -277,12 +291,15 @@ impl Listable for OverlayInode {
 
 impl Inode for OverlayInode {
     fn attributes(&self) -> Result<Attributes> {
-        let meta = self.meta.lock().clone();
         let lower = match &self.lower {
             Some(lower) => Some(lower.attributes()?),
             None => None,
         };
-        let Some(meta) = meta else { return lower.ok_or(Errno::EIO) };
+        if !self.is_changed() {
+            return lower.ok_or(Errno::EIO);
+        }
+        let meta = self.meta.lock();
+        let meta = meta.as_ref().ok_or(Errno::EIO)?;
         let (size, blocks) = match (self.kind, self.upper_data(), lower) {
             (Kind::Regular, Some(data), _) => (data.size(), data.blocks()),
             (Kind::Symlink, _, None) => (self.link.len() as u64, 0),
@@ -305,6 +322,17 @@ impl Inode for OverlayInode {
             ctime: meta.ctime,
             btime: meta.btime,
         })
+    }
+
+    fn owner(&self) -> Result<Owner> {
+        if !self.is_changed()
+            && let Some(lower) = &self.lower
+        {
+            return lower.owner();
+        }
+        let meta = self.meta.lock();
+        let meta = meta.as_ref().ok_or(Errno::EIO)?;
+        Ok(Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid })
     }
 
     fn kind(&self) -> Kind {
