@@ -79,13 +79,19 @@ pub trait Inode: Send + Sync {
         Err(Errno::ENOTDIR)
     }
 
+    /// As [`Self::lookup`]; where finding it told its attributes, they are put into `told`.
+    fn lookup_told(&self, name: &[u8], _told: &mut Option<Attributes>) -> Result<Arc<dyn Inode>> {
+        self.lookup(name)
+    }
+
     /// Whether dentries below may be kept without asking again. `false` for `/proc` and for shared host directories.
     fn cacheable(&self) -> bool {
         true
     }
 
-    /// For a dentry of a directory that is not [`Self::cacheable`]: whether this inode is still what `name` in `parent` means.
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    /// For a dentry of a directory that is not [`Self::cacheable`]: whether this inode is still what `name` in `parent` means;
+    /// `told` as in [`Self::lookup_told`].
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         true
     }
 

@@ -93,6 +93,12 @@ impl HostInode {
         self.me.upgrade().ok_or(Errno::ENOENT)
     }
 
+    /// Whether this is the name that it was seen under last.
+    fn is_first_at(&self, parent: &HostInode, name: &[u8]) -> bool {
+        let state = self.state.lock();
+        state.places.first().is_some_and(|place| core::ptr::eq(&*place.0, parent) && *place.1 == *name)
+    }
+
     /// Notes a name that it was just seen under.
     pub(super) fn found_at(&self, place: Place) {
         // Where nothing changes, one name is as good as another, and most files have one.
@@ -321,12 +327,16 @@ impl HostInode {
         if self.kind == Kind::Regular { self.open_data(raw::O_RDONLY) } else { Err(Errno::EINVAL) }
     }
 
-    /// The inode that `name` in this directory is.
-    pub fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
+    /// What the host says of `name` in this directory.
+    fn stat_of(&self, name: &[u8]) -> Result<raw::statx> {
         let directory = self.directory()?;
         let flags = raw::AT_SYMLINK_NOFOLLOW | raw::AT_NO_AUTOMOUNT;
-        let stat = host::statx(directory.number(), Name::new(name)?.as_c_str(), flags, stat::MASK)?;
-        Ok(self.fs.inode(&stat, self.arc()?, name))
+        host::statx(directory.number(), Name::new(name)?.as_c_str(), flags, stat::MASK)
+    }
+
+    /// The inode that `name` in this directory is.
+    pub fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
+        Ok(self.fs.inode(&self.stat_of(name)?, self.arc()?, name))
     }
 
     /// Its path on the host, as far as it is known: for messages and `/proc/PID/maps`.
@@ -411,14 +421,29 @@ impl Inode for HostInode {
         Ok(self.child(name)?)
     }
 
+    fn lookup_told(&self, name: &[u8], told: &mut Option<Attributes>) -> Result<Arc<dyn Inode>> {
+        let stat = self.stat_of(name)?;
+        *told = Some(stat::attributes(&stat, &self.fs.tree.ids));
+        Ok(self.fs.inode(&stat, self.arc()?, name))
+    }
+
     fn cacheable(&self) -> bool {
         !self.fs.shared
     }
 
-    fn revalidate(&self, parent: &dyn Inode, name: &[u8]) -> bool {
+    fn revalidate(&self, parent: &dyn Inode, name: &[u8], told: &mut Option<Attributes>) -> bool {
         let Some(parent) = parent.as_any().downcast_ref::<HostInode>() else { return false };
-        let Ok(now) = parent.child(name) else { return false };
-        now.id == self.id && now.kind == self.kind
+        let Ok(stat) = parent.stat_of(name) else { return false };
+        if stat::identity(&stat) != self.id || stat::kind(&stat) != self.kind {
+            return false;
+        }
+        *told = Some(stat::attributes(&stat, &self.fs.tree.ids));
+        if !self.is_first_at(parent, name)
+            && let Ok(parent) = parent.arc()
+        {
+            self.found_at((parent, name.into()));
+        }
+        true
     }
 
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {

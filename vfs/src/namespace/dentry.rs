@@ -8,7 +8,7 @@
 //! `place`. Nothing that may be the last reference to a dentry is dropped under `children`.
 
 use super::Tree;
-use crate::attributes::Kind;
+use crate::attributes::{Attributes, Kind};
 use crate::inode::Inode;
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -192,26 +192,26 @@ impl Dentry {
         }
     }
 
-    /// The child of this name if the answer needs no filesystem: `Ok(None)` where it does.
-    fn lookup_cached(&self, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
+    /// The child of this name: `ENOENT`, `ENOTDIR`. With `cached_only` `EAGAIN` where the filesystem would have to be asked;
+    /// where it was, and that told attributes, they are in `told`.
+    pub fn lookup(
+        self: &Arc<Self>,
+        name: &[u8],
+        cached_only: bool,
+        told: &mut Option<Attributes>,
+    ) -> Result<Arc<Dentry>> {
+        *told = None;
         match self.known(name) {
-            Known::Nothing => Ok(None),
-            Known::Absent => Err(Errno::ENOENT),
-            Known::Present(dentry) => Ok(self.inode.cacheable().then_some(dentry)),
-        }
-    }
-
-    /// The child of this name: `ENOENT`, `ENOTDIR`. With `cached_only` `EAGAIN` where the filesystem would have to be asked.
-    pub fn lookup(self: &Arc<Self>, name: &[u8], cached_only: bool) -> Result<Arc<Dentry>> {
-        if let Some(dentry) = self.lookup_cached(name)? {
-            return Ok(dentry);
-        }
-        if cached_only {
-            return Err(Errno::EAGAIN);
+            Known::Absent => return Err(Errno::ENOENT),
+            Known::Present(dentry) if self.inode.cacheable() => return Ok(dentry),
+            _ if cached_only => return Err(Errno::EAGAIN),
+            // Without `ops`: others need not wait for each other's questions.
+            Known::Present(dentry) if dentry.inode.revalidate(&*self.inode, name, told) => return Ok(dentry),
+            _ => {}
         }
         let found = {
             let _ops = self.ops.lock();
-            self.lookup_locked(name)
+            self.find_locked(name, told)
         };
         self.tree.cache.trim();
         found
@@ -219,12 +219,17 @@ impl Dentry {
 
     /// As [`Self::lookup`], with `ops` held.
     pub(super) fn lookup_locked(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>> {
+        self.find_locked(name, &mut None)
+    }
+
+    fn find_locked(self: &Arc<Self>, name: &[u8], told: &mut Option<Attributes>) -> Result<Arc<Dentry>> {
         match self.known(name) {
             Known::Absent => return Err(Errno::ENOENT),
             Known::Present(dentry) => {
+                // Mountpoints last: to look for them takes long where many names are known.
                 let keep = self.inode.cacheable()
-                    || dentry.leads_to_mountpoint(MOUNTPOINT_DEPTH)
-                    || dentry.inode.revalidate(&*self.inode, name);
+                    || dentry.inode.revalidate(&*self.inode, name, told)
+                    || dentry.leads_to_mountpoint(MOUNTPOINT_DEPTH);
                 if keep {
                     return Ok(dentry);
                 }
@@ -232,7 +237,7 @@ impl Dentry {
             }
             Known::Nothing => {}
         }
-        match self.inode.lookup(name) {
+        match self.inode.lookup_told(name, told) {
             Ok(inode) => Ok(self.attach(name, inode)),
             Err(Errno::ENOENT) if self.inode.cacheable() && !self.is_removed() => {
                 self.put(name, Child::Absent(AtomicBool::new(false)));

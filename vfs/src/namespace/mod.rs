@@ -33,7 +33,7 @@ pub use permission::{Access, check as check_permission, is_owner};
 pub use program::{executable_name, file_size, open_executable, open_executable_at};
 pub use remove::{remove_directory, unlink};
 pub use rename::rename;
-pub use walk::{Resolve, Target, WalkFlags, find, find_at, read_link, resolve, target_of};
+pub use walk::{Resolve, Target, WalkFlags, find, find_at, read_link, resolve, status_at, target_of};
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};
 
 use crate::context::FsContext;

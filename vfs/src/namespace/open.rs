@@ -115,7 +115,7 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
             return Err(Errno::EISDIR);
         }
         let directory = walk.at.clone();
-        let found = match directory.dentry.lookup(name.bytes(), false) {
+        let found = match directory.dentry.lookup(name.bytes(), false, &mut None) {
             Err(Errno::ENOENT) => create_or_lookup(lookup, &directory, name.bytes(), exclusive, mode)?,
             other => (other?, false),
         };

@@ -2,10 +2,11 @@
 
 use super::permission::{Access, check};
 use super::{Lookup, NAME_MAX, PATH_MAX, Path};
-use crate::attributes::Kind;
+use crate::attributes::{Attributes, Kind, Owner};
 use crate::file::FileRef;
 use crate::inode::LinkTarget;
 use crate::{Errno, Result};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as raw;
 
@@ -191,6 +192,8 @@ pub(super) struct Walk<'a> {
     root: Path,
     /// Where it is.
     pub at: Path,
+    /// Its attributes, if finding it told them.
+    told: Option<Attributes>,
     /// An object without a place that a magic link led to; the walk ends there.
     pub object: Option<FileRef>,
     texts: Texts<'a>,
@@ -232,6 +235,7 @@ impl<'a> Walk<'a> {
             resolve,
             root,
             at,
+            told: None,
             object: None,
             texts,
             links: 0,
@@ -264,7 +268,11 @@ impl<'a> Walk<'a> {
         if self.object.is_some() || !self.at.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        check(self.lookup.cred, &self.at.inode().owner()?, Access::EXECUTE)
+        let owner = match &self.told {
+            Some(told) => Owner::from(told),
+            None => self.at.inode().owner()?,
+        };
+        check(self.lookup.cred, &owner, Access::EXECUTE)
     }
 
     /// Goes on by one component. `true` if that was a symbolic link whose text is to be walked now.
@@ -273,14 +281,23 @@ impl<'a> Walk<'a> {
             b"." => Ok(false),
             b".." => self.dot_dot().map(|()| false),
             bytes => {
-                let dentry = self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED))?;
-                self.step_into(Path { mount: self.at.mount.clone(), dentry }, follow)
+                let mut told = None;
+                let dentry =
+                    self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED), &mut told)?;
+                let found = Arc::as_ptr(&dentry);
+                let link = self.step_into(Path { mount: self.at.mount.clone(), dentry }, follow)?;
+                // What is mounted there is another inode, and a link leads on.
+                if core::ptr::eq(found, Arc::as_ptr(&self.at.dentry)) {
+                    self.told = told;
+                }
+                Ok(link)
             }
         }
     }
 
     /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads.
     pub fn step_into(&mut self, path: Path, follow: bool) -> Result<bool> {
+        self.told = None;
         let path = path.entered();
         self.check_mount(&path)?;
         if follow && path.dentry.kind() == Kind::Symlink {
@@ -291,13 +308,13 @@ impl<'a> Walk<'a> {
     }
 
     fn check_mount(&self, to: &Path) -> Result<()> {
-        let crosses =
-            self.resolve.contains(Resolve::NO_XDEV) && !alloc::sync::Arc::ptr_eq(&to.mount, &self.at.mount);
+        let crosses = self.resolve.contains(Resolve::NO_XDEV) && !Arc::ptr_eq(&to.mount, &self.at.mount);
         if crosses { Err(Errno::EXDEV) } else { Ok(()) }
     }
 
     fn dot_dot(&mut self) -> Result<()> {
         self.rooted = true;
+        self.told = None;
         let mut at = self.at.clone();
         loop {
             if at.is(&self.root) {
@@ -422,6 +439,20 @@ pub fn find(lookup: &Lookup<'_>, base: i32, path: &[u8], flags: WalkFlags) -> Re
         return find_base(lookup, base);
     }
     Walk::new(lookup, base, path, Resolve::empty())?.finish(flags)
+}
+
+/// What stat(2) tells of what a path leads to, with `AT_*` flags: no filesystem is asked twice.
+pub fn status_at(lookup: &Lookup<'_>, base: i32, path: &[u8], at_flags: u32) -> Result<Attributes> {
+    let flags = WalkFlags::from_at(at_flags);
+    if path.is_empty() && flags.contains(WalkFlags::EMPTY) {
+        return super::status(&find_base(lookup, base)?);
+    }
+    let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
+    let target = walk.finish(flags)?;
+    match (target, walk.told) {
+        (Target::Place(_), Some(told)) => Ok(told),
+        (target, _) => super::status(&target),
+    }
 }
 
 /// As [`find`], with `AT_*` flags, for calls that follow unless told otherwise.
