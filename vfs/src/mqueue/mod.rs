@@ -127,7 +127,7 @@ impl Filesystem {
 
     fn owner(&self) -> crate::attributes::Owner {
         let meta = self.meta.lock();
-        crate::attributes::Owner { mode: raw::S_IFDIR | meta.mode, uid: meta.uid, gid: meta.gid }
+        crate::attributes::Owner { mode: raw::S_IFDIR | meta.mode, uid: meta.uid, gid: meta.gid, acl: false }
     }
 
     fn make(

@@ -1,6 +1,7 @@
 //! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
 
-use super::permission::{Access, check};
+use super::permission::{Access, check, check_inode};
+use super::texts::{Texts, component_length, only_slashes};
 use super::{Lookup, NAME_MAX, PATH_MAX, Path};
 use crate::attributes::{Attributes, Kind, Owner};
 use crate::file::FileRef;
@@ -117,74 +118,6 @@ pub(super) struct Last {
     pub slash: bool,
 }
 
-/// What is left to walk: of the path, and of the links met on the way, which come first. Most walks meet none and so
-/// allocate nothing.
-struct Texts<'a> {
-    given: &'a [u8],
-    /// The innermost last: a text, and how far it was walked.
-    links: Vec<(Vec<u8>, usize)>,
-}
-
-impl Texts<'_> {
-    /// The rest of the innermost text.
-    fn rest(&self) -> &[u8] {
-        match self.links.last() {
-            Some((text, at)) => text.get(*at..).unwrap_or(&[]),
-            None => self.given,
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match self.links.last_mut() {
-            Some((_, at)) => *at += count,
-            None => self.given = self.given.get(count..).unwrap_or(&[]),
-        }
-    }
-
-    /// Goes to the start of the next component, out of texts that have none left: whether there is one.
-    fn more(&mut self) -> bool {
-        loop {
-            let slashes = self.rest().iter().take_while(|&&byte| byte == b'/').count();
-            self.advance(slashes);
-            if !self.rest().is_empty() {
-                return true;
-            }
-            if self.links.pop().is_none() {
-                return false;
-            }
-        }
-    }
-
-    /// Whether what lies around the innermost text is done.
-    fn is_outermost(&self) -> bool {
-        match self.links.as_slice() {
-            [] => true,
-            [_] => self.given.is_empty(),
-            _ => false,
-        }
-    }
-
-    /// Goes on with a link's text. What has only slashes left would hide that its last component is the path's last one.
-    fn push(&mut self, text: Vec<u8>) {
-        while self.links.last().is_some_and(|(text, at)| only_slashes(text.get(*at..).unwrap_or(&[]))) {
-            self.links.pop();
-        }
-        if self.links.is_empty() && only_slashes(self.given) {
-            self.given = &[];
-        }
-        self.links.push((text, 0));
-    }
-}
-
-/// Length of the first component of a text that does not begin with a slash.
-fn component_length(text: &[u8]) -> usize {
-    text.iter().position(|&byte| byte == b'/').unwrap_or(text.len())
-}
-
-fn only_slashes(text: &[u8]) -> bool {
-    text.iter().all(|&byte| byte == b'/')
-}
-
 /// A walk under way.
 pub(super) struct Walk<'a> {
     lookup: &'a Lookup<'a>,
@@ -228,7 +161,7 @@ impl<'a> Walk<'a> {
         if resolve.scoped() {
             root = at.clone();
         }
-        let texts = Texts { given: path, links: Vec::new() };
+        let texts = Texts::new(path);
         let rooted = absolute || resolve.scoped();
         let walk = Walk {
             lookup,
@@ -268,11 +201,11 @@ impl<'a> Walk<'a> {
         if self.object.is_some() || !self.at.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        let owner = match &self.told {
-            Some(told) => Owner::from(told),
-            None => self.at.inode().owner()?,
-        };
-        check(self.lookup.cred, &owner, Access::EXECUTE)
+        match &self.told {
+            // The host told it, of which no access control lists are seen.
+            Some(told) => check(self.lookup.cred, &Owner::from(told), Access::EXECUTE),
+            None => check_inode(self.lookup.cred, &**self.at.inode(), Access::EXECUTE),
+        }
     }
 
     /// Goes on by one component. `true` if that was a symbolic link whose text is to be walked now.
@@ -496,31 +429,6 @@ pub fn read_link(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Vec<u8>>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_cut_at_runs_of_slashes() {
-        let mut texts = Texts { given: b"//usr///lib/x//", links: Vec::new() };
-        let mut parts = Vec::new();
-        while texts.more() {
-            let length = component_length(texts.rest());
-            parts.push(texts.rest()[..length].to_vec());
-            texts.advance(length);
-        }
-        assert_eq!(parts, [&b"usr"[..], b"lib", b"x"]);
-    }
-
-    #[test]
-    fn a_link_at_the_end_of_a_path_ends_the_path() {
-        let mut texts = Texts { given: b"///", links: Vec::new() };
-        texts.push(b"a/b".to_vec());
-        assert!(texts.is_outermost());
-        let mut texts = Texts { given: b"/c", links: Vec::new() };
-        texts.push(b"a".to_vec());
-        assert!(!texts.is_outermost());
-        texts.advance(1);
-        assert!(texts.more());
-        assert_eq!((texts.rest(), texts.is_outermost()), (&b"c"[..], true));
-    }
 
     #[test]
     fn names_may_have_255_bytes() {

@@ -5,11 +5,12 @@ use super::directory::Directory;
 use super::file::OverlayFile;
 use super::listing::{Listable, Listed, OpenDirectory};
 use super::{OVERLAYFS_SUPER_MAGIC, OverlayFs};
+use crate::acl;
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::device::open_device;
 use crate::file::FileOps;
 use crate::host::HostInode;
-use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::inode::{AclMode, Inode, LinkTarget, NewKind, NewNode};
 use crate::namespace::without_set_ids;
 use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
@@ -196,7 +197,7 @@ impl OverlayInode {
             if meta.mode & (raw::S_ISUID | raw::S_ISGID) != 0 {
                 let cred = task::current().cred();
                 if !cred.has(cap::FSETID) {
-                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
+                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid, acl: false };
                     meta.mode = (meta.mode & raw::S_IFMT) | without_set_ids(&cred, &owner);
                 }
             }
@@ -332,7 +333,8 @@ impl Inode for OverlayInode {
         }
         let meta = self.meta.lock();
         let meta = meta.as_ref().ok_or(Errno::EIO)?;
-        Ok(Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid })
+        let acl = !meta.xattrs.is_empty() && meta.xattrs.contains_key(acl::ACCESS);
+        Ok(Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid, acl })
     }
 
     fn kind(&self) -> Kind {
@@ -355,6 +357,9 @@ impl Inode for OverlayInode {
         self.change(|meta| {
             if let Some(mode) = change.mode {
                 meta.mode = (meta.mode & raw::S_IFMT) | (mode & 0o7777);
+                if let Some(list) = meta.xattrs.get_mut(acl::ACCESS) {
+                    acl::change_mode(list, mode);
+                }
             }
             meta.uid = change.uid.unwrap_or(meta.uid);
             meta.gid = change.gid.unwrap_or(meta.gid);
@@ -431,7 +436,9 @@ impl Inode for OverlayInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        supported(name)?;
+        if !acl::is_name(name) {
+            supported(name)?;
+        }
         if let Some(meta) = &*self.meta.lock() {
             return meta.xattrs.get(name).cloned().ok_or(Errno::ENODATA);
         }
@@ -458,15 +465,30 @@ impl Inode for OverlayInode {
         })?
     }
 
+    fn keeps_acls(&self) -> bool {
+        self.kind != Kind::Symlink
+    }
+
+    fn set_acl(&self, name: &[u8], value: Option<Vec<u8>>, mode: &AclMode) -> Result<()> {
+        self.change(|meta| {
+            meta.mode = mode.apply(meta.mode);
+            match value {
+                Some(value) => drop(meta.xattrs.insert(name.to_vec(), value)),
+                None => drop(meta.xattrs.remove(name)),
+            }
+            meta.ctime = file_time();
+        })
+    }
+
     fn list_xattr(&self) -> Result<Vec<u8>> {
         if let Some(meta) = &*self.meta.lock() {
-            return Ok(meta.xattrs.keys().flat_map(|name| name.iter().copied().chain([0])).collect());
+            return Ok(acl::names(meta.xattrs.keys()));
         }
         self.lower.as_ref().map_or(Ok(Vec::new()), |lower| lower.list_xattr())
     }
 }
 
-/// The namespaces that are kept (xattr(7)); ACLs are not.
+/// The namespaces whose names are kept as they come (xattr(7)).
 fn supported(name: &[u8]) -> Result<()> {
     let kept = [&b"user."[..], b"trusted.", b"security."];
     if kept.iter().any(|prefix| name.starts_with(prefix)) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
