@@ -7,6 +7,7 @@ use crate::file::DirEntry;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -45,19 +46,17 @@ impl Listings {
     /// Reads a host directory from its start; `None` if that is too long to keep.
     pub(super) fn read(self: &Arc<Self>, fd: i32) -> Result<Option<Arc<Listing>>> {
         let mut bytes = Vec::new();
-        let mut filled = 0;
+        let mut buffer = vec![0; super::directory::BUFFER];
         loop {
-            bytes.resize(filled + super::directory::BUFFER, 0);
-            let count = host::getdents64(fd, bytes.get_mut(filled..).unwrap_or(&mut []))?;
-            filled += count;
+            let count = host::getdents64(fd, &mut buffer)?;
             if count == 0 {
                 break;
             }
-            if filled > LONGEST {
+            bytes.extend_from_slice(buffer.get(..count).unwrap_or(&[]));
+            if bytes.len() > LONGEST {
                 return Ok(None);
             }
         }
-        bytes.truncate(filled);
         let listing = Listing { bytes: bytes.into_boxed_slice(), kept: self.clone() };
         self.bytes.fetch_add(listing.bytes.len() as u64, Ordering::Relaxed);
         Ok(Some(Arc::new(listing)))
@@ -133,7 +132,6 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     fn listing(names: &[(&str, u64)]) -> Listing {
         let mut bytes = Vec::new();
