@@ -35,7 +35,7 @@ fn said(outcome: &Outcome) -> &str {
     outcome.stdout.trim_end()
 }
 
-/// Names that the kernel keeps (`vfs::namespace`): as many fill its cache.
+/// Names that the kernel keeps in the memory that is given below (`vfs::namespace`): as many fill its cache.
 const CACHED_NAMES: u64 = 32 << 10;
 
 /// A count for every day, or the one of an environment variable.
@@ -53,7 +53,8 @@ fn memory_is_where_it_was(first: &str, then: &str, options: &[&str], directory: 
          def used(): return int(open('/sys/fs/cgroup/memory.current').read())\n\
          {first}\nbefore = used()\n{then}\nprint(used() - before)"
     );
-    let outcome = sandbox(&[options, &["/usr/bin/python3", "-c", &script]].concat(), directory);
+    let outcome =
+        sandbox(&[options, &["--memory", "1G", "/usr/bin/python3", "-c", &script]].concat(), directory);
     let grown: i64 = said(&outcome).lines().last().and_then(|line| line.parse().ok()).expect("a number");
     assert!(grown < MAY_STAY, "{options:?}: {grown} bytes more");
 }

@@ -18,6 +18,9 @@ const CLASSES: [u32; 20] = [
 /// Pages of a chunk that small objects are carved from.
 const CHUNK: u64 = 64 << 10;
 const ORDERS: usize = 25;
+/// A heap of this size has its new chunks filled with pages at once: it grows, and a fault for each page costs more. A small one
+/// takes no page before it needs it.
+const LARGE: u64 = 16 << 20;
 /// Freed runs from this size on give their pages back.
 const GIVE_BACK: u64 = 256 << 10;
 
@@ -119,27 +122,31 @@ impl State {
         start as *mut u8
     }
 
-    fn small(&mut self, index: usize) -> *mut u8 {
+    /// An object, and the chunk that was begun for it, if its pages are to come at once.
+    fn small(&mut self, index: usize) -> (*mut u8, Option<u64>) {
+        let mut begun = None;
         let size = u64::from(CLASSES[index]);
         let class = &mut self.classes[index];
         if !class.free.is_null() {
             let object = class.free;
             // SAFETY: free objects start with their link, and the lock is held.
             class.free = unsafe { (*object).next };
-            return object.cast();
+            return (object.cast(), None);
         }
         if class.fresh + size > class.fresh_end {
             let chunk = self.run((CHUNK / PAGE_SIZE).trailing_zeros() as usize) as u64;
             if chunk == 0 {
-                return null_mut();
+                return (null_mut(), None);
             }
+            let new = chunk + CHUNK == self.next_page;
+            begun = (new && chunk - region::base() > HEAP_OFFSET + LARGE).then_some(chunk);
             let class = &mut self.classes[index];
             (class.fresh, class.fresh_end) = (chunk, chunk + CHUNK);
         }
         let class = &mut self.classes[index];
         let object = class.fresh;
         class.fresh += size;
-        object as *mut u8
+        (object as *mut u8, begun)
     }
 }
 
@@ -157,13 +164,18 @@ fn locked<T>(action: impl FnOnce(&mut State) -> T) -> T {
 // SAFETY: blocks are disjoint, aligned as asked (classes and runs are), and stay valid until freed.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        locked(|state| {
+        let (block, begun) = locked(|state| {
             state.used += layout.size() as u64;
             match class_for(layout.size(), layout.align()) {
                 Some(index) => state.small(index),
-                None => state.run(order_for(layout.size(), layout.align())),
+                None => (state.run(order_for(layout.size(), layout.align())), None),
             }
-        })
+        });
+        if let Some(chunk) = begun {
+            let populate = 23; // MADV_POPULATE_WRITE; without it the pages come with their faults
+            let _ = host::madvise(chunk, CHUNK, populate);
+        }
+        block
     }
 
     /// Large blocks are zero already, but for the link that a free one starts with: their pages are touched when they are used.

@@ -89,11 +89,14 @@ pub struct Owner {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// There is an access control list, too.
+    pub acl: bool,
 }
 
+/// Without an access control list.
 impl From<&Attributes> for Owner {
     fn from(attributes: &Attributes) -> Owner {
-        Owner { mode: attributes.mode, uid: attributes.uid, gid: attributes.gid }
+        Owner { mode: attributes.mode, uid: attributes.uid, gid: attributes.gid, acl: false }
     }
 }
 

@@ -167,7 +167,7 @@ impl Inode for Directory {
         false
     }
 
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         false
     }
 
@@ -271,7 +271,7 @@ impl Inode for File {
         false
     }
 
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         false
     }
 
@@ -305,7 +305,7 @@ impl Inode for Special {
         false
     }
 
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         false
     }
 
@@ -388,7 +388,7 @@ impl Inode for Link {
         false
     }
 
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         false
     }
 

@@ -41,6 +41,23 @@ pub enum NewKind<'a> {
     Device(Kind, u64),
 }
 
+/// What an access control list makes of the mode.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AclMode {
+    /// The nine permission bits that it means.
+    pub permissions: Option<u32>,
+    /// The set-group-ID bit goes.
+    pub drop_set_gid: bool,
+}
+
+impl AclMode {
+    /// The mode after that.
+    pub fn apply(&self, mode: u32) -> u32 {
+        let mode = self.permissions.map_or(mode, |permissions| mode & !0o777 | permissions);
+        if self.drop_set_gid { mode & !raw::S_ISGID } else { mode }
+    }
+}
+
 /// Where a symbolic link leads.
 pub enum LinkTarget {
     /// A text to walk.
@@ -79,13 +96,19 @@ pub trait Inode: Send + Sync {
         Err(Errno::ENOTDIR)
     }
 
+    /// As [`Self::lookup`]; where finding it told its attributes, they are put into `told`.
+    fn lookup_told(&self, name: &[u8], _told: &mut Option<Attributes>) -> Result<Arc<dyn Inode>> {
+        self.lookup(name)
+    }
+
     /// Whether dentries below may be kept without asking again. `false` for `/proc` and for shared host directories.
     fn cacheable(&self) -> bool {
         true
     }
 
-    /// For a dentry of a directory that is not [`Self::cacheable`]: whether this inode is still what `name` in `parent` means.
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    /// For a dentry of a directory that is not [`Self::cacheable`]: whether this inode is still what `name` in `parent` means;
+    /// `told` as in [`Self::lookup_told`].
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         true
     }
 
@@ -146,6 +169,16 @@ pub trait Inode: Send + Sync {
 
     /// Sets (or with `None` removes) one; `flags` are setxattr(2)'s.
     fn set_xattr(&self, _name: &[u8], _value: Option<&[u8]>, _flags: u32) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether it keeps access control lists: [`Self::xattr`] gives their values then.
+    fn keeps_acls(&self) -> bool {
+        false
+    }
+
+    /// Sets (or with `None` removes) the list of that name, as it is to be kept, and changes the mode with it.
+    fn set_acl(&self, _name: &[u8], _value: Option<Vec<u8>>, _mode: &AclMode) -> Result<()> {
         Err(Errno::EOPNOTSUPP)
     }
 

@@ -8,6 +8,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod acl;
 pub mod anonymous;
 pub mod attributes;
 pub mod context;

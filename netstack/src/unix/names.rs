@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use kernel::sync::{BootCell, Mutex};
 use linux_raw_sys::net;
 use vfs::attributes::Kind;
-use vfs::namespace::{Access, Lookup, Path, Target, WalkFlags, check_permission, find, make_socket};
+use vfs::namespace::{Access, Lookup, Path, Target, WalkFlags, check_inode_permission, find, make_socket};
 
 /// `sizeof(struct sockaddr_un)`, of which the path has all but two.
 const ADDRESS_MAX: usize = 110;
@@ -185,7 +185,7 @@ pub fn find_socket(address: &[u8], lookup: &Lookup<'_>, kind: u32) -> Result<Arc
     let target = find(lookup, linux_raw_sys::general::AT_FDCWD, path_of(text), WalkFlags::FOLLOW)?;
     let Target::Place(place) = target else { return Err(Errno::ECONNREFUSED) };
     let attributes = place.inode().attributes()?;
-    check_permission(lookup.cred, &(&attributes).into(), Access::WRITE)?;
+    check_inode_permission(lookup.cred, &**place.inode(), Access::WRITE)?;
     if attributes.kind() != Kind::Socket {
         return Err(Errno::ECONNREFUSED);
     }

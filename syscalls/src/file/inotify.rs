@@ -122,7 +122,7 @@ fn sys_inotify_add_watch(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let Target::Place(place) = namespace::find(&lookup, raw::AT_FDCWD, &path, how)? else {
         return Err(Errno::ENOENT);
     };
-    namespace::check_permission(lookup.cred, &place.inode().owner()?, Access::READ)?;
+    namespace::check_inode_permission(lookup.cred, &**place.inode(), Access::READ)?;
     notify::watch(instance, &place.dentry, mask).map(|wd| wd as u64)
 }
 

@@ -33,32 +33,30 @@ fn sys_lseek(context: &mut Context<'_>, args: Args) -> Result<u64> {
     Ok(*position)
 }
 
-/// Encodes one entry; the bytes it takes depend on the name.
-type Encode = fn(&DirEntry<'_>) -> Vec<u8>;
+/// Appends one entry; the bytes it takes depend on the name.
+type Encode = fn(&DirEntry<'_>, &mut Vec<u8>);
 
-fn encode_64(entry: &DirEntry<'_>) -> Vec<u8> {
+fn encode_64(entry: &DirEntry<'_>, bytes: &mut Vec<u8>) {
     let length = (19 + entry.name.len() + 1).next_multiple_of(8);
-    let mut bytes = Vec::with_capacity(length);
+    let end = bytes.len() + length;
     bytes.extend_from_slice(&entry.ino.to_le_bytes());
     bytes.extend_from_slice(&entry.next.to_le_bytes());
     bytes.extend_from_slice(&(length as u16).to_le_bytes());
     bytes.push(entry.kind);
     bytes.extend_from_slice(entry.name);
-    bytes.resize(length, 0);
-    bytes
+    bytes.resize(end, 0);
 }
 
 /// The old form: the kind is the last byte.
-fn encode_old(entry: &DirEntry<'_>) -> Vec<u8> {
+fn encode_old(entry: &DirEntry<'_>, bytes: &mut Vec<u8>) {
     let length = (18 + entry.name.len() + 2).next_multiple_of(8);
-    let mut bytes = Vec::with_capacity(length);
+    let end = bytes.len() + length;
     bytes.extend_from_slice(&entry.ino.to_le_bytes());
     bytes.extend_from_slice(&entry.next.to_le_bytes());
     bytes.extend_from_slice(&(length as u16).to_le_bytes());
     bytes.extend_from_slice(entry.name);
-    bytes.resize(length - 1, 0);
+    bytes.resize(end - 1, 0);
     bytes.push(entry.kind);
-    bytes
 }
 
 fn list(context: &Context<'_>, args: Args, encode: Encode) -> Result<u64> {
@@ -73,12 +71,16 @@ fn list(context: &Context<'_>, args: Args, encode: Encode) -> Result<u64> {
     let mut next = *position;
     let mut too_small = false;
     file.ops.read_dir(*position, &mut |entry| {
-        let encoded = encode(&entry);
-        if bytes.len() + encoded.len() > room {
-            too_small = bytes.is_empty();
+        let before = bytes.len();
+        if before == 0 {
+            bytes.reserve(room.min(32 << 10));
+        }
+        encode(&entry, &mut bytes);
+        if bytes.len() > room {
+            too_small = before == 0;
+            bytes.truncate(before);
             return false;
         }
-        bytes.extend_from_slice(&encoded);
         next = entry.next;
         // What was gathered is copied at once; a bound keeps a huge buffer from taking as much kernel memory.
         bytes.len() < 1 << 18

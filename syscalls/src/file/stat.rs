@@ -79,7 +79,7 @@ pub fn of_file(file: &vfs::file::FileRef) -> Result<Attributes> {
 /// Attributes of what a path (or with `AT_EMPTY_PATH` a descriptor) names.
 fn of_path(context: &Context<'_>, base: i32, path: &[u8], flags: u32) -> Result<Attributes> {
     let walk = Walk::new(context);
-    namespace::status(&namespace::find_at(&walk.lookup(), base, path, flags)?)
+    namespace::status_at(&walk.lookup(), base, path, flags)
 }
 
 fn write_stat(address: u64, attributes: &Attributes) -> Result<u64> {

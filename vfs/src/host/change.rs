@@ -4,6 +4,7 @@ use super::{HostInode, Name, stat};
 use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::inode::{Inode, NewKind, NewNode};
 use crate::{Errno, Result};
+use alloc::boxed::Box;
 use alloc::ffi::CString;
 use alloc::sync::Arc;
 use linux_raw_sys::general as raw;
@@ -50,7 +51,7 @@ impl HostInode {
     fn lost_name(&self, parent: &HostInode, name: &[u8], before: Attributes) {
         self.lost(parent, name);
         if before.nlink < 2 || self.kind() == Kind::Directory {
-            self.state.lock().gone = Some(Attributes { nlink: 0, ..before });
+            self.state.lock().gone = Some(Box::new(Attributes { nlink: 0, ..before }));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Open host directories: listings.
 
+use super::listing::Listing;
 use super::{HostFd, HostInode};
 use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
@@ -13,23 +14,69 @@ use linux_raw_sys::general as raw;
 use trap_handler::host;
 
 /// Bytes of entries asked for at once.
-const BUFFER: usize = 32 << 10;
+pub(super) const BUFFER: usize = 32 << 10;
 
 /// An open host directory. Positions are the host's (`d_off`), which are stable under changes.
 pub struct HostDirectory {
     inode: Arc<HostInode>,
-    fd: Arc<HostFd>,
-    /// Position of the host's descriptor, where it is known to be.
-    at: Mutex<u64>,
+    entries: Entries,
+}
+
+/// Where its entries come from.
+enum Entries {
+    /// The host, through a descriptor; the position of that, where it is known to be.
+    Host(Arc<HostFd>, Mutex<u64>),
+    /// A listing that was kept; the position reached last, and where that is in it.
+    Kept(Arc<Listing>, Mutex<(u64, usize)>),
 }
 
 impl HostDirectory {
     pub(super) fn open(inode: Arc<HostInode>) -> Result<HostDirectory> {
+        if let Some(listing) = inode.listing() {
+            return Ok(HostDirectory { inode, entries: Entries::Kept(listing, Mutex::default()) });
+        }
         let directory = inode.directory()?;
         let flags = raw::O_RDONLY | raw::O_DIRECTORY;
         // Not through its name: the O_PATH descriptor is the directory itself.
         let fd = inode.fs.tree.pool.open_at(&directory, c".", flags, 0)?;
-        Ok(HostDirectory { inode, fd, at: Mutex::new(0) })
+        if inode.wants_listing() {
+            let listing = inode.fs.tree.listings.read(fd.number())?;
+            inode.keep_listing(listing.clone());
+            if let Some(listing) = listing {
+                return Ok(HostDirectory { inode, entries: Entries::Kept(listing, Mutex::default()) });
+            }
+        }
+        Ok(HostDirectory { inode, entries: Entries::Host(fd, Mutex::new(0)) })
+    }
+
+    fn read_host(
+        fd: &HostFd,
+        at: &mut u64,
+        position: u64,
+        emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        // A listing that turned out too long to keep has moved it.
+        if *at != position || position == 0 {
+            *at = host::lseek(fd.number(), position as i64, raw::SEEK_SET)?;
+        }
+        loop {
+            let filled = host::getdents64(fd.number(), &mut buffer)?;
+            let mut rest = buffer.get(..filled).unwrap_or(&[]);
+            if rest.is_empty() {
+                return Ok(());
+            }
+            while let Some((entry, length)) = parse_entry(rest) {
+                let next = entry.next;
+                if !emit(entry) {
+                    // The host's descriptor is at the end of the buffer: have it sought next time.
+                    *at = u64::MAX;
+                    return Ok(());
+                }
+                *at = next;
+                rest = rest.get(length..).unwrap_or(&[]);
+            }
+        }
     }
 }
 
@@ -56,26 +103,12 @@ impl FileOps for HostDirectory {
     }
 
     fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
-        let mut buffer = vec![0; BUFFER];
-        let mut at = self.at.lock();
-        if *at != position || position == 0 {
-            *at = host::lseek(self.fd.number(), position as i64, raw::SEEK_SET)?;
-        }
-        loop {
-            let filled = host::getdents64(self.fd.number(), &mut buffer)?;
-            let mut rest = buffer.get(..filled).unwrap_or(&[]);
-            if rest.is_empty() {
-                return Ok(());
-            }
-            while let Some((entry, length)) = parse_entry(rest) {
-                let next = entry.next;
-                if !emit(entry) {
-                    // The host's descriptor is at the end of the buffer: have it sought next time.
-                    *at = u64::MAX;
-                    return Ok(());
-                }
-                *at = next;
-                rest = rest.get(length..).unwrap_or(&[]);
+        match &self.entries {
+            Entries::Host(fd, at) => HostDirectory::read_host(fd, &mut at.lock(), position, emit),
+            Entries::Kept(listing, reached) => {
+                let mut reached = reached.lock();
+                *reached = listing.give(listing.start(position, *reached), position, emit);
+                Ok(())
             }
         }
     }
@@ -89,7 +122,10 @@ impl FileOps for HostDirectory {
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
-        if self.inode.fs.read_only { Ok(()) } else { host::fsync(self.fd.number(), data_only) }
+        match &self.entries {
+            Entries::Host(fd, _) if !self.inode.fs.read_only => host::fsync(fd.number(), data_only),
+            _ => Ok(()),
+        }
     }
 
     fn describe(&self) -> alloc::string::String {

@@ -2,8 +2,9 @@
 
 use super::directory::HostDirectory;
 use super::file::HostFile;
+use super::listing::Listing;
 use super::{HostFd, HostFs, Name, stat};
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::FileOps;
 use crate::inode::{Inode, LinkTarget, NewNode};
 use crate::pipe::{FifoState, open_fifo};
@@ -28,6 +29,8 @@ pub struct HostInode {
     kind: Kind,
     id: (u64, u64),
     used: AtomicBool,
+    /// Attributes, if they can never change: read without a lock.
+    fixed: Option<Attributes>,
     /// Held by appends, so that two of the sandbox do not take the same place.
     pub(super) end: Mutex<()>,
     pub(super) state: Mutex<State>,
@@ -38,16 +41,18 @@ pub struct HostInode {
 pub(super) struct State {
     /// Its names as far as they are known, the one seen last first. None: it is the host root, or has been removed.
     pub(super) places: Vec<Place>,
-    /// Attributes, if they can never change.
-    attributes: Option<Attributes>,
     /// Text of a symbolic link that can never change.
     link: Option<Box<[u8]>>,
+    /// The entries of a directory that can never change, if they were read.
+    listing: Option<Arc<Listing>>,
+    /// They are too many to keep.
+    long: bool,
     /// Kept to be used again: an `O_PATH` descriptor of a directory, a read-only one of a file that can never change.
     kept: Option<Arc<HostFd>>,
     /// The descriptor that made a file: the open(2) that asked for it gets it, whatever the permission bits say.
     pub(super) made: Option<Arc<HostFd>>,
     /// What it was when its last name was taken away.
-    pub(super) gone: Option<Attributes>,
+    pub(super) gone: Option<Box<Attributes>>,
     /// The pipe of a named one: the sandbox's own, which the host knows nothing of.
     pub(super) fifo: Option<Arc<FifoState>>,
     /// The descriptor opened last: attributes are asked through it while it is open, so a removed file has some.
@@ -61,19 +66,15 @@ impl HostInode {
         place: Option<Place>,
         root: Option<Arc<HostFd>>,
     ) -> Arc<HostInode> {
-        let attributes = fs.immutable().then(|| stat::attributes(stat, &fs.tree.ids));
+        let fixed = fs.immutable().then(|| stat::attributes(stat, &fs.tree.ids));
         Arc::new_cyclic(|me| HostInode {
             me: me.clone(),
             kind: stat::kind(stat),
             id: stat::identity(stat),
             used: AtomicBool::new(true),
+            fixed,
             end: Mutex::new(()),
-            state: Mutex::new(State {
-                places: place.into_iter().collect(),
-                attributes,
-                kept: root,
-                ..State::default()
-            }),
+            state: Mutex::new(State { places: place.into_iter().collect(), kept: root, ..State::default() }),
             fs,
         })
     }
@@ -92,13 +93,19 @@ impl HostInode {
         self.me.upgrade().ok_or(Errno::ENOENT)
     }
 
+    /// Whether this is the name that it was seen under last.
+    fn is_first_at(&self, parent: &HostInode, name: &[u8]) -> bool {
+        let state = self.state.lock();
+        state.places.first().is_some_and(|place| core::ptr::eq(&*place.0, parent) && *place.1 == *name)
+    }
+
     /// Notes a name that it was just seen under.
     pub(super) fn found_at(&self, place: Place) {
-        let mut state = self.state.lock();
         // Where nothing changes, one name is as good as another, and most files have one.
-        if state.attributes.is_some_and(|attributes| attributes.nlink < 2 || self.kind == Kind::Directory) {
+        if self.fixed.is_some_and(|attributes| attributes.nlink < 2 || self.kind == Kind::Directory) {
             return;
         }
+        let mut state = self.state.lock();
         let same = |other: &Place| Arc::ptr_eq(&other.0, &place.0) && other.1 == place.1;
         match state.places.iter().position(same) {
             Some(0) => {}
@@ -139,6 +146,35 @@ impl HostInode {
         let (kept, made) = (state.kept.take(), state.made.take());
         drop(state);
         drop((kept, made));
+    }
+
+    /// The entries of this directory, if they were read and can never change.
+    pub(super) fn listing(&self) -> Option<Arc<Listing>> {
+        self.immutable().then(|| self.state.lock().listing.clone()).flatten()
+    }
+
+    /// Whether they are to be read and kept.
+    pub(super) fn wants_listing(&self) -> bool {
+        self.immutable() && !self.state.lock().long
+    }
+
+    /// Keeps them; `None`: there are too many.
+    pub(super) fn keep_listing(&self, listing: Option<Arc<Listing>>) {
+        let Some(listing) = listing else {
+            self.state.lock().long = true;
+            return;
+        };
+        let old = self.state.lock().listing.replace(listing);
+        // Who raced with us has put this directory into the queue.
+        if old.is_none() {
+            self.fs.tree.listings.keep(self.me.clone());
+        }
+    }
+
+    /// Gives them up.
+    pub(super) fn forget_listing(&self) {
+        let old = self.state.lock().listing.take();
+        drop(old);
     }
 
     fn kept(&self) -> Option<Arc<HostFd>> {
@@ -291,12 +327,16 @@ impl HostInode {
         if self.kind == Kind::Regular { self.open_data(raw::O_RDONLY) } else { Err(Errno::EINVAL) }
     }
 
-    /// The inode that `name` in this directory is.
-    pub fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
+    /// What the host says of `name` in this directory.
+    fn stat_of(&self, name: &[u8]) -> Result<raw::statx> {
         let directory = self.directory()?;
         let flags = raw::AT_SYMLINK_NOFOLLOW | raw::AT_NO_AUTOMOUNT;
-        let stat = host::statx(directory.number(), Name::new(name)?.as_c_str(), flags, stat::MASK)?;
-        Ok(self.fs.inode(&stat, self.arc()?, name))
+        host::statx(directory.number(), Name::new(name)?.as_c_str(), flags, stat::MASK)
+    }
+
+    /// The inode that `name` in this directory is.
+    pub fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
+        Ok(self.fs.inode(&self.stat_of(name)?, self.arc()?, name))
     }
 
     /// Its path on the host, as far as it is known: for messages and `/proc/PID/maps`.
@@ -331,12 +371,19 @@ impl Drop for HostInode {
 
 impl Inode for HostInode {
     fn attributes(&self) -> Result<Attributes> {
-        if let Some(attributes) = self.state.lock().attributes {
+        if let Some(attributes) = self.fixed {
             return Ok(attributes);
         }
         match self.with_target(|fd, name, flags| host::statx(fd, name, flags, stat::MASK)) {
             Ok(stat) => Ok(stat::attributes(&stat, &self.fs.tree.ids)),
-            Err(error) => self.state.lock().gone.ok_or(error),
+            Err(error) => self.state.lock().gone.as_deref().copied().ok_or(error),
+        }
+    }
+
+    fn owner(&self) -> Result<Owner> {
+        match &self.fixed {
+            Some(attributes) => Ok(Owner::from(attributes)),
+            None => self.attributes().map(|attributes| Owner::from(&attributes)),
         }
     }
 
@@ -374,14 +421,29 @@ impl Inode for HostInode {
         Ok(self.child(name)?)
     }
 
+    fn lookup_told(&self, name: &[u8], told: &mut Option<Attributes>) -> Result<Arc<dyn Inode>> {
+        let stat = self.stat_of(name)?;
+        *told = Some(stat::attributes(&stat, &self.fs.tree.ids));
+        Ok(self.fs.inode(&stat, self.arc()?, name))
+    }
+
     fn cacheable(&self) -> bool {
         !self.fs.shared
     }
 
-    fn revalidate(&self, parent: &dyn Inode, name: &[u8]) -> bool {
+    fn revalidate(&self, parent: &dyn Inode, name: &[u8], told: &mut Option<Attributes>) -> bool {
         let Some(parent) = parent.as_any().downcast_ref::<HostInode>() else { return false };
-        let Ok(now) = parent.child(name) else { return false };
-        now.id == self.id && now.kind == self.kind
+        let Ok(stat) = parent.stat_of(name) else { return false };
+        if stat::identity(&stat) != self.id || stat::kind(&stat) != self.kind {
+            return false;
+        }
+        *told = Some(stat::attributes(&stat, &self.fs.tree.ids));
+        if !self.is_first_at(parent, name)
+            && let Ok(parent) = parent.arc()
+        {
+            self.found_at((parent, name.into()));
+        }
+        true
     }
 
     fn create(&self, name: &[u8], node: &NewNode<'_>) -> Result<Arc<dyn Inode>> {

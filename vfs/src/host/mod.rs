@@ -3,13 +3,13 @@
 //! The sandbox's host root is the granted tree and nothing else, so confinement does not rest on this code. Still every
 //! host call names one component below a directory descriptor and follows no link. What is cached depends on the grant:
 //!
-//! | tree | attributes, link texts | dentries | descriptors |
+//! | tree | attributes, link texts, listings | dentries | descriptors |
 //! | --- | --- | --- | --- |
 //! | exclusive and read-only | for good | for good | of directories and files, pooled |
 //! | exclusive and writable | asked each time | for good | of directories, pooled |
 //! | shared | asked each time | revalidated by device and inode number | of directories, pooled, checked when reopened |
 //!
-//! Locks: an inode's state is an inode lock; the table of inodes and the pool are leaves below it.
+//! Locks: an inode's state is an inode lock; the table of inodes, the pool and the queue of listings are leaves below it.
 
 mod change;
 pub(crate) mod copy;
@@ -17,6 +17,7 @@ mod descriptor;
 mod directory;
 mod file;
 mod inode;
+mod listing;
 mod name;
 pub(crate) mod stat;
 #[cfg(test)]
@@ -39,12 +40,14 @@ use descriptor::Pool;
 use hashbrown::HashMap;
 use kernel::sync::Mutex;
 use linux_raw_sys::general as raw;
+use listing::Listings;
 use trap_handler::host;
 
 /// The host root that the launcher handed over. One a sandbox: it owns the pool of host descriptors.
 pub struct HostTree {
     root: Arc<HostFd>,
     pool: Arc<Pool>,
+    listings: Arc<Listings>,
     ids: HostIds,
     rights: HostRights,
 }
@@ -61,7 +64,13 @@ pub struct HostRights {
 impl HostTree {
     /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open.
     pub fn new(root: i32, ids: HostIds, rights: HostRights) -> Arc<HostTree> {
-        Arc::new(HostTree { root: HostFd::borrowed(root), pool: Arc::new(Pool::default()), ids, rights })
+        Arc::new(HostTree {
+            root: HostFd::borrowed(root),
+            pool: Arc::default(),
+            listings: Arc::default(),
+            ids,
+            rights,
+        })
     }
 
     /// The filesystem whose root is `path` (without a leading slash; empty for the host root itself). `ELOOP` if a

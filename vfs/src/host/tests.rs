@@ -152,10 +152,10 @@ fn in_a_shared_tree_a_replaced_file_is_noticed() -> Result<()> {
     write(&scratch.0.join("f"), "old");
     let root = scratch.mount(true, true);
     let file = root.child(b"f")?;
-    assert!(file.revalidate(&*root, b"f"));
+    assert!(file.revalidate(&*root, b"f", &mut None));
     write(&scratch.0.join("g"), "newer");
     fs::rename(scratch.0.join("g"), scratch.0.join("f")).expect("rename");
-    assert!(!file.revalidate(&*root, b"f"));
+    assert!(!file.revalidate(&*root, b"f", &mut None));
     assert_eq!(root.child(b"f")?.attributes()?.size, 5);
     assert_eq!(file.open(raw::O_RDONLY).err(), Some(Errno::ESTALE));
     Ok(())

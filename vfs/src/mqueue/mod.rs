@@ -127,7 +127,7 @@ impl Filesystem {
 
     fn owner(&self) -> crate::attributes::Owner {
         let meta = self.meta.lock();
-        crate::attributes::Owner { mode: raw::S_IFDIR | meta.mode, uid: meta.uid, gid: meta.gid }
+        crate::attributes::Owner { mode: raw::S_IFDIR | meta.mode, uid: meta.uid, gid: meta.gid, acl: false }
     }
 
     fn make(
@@ -317,7 +317,7 @@ impl Inode for Queue {
         Ok(Arc::new(OpenQueue(self)))
     }
 
-    fn revalidate(&self, parent: &dyn Inode, name: &[u8]) -> bool {
+    fn revalidate(&self, parent: &dyn Inode, name: &[u8], _told: &mut Option<Attributes>) -> bool {
         let Some(fs) = parent.as_any().downcast_ref::<Filesystem>() else { return false };
         fs.queue(name).is_ok_and(|queue| core::ptr::eq(&*queue, self))
     }

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     fn file(uid: u32, gid: u32) -> Owner {
-        Owner { mode: raw::S_IFREG | 0o644, uid, gid }
+        Owner { mode: raw::S_IFREG | 0o644, uid, gid, acl: false }
     }
 
     #[test]

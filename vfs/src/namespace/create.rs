@@ -1,6 +1,6 @@
 //! mkdir(2), mknod(2), symlink(2), link(2).
 
-use super::permission::{for_new, may_create, may_link, want_write};
+use super::permission::{Start, may_create, may_link, want_write};
 use super::walk::Parent;
 use super::{Lookup, Path, Target, WalkFlags, find};
 use crate::attributes::Kind;
@@ -40,13 +40,15 @@ fn create_at<T>(
     result
 }
 
+/// `mode` is what was asked for, with its kind.
 fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, mode: u32) -> Result<()> {
     may_create(lookup.cred, directory)?;
-    let (gid, mode) = for_new(lookup.cred, &directory.inode().owner()?, mode);
-    let node = NewNode { what, mode: mode & 0o7777, uid: lookup.cred.fsuid, gid };
+    let start = Start::new(lookup, directory, mode)?;
+    let node = NewNode { what, mode: start.mode & 0o7777, uid: lookup.cred.fsuid, gid: start.gid };
     let made = directory.inode().create(name, &node);
     match made {
         Ok(inode) => {
+            start.give_lists(&*inode)?;
             let kind = inode.kind();
             directory.dentry.attach(name, inode);
             notify::name_changed(&directory.dentry, name, kind, raw::IN_CREATE, 0);
@@ -64,7 +66,7 @@ fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, m
 /// mkdirat(2).
 pub fn make_directory(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32) -> Result<()> {
     // S_ISVTX is all that Linux takes beside the permission bits.
-    let mode = raw::S_IFDIR | (mode & 0o1777 & !lookup.fs.umask());
+    let mode = raw::S_IFDIR | (mode & 0o1777);
     create_at(lookup, base, path, true, |directory, name| {
         make(lookup, directory, name, NewKind::Directory, mode)
     })
@@ -86,7 +88,7 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
     };
     // A character device 0:0 is a whiteout, which everyone may make.
     let privileged = kind == Kind::BlockDevice || kind == Kind::CharDevice && dev != 0;
-    let mode = kind.mode_bits() | (mode & 0o7777 & !lookup.fs.umask());
+    let mode = kind.mode_bits() | (mode & 0o7777);
     create_at(lookup, base, path, false, |directory, name| {
         may_create(lookup.cred, directory)?;
         if privileged && !lookup.cred.has(cap::MKNOD) {
@@ -98,6 +100,7 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
 
 /// What bind(2) does for a path: a socket's node, and its place. `mode` are permission bits before the umask.
 pub fn make_socket(lookup: &Lookup<'_>, path: &[u8], mode: u32) -> Result<Path> {
+    // The umask counts even where a default access control list stands in for it (unix_bind_bsd).
     let mode = raw::S_IFSOCK | (mode & 0o7777 & !lookup.fs.umask());
     create_at(lookup, raw::AT_FDCWD, path, false, |directory, name| {
         make(lookup, directory, name, NewKind::Socket, mode)?;

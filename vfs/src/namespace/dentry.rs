@@ -1,14 +1,14 @@
 //! Dentries: names in the tree and what they mean, kept so that a second look costs no question to the filesystem.
 //!
 //! A directory's dentry holds its children, and a child its parent. Unused children are forgotten when a filesystem has more
-//! names than [`CACHED_NAMES`] (second chance, oldest first), so walking over any number of different names takes bounded
+//! names than [`cached_names`] (second chance, oldest first), so walking over any number of different names takes bounded
 //! memory. Names that do not exist are kept as well.
 //!
 //! Locks of a dentry, in order: `ops` (changes of the directory, one at a time, and questions to the filesystem), `children`,
 //! `place`. Nothing that may be the last reference to a dentry is dropped under `children`.
 
 use super::Tree;
-use crate::attributes::Kind;
+use crate::attributes::{Attributes, Kind};
 use crate::inode::Inode;
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -19,8 +19,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hashbrown::HashMap;
 use kernel::sync::{Mutex, MutexGuard, RwLock};
 
-/// Names of one filesystem that are kept without being in use.
-pub const CACHED_NAMES: usize = 32 << 10;
+/// Names of one filesystem that are kept without being in use, at least and at most.
+const CACHED_NAMES: core::ops::RangeInclusive<u64> = 8 << 10..=256 << 10;
+/// Bytes of the sandbox's memory for each of them: a name with its inode takes about a kibibyte, so all take a thirtieth.
+const MEMORY_PER_NAME: u64 = 32 << 10;
 /// How many names are looked at when there are too many.
 const LOOKS: usize = 8;
 /// Names below a dentry that are searched for mountpoints before it is given up.
@@ -32,6 +34,12 @@ struct Place {
     name: Box<[u8]>,
 }
 
+/// Names of one filesystem that are kept without being in use: as many as befit the sandbox's memory.
+pub(super) fn cached_names() -> usize {
+    let memory = kernel::boot::config().map_or(0, |config| config.options.memory_limit);
+    (memory / MEMORY_PER_NAME).clamp(*CACHED_NAMES.start(), *CACHED_NAMES.end()) as usize
+}
+
 enum Child {
     /// There is no such name; whether that was asked for since eviction last looked.
     Absent(AtomicBool),
@@ -41,6 +49,8 @@ enum Child {
 /// A name in the tree and what it means.
 pub struct Dentry {
     inode: Arc<dyn Inode>,
+    /// The inode's: asked for at every step of a walk.
+    kind: Kind,
     tree: Arc<Tree>,
     place: RwLock<Place>,
     children: RwLock<HashMap<Box<[u8]>, Child>>,
@@ -69,6 +79,7 @@ enum Known {
 impl Dentry {
     fn new(inode: Arc<dyn Inode>, tree: Arc<Tree>, parent: Option<Arc<Dentry>>, name: &[u8]) -> Arc<Dentry> {
         Arc::new(Dentry {
+            kind: inode.kind(),
             inode,
             tree,
             place: RwLock::new(Place { parent, name: name.into() }),
@@ -102,7 +113,7 @@ impl Dentry {
 
     /// The kind of what it means.
     pub fn kind(&self) -> Kind {
-        self.inode.kind()
+        self.kind
     }
 
     /// Whether it is a directory.
@@ -181,26 +192,26 @@ impl Dentry {
         }
     }
 
-    /// The child of this name if the answer needs no filesystem: `Ok(None)` where it does.
-    fn lookup_cached(&self, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
+    /// The child of this name: `ENOENT`, `ENOTDIR`. With `cached_only` `EAGAIN` where the filesystem would have to be asked;
+    /// where it was, and that told attributes, they are in `told`.
+    pub fn lookup(
+        self: &Arc<Self>,
+        name: &[u8],
+        cached_only: bool,
+        told: &mut Option<Attributes>,
+    ) -> Result<Arc<Dentry>> {
+        *told = None;
         match self.known(name) {
-            Known::Nothing => Ok(None),
-            Known::Absent => Err(Errno::ENOENT),
-            Known::Present(dentry) => Ok(self.inode.cacheable().then_some(dentry)),
-        }
-    }
-
-    /// The child of this name: `ENOENT`, `ENOTDIR`. With `cached_only` `EAGAIN` where the filesystem would have to be asked.
-    pub fn lookup(self: &Arc<Self>, name: &[u8], cached_only: bool) -> Result<Arc<Dentry>> {
-        if let Some(dentry) = self.lookup_cached(name)? {
-            return Ok(dentry);
-        }
-        if cached_only {
-            return Err(Errno::EAGAIN);
+            Known::Absent => return Err(Errno::ENOENT),
+            Known::Present(dentry) if self.inode.cacheable() => return Ok(dentry),
+            _ if cached_only => return Err(Errno::EAGAIN),
+            // Without `ops`: others need not wait for each other's questions.
+            Known::Present(dentry) if dentry.inode.revalidate(&*self.inode, name, told) => return Ok(dentry),
+            _ => {}
         }
         let found = {
             let _ops = self.ops.lock();
-            self.lookup_locked(name)
+            self.find_locked(name, told)
         };
         self.tree.cache.trim();
         found
@@ -208,12 +219,17 @@ impl Dentry {
 
     /// As [`Self::lookup`], with `ops` held.
     pub(super) fn lookup_locked(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>> {
+        self.find_locked(name, &mut None)
+    }
+
+    fn find_locked(self: &Arc<Self>, name: &[u8], told: &mut Option<Attributes>) -> Result<Arc<Dentry>> {
         match self.known(name) {
             Known::Absent => return Err(Errno::ENOENT),
             Known::Present(dentry) => {
+                // Mountpoints last: to look for them takes long where many names are known.
                 let keep = self.inode.cacheable()
-                    || dentry.leads_to_mountpoint(MOUNTPOINT_DEPTH)
-                    || dentry.inode.revalidate(&*self.inode, name);
+                    || dentry.inode.revalidate(&*self.inode, name, told)
+                    || dentry.leads_to_mountpoint(MOUNTPOINT_DEPTH);
                 if keep {
                     return Ok(dentry);
                 }
@@ -221,7 +237,7 @@ impl Dentry {
             }
             Known::Nothing => {}
         }
-        match self.inode.lookup(name) {
+        match self.inode.lookup_told(name, told) {
             Ok(inode) => Ok(self.attach(name, inode)),
             Err(Errno::ENOENT) if self.inode.cacheable() && !self.is_removed() => {
                 self.put(name, Child::Absent(AtomicBool::new(false)));
@@ -365,7 +381,7 @@ impl Cache {
         for _ in 0..LOOKS {
             let oldest = {
                 let mut names = self.0.lock();
-                if names.len() <= CACHED_NAMES {
+                if names.len() <= cached_names() {
                     return;
                 }
                 names.pop_front()

@@ -16,6 +16,7 @@ mod remove;
 mod rename;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod walk;
 mod xattr;
 
@@ -29,11 +30,11 @@ pub use mount::{Mount, MountFlags, MountInfo, MountOptions, Namespace};
 pub use open::{check_flags, open, place_only};
 pub use path::Path;
 pub(crate) use permission::without_set_ids;
-pub use permission::{Access, check as check_permission, is_owner};
+pub use permission::{Access, check as check_permission, check_inode as check_inode_permission, is_owner};
 pub use program::{executable_name, file_size, open_executable, open_executable_at};
 pub use remove::{remove_directory, unlink};
 pub use rename::rename;
-pub use walk::{Resolve, Target, WalkFlags, find, find_at, read_link, resolve, target_of};
+pub use walk::{Resolve, Target, WalkFlags, find, find_at, read_link, resolve, status_at, target_of};
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};
 
 use crate::context::FsContext;

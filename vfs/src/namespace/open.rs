@@ -1,6 +1,6 @@
 //! open(2), openat(2), openat2(2).
 
-use super::permission::{Access, check, check_path, for_new, is_owner, may_create, want_write};
+use super::permission::{Access, Start, check, check_path, is_owner, may_create, want_write};
 use super::walk::{Last, Walk};
 use super::{Dentry, Lookup, MountFlags, Path, Resolve, Target, WalkFlags};
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
@@ -122,7 +122,7 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
             return Err(Errno::EISDIR);
         }
         let directory = walk.at.clone();
-        let found = match directory.dentry.lookup(name.bytes(), false) {
+        let found = match directory.dentry.lookup(name.bytes(), false, &mut None) {
             Err(Errno::ENOENT) => create_or_lookup(lookup, &directory, name.bytes(), exclusive, mode)?,
             other => (other?, false),
         };
@@ -153,9 +153,10 @@ fn create_or_lookup(
     }
     want_write(directory)?;
     may_create(lookup.cred, directory)?;
-    let node = regular_node(lookup, directory, mode)?;
-    match parent.inode().create(name, &node) {
+    let start = Start::new(lookup, directory, raw::S_IFREG | mode & 0o7777)?;
+    match parent.inode().create(name, &regular_node(lookup, &start)) {
         Ok(inode) => {
+            start.give_lists(&*inode)?;
             let made = parent.attach(name, inode);
             notify::name_changed(parent, name, Kind::Regular, raw::IN_CREATE, 0);
             Ok((made, true))
@@ -169,18 +170,17 @@ fn create_or_lookup(
     }
 }
 
-fn regular_node(lookup: &Lookup<'_>, directory: &Path, mode: u32) -> Result<NewNode<'static>> {
-    let mode = raw::S_IFREG | (mode & 0o7777 & !lookup.fs.umask());
-    let (gid, mode) = for_new(lookup.cred, &directory.inode().owner()?, mode);
-    Ok(NewNode { what: NewKind::Regular, mode: mode & 0o7777, uid: lookup.cred.fsuid, gid })
+fn regular_node(lookup: &Lookup<'_>, start: &Start) -> NewNode<'static> {
+    NewNode { what: NewKind::Regular, mode: start.mode & 0o7777, uid: lookup.cred.fsuid, gid: start.gid }
 }
 
 /// `O_TMPFILE`.
 fn open_unnamed(lookup: &Lookup<'_>, directory: &Path, flags: u32, mode: u32) -> Result<FileRef> {
     want_write(directory)?;
     may_create(lookup.cred, directory)?;
-    let node = regular_node(lookup, directory, mode)?;
-    let inode = directory.inode().create_unnamed(&node)?;
+    let start = Start::new(lookup, directory, raw::S_IFREG | mode & 0o7777)?;
+    let inode = directory.inode().create_unnamed(&regular_node(lookup, &start))?;
+    start.give_lists(&*inode)?;
     let ino = inode.attributes()?.ino;
     let dentry = directory.dentry.unnamed(inode, ino, flags & raw::O_EXCL == 0);
     open_place(&Path { mount: directory.mount.clone(), dentry }, flags & !raw::O_TRUNC)

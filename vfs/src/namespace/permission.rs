@@ -1,10 +1,13 @@
 //! Who may do what: permission bits, owners and capabilities, on virtual credentials (path_resolution(7), capabilities(7)).
 //! A host filesystem may refuse more by itself.
 
-use super::{Dentry, Path};
+use super::{Dentry, Lookup, Path};
+use crate::acl::{self, Acl};
 use crate::attributes::{Kind, Owner};
+use crate::inode::{AclMode, Inode};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use kernel::cred::{Cred, cap};
 use linux_raw_sys::general as raw;
 
@@ -40,17 +43,37 @@ fn is_directory(owner: &Owner) -> bool {
     owner.mode & raw::S_IFMT == raw::S_IFDIR
 }
 
-/// Linux's generic_permission: `EACCES`.
+/// Linux's generic_permission for what has no access control list: `EACCES`.
 pub fn check(cred: &Cred, owner: &Owner, wanted: Access) -> Result<()> {
+    if by_mode(cred, owner, wanted) { Ok(()) } else { by_capability(cred, owner, wanted) }
+}
+
+/// Linux's generic_permission: `EACCES`.
+pub fn check_inode(cred: &Cred, inode: &dyn Inode, wanted: Access) -> Result<()> {
+    let owner = inode.owner()?;
+    // Without bits for the group (the mask) a list gives nobody anything.
+    if !owner.acl || cred.fsuid == owner.uid || owner.mode & 0o070 == 0 {
+        return check(cred, &owner, wanted);
+    }
+    let acl = inode.xattr(acl::ACCESS).and_then(|value| Acl::parse(&value));
+    let granted = match acl {
+        Ok(Some(acl)) => acl.permits(cred, &owner, wanted).is_ok(),
+        // It was taken away meanwhile.
+        _ => by_mode(cred, &owner, wanted),
+    };
+    if granted { Ok(()) } else { by_capability(cred, &owner, wanted) }
+}
+
+fn by_mode(cred: &Cred, owner: &Owner, wanted: Access) -> bool {
     let shift = match () {
         () if cred.fsuid == owner.uid => 6,
         () if cred.in_group(owner.gid) => 3,
         () => 0,
     };
-    let bits = Access::from_bits_truncate(owner.mode >> shift & 7);
-    if bits.contains(wanted) {
-        return Ok(());
-    }
+    Access::from_bits_truncate(owner.mode >> shift & 7).contains(wanted)
+}
+
+fn by_capability(cred: &Cred, owner: &Owner, wanted: Access) -> Result<()> {
     let any_execute = is_directory(owner) || owner.mode & 0o111 != 0;
     let only_looks = !wanted.contains(Access::WRITE) && (is_directory(owner) || wanted == Access::READ);
     let overridden = cred.has(cap::DAC_OVERRIDE) && (!wanted.contains(Access::EXECUTE) || any_execute)
@@ -74,7 +97,7 @@ pub(super) fn check_path(cred: &Cred, path: &Path, wanted: Access) -> Result<()>
     if wanted.is_empty() {
         return Ok(());
     }
-    check(cred, &path.inode().owner()?, wanted)
+    check_inode(cred, &**path.inode(), wanted)
 }
 
 /// `EROFS` if the mount refuses writes.
@@ -97,8 +120,8 @@ pub(super) fn may_link(cred: &Cred, source: &Path) -> Result<()> {
     let lends = owner.mode & raw::S_ISUID != 0
         || owner.mode & (raw::S_ISGID | raw::S_IXGRP) == raw::S_ISGID | raw::S_IXGRP;
     let harmless = owner.mode & raw::S_IFMT == raw::S_IFREG && !lends;
-    let allowed =
-        is_owner(cred, &owner) || harmless && check(cred, &owner, Access::READ | Access::WRITE).is_ok();
+    let allowed = is_owner(cred, &owner)
+        || harmless && check_inode(cred, &**source.inode(), Access::READ | Access::WRITE).is_ok();
     if allowed { Ok(()) } else { Err(Errno::EPERM) }
 }
 
@@ -124,7 +147,7 @@ pub(super) fn may_delete(
     if directory.inode().is_immutable() {
         return Err(Errno::EPERM);
     }
-    check(cred, &owner, Access::WRITE | Access::EXECUTE)?;
+    check_inode(cred, &**directory.inode(), Access::WRITE | Access::EXECUTE)?;
     if owner.mode & raw::S_ISVTX != 0 && sticky_forbids(cred, &owner, victim.inode().owner()?.uid) {
         return Err(Errno::EPERM);
     }
@@ -136,9 +159,51 @@ pub(super) fn may_delete(
     }
 }
 
+/// What a new node in a directory starts with: its group, its mode, and its access control lists.
+pub(super) struct Start {
+    pub gid: u32,
+    pub mode: u32,
+    lists: [Option<Vec<u8>>; 2],
+}
+
+impl Start {
+    /// `mode` as it was asked for, with its kind. The default list of the directory stands in for the umask
+    /// (posix_acl_create).
+    pub fn new(lookup: &Lookup<'_>, directory: &Path, mode: u32) -> Result<Start> {
+        let inode = directory.inode();
+        let (gid, mode) = for_new(lookup.cred, &inode.owner()?, mode);
+        let none = Start { gid, mode: mode & !lookup.fs.umask(), lists: [None, None] };
+        if mode & raw::S_IFMT == raw::S_IFLNK {
+            return Ok(Start { mode, ..none });
+        }
+        if !inode.keeps_acls() {
+            return Ok(none);
+        }
+        let default = match inode.xattr(acl::DEFAULT) {
+            Ok(default) => default,
+            Err(Errno::ENODATA) => return Ok(none),
+            Err(error) => return Err(error),
+        };
+        let Some(list) = Acl::parse(&default)? else { return Ok(none) };
+        let (mode, own) = list.inherited(mode);
+        let handed_on = (mode & raw::S_IFMT == raw::S_IFDIR).then_some(default);
+        Ok(Start { gid, mode, lists: [own.map(|own| own.value()), handed_on] })
+    }
+
+    /// Gives a node that was just made its lists.
+    pub fn give_lists(self, made: &dyn Inode) -> Result<()> {
+        for (name, value) in [acl::ACCESS, acl::DEFAULT].into_iter().zip(self.lists) {
+            if value.is_some() {
+                made.set_acl(name, value, &AclMode::default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Group and mode of a new node in a directory (inode_init_owner): a set-group-ID directory hands its group on, to
 /// directories the bit as well.
-pub(super) fn for_new(cred: &Cred, directory: &Owner, mode: u32) -> (u32, u32) {
+fn for_new(cred: &Cred, directory: &Owner, mode: u32) -> (u32, u32) {
     if directory.mode & raw::S_ISGID == 0 {
         return (cred.fsgid, mode);
     }
@@ -165,14 +230,13 @@ pub(crate) fn without_set_ids(cred: &Cred, owner: &Owner) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     fn user(uid: u32, groups: &[u32]) -> Cred {
         Cred::new(uid, uid, groups.to_vec())
     }
 
     fn file(mode: u32) -> Owner {
-        Owner { mode: raw::S_IFREG | mode, uid: 1000, gid: 100 }
+        Owner { mode: raw::S_IFREG | mode, uid: 1000, gid: 100, acl: false }
     }
 
     fn directory(mode: u32) -> Owner {
@@ -212,7 +276,7 @@ mod tests {
 
     #[test]
     fn in_a_sticky_directory_only_owners_delete() {
-        let tmp = Owner { mode: raw::S_IFDIR | 0o1777, uid: 0, gid: 0 };
+        let tmp = Owner { mode: raw::S_IFDIR | 0o1777, uid: 0, gid: 0, acl: false };
         assert!(sticky_forbids(&user(5, &[]), &tmp, 6));
         assert!(!sticky_forbids(&user(6, &[]), &tmp, 6));
         assert!(!sticky_forbids(&user(0, &[]), &tmp, 6));

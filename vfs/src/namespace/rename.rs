@@ -1,6 +1,6 @@
 //! rename(2), renameat2(2).
 
-use super::permission::{Access, check, may_create, may_delete, want_write};
+use super::permission::{Access, check_inode, may_create, may_delete, want_write};
 use super::walk::Parent;
 use super::{Dentry, Lookup, Path};
 use crate::{Errno, Result, notify};
@@ -158,7 +158,7 @@ fn may_rename(
         let exchanged = target.filter(|_| flags & EXCHANGE != 0);
         for moved in [Some(source), exchanged].into_iter().flatten() {
             if moved.is_directory() {
-                check(cred, &moved.inode().owner()?, Access::WRITE)?;
+                check_inode(cred, &**moved.inode(), Access::WRITE)?;
             }
         }
     }

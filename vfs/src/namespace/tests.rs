@@ -303,12 +303,12 @@ fn unnamed_files_get_a_name_by_linking() {
 fn the_cache_of_names_is_bounded() {
     let world = World::new();
     world.mkdir("/d").expect("new");
-    for index in 0..3 * dentry::CACHED_NAMES {
+    for index in 0..3 * dentry::cached_names() {
         assert_eq!(world.text(&format!("/d/{index}")), Err(Errno::ENOENT));
     }
     let directory = world.find("/d").expect("there").dentry;
-    assert!(directory.tree().cache.len() <= dentry::CACHED_NAMES + 8);
-    assert!(directory.known_names() <= dentry::CACHED_NAMES + 8);
+    assert!(directory.tree().cache.len() <= dentry::cached_names() + 8);
+    assert!(directory.known_names() <= dentry::cached_names() + 8);
     world.touch("/d/5").expect("new");
     assert!(world.find("/d/5").is_ok());
 }

@@ -1,11 +1,13 @@
 //! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
 
-use super::permission::{Access, check};
+use super::permission::{Access, check, check_inode};
+use super::texts::{Texts, component_length, only_slashes};
 use super::{Lookup, NAME_MAX, PATH_MAX, Path};
-use crate::attributes::Kind;
+use crate::attributes::{Attributes, Kind, Owner};
 use crate::file::FileRef;
 use crate::inode::LinkTarget;
 use crate::{Errno, Result};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as raw;
 
@@ -116,42 +118,6 @@ pub(super) struct Last {
     pub slash: bool,
 }
 
-/// A text to walk, and how far it was walked.
-enum Text<'a> {
-    Given(&'a [u8]),
-    Link(Vec<u8>, usize),
-}
-
-impl Text<'_> {
-    fn rest(&self) -> &[u8] {
-        match self {
-            Text::Given(rest) => rest,
-            Text::Link(text, at) => text.get(*at..).unwrap_or(&[]),
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match self {
-            Text::Given(rest) => *rest = rest.get(count..).unwrap_or(&[]),
-            Text::Link(_, at) => *at += count,
-        }
-    }
-
-    fn skip_slashes(&mut self) {
-        let slashes = self.rest().iter().take_while(|&&byte| byte == b'/').count();
-        self.advance(slashes);
-    }
-}
-
-/// Length of the first component of a text that does not begin with a slash.
-fn component_length(text: &[u8]) -> usize {
-    text.iter().position(|&byte| byte == b'/').unwrap_or(text.len())
-}
-
-fn only_slashes(text: &[u8]) -> bool {
-    text.iter().all(|&byte| byte == b'/')
-}
-
 /// A walk under way.
 pub(super) struct Walk<'a> {
     lookup: &'a Lookup<'a>,
@@ -159,10 +125,11 @@ pub(super) struct Walk<'a> {
     root: Path,
     /// Where it is.
     pub at: Path,
+    /// Its attributes, if finding it told them.
+    told: Option<Attributes>,
     /// An object without a place that a magic link led to; the walk ends there.
     pub object: Option<FileRef>,
-    /// The innermost text last. Texts that only have slashes left are taken off when a link is put on.
-    texts: Vec<Text<'a>>,
+    texts: Texts<'a>,
     links: u32,
     /// A slash behind the last component asks for a directory.
     pub must_be_directory: bool,
@@ -194,13 +161,14 @@ impl<'a> Walk<'a> {
         if resolve.scoped() {
             root = at.clone();
         }
-        let texts = Vec::from([Text::Given(path)]);
+        let texts = Texts::new(path);
         let rooted = absolute || resolve.scoped();
         let walk = Walk {
             lookup,
             resolve,
             root,
             at,
+            told: None,
             object: None,
             texts,
             links: 0,
@@ -210,32 +178,18 @@ impl<'a> Walk<'a> {
         if walk.at.dentry.is_directory() { Ok(walk) } else { Err(Errno::ENOTDIR) }
     }
 
-    /// Whether components are left, with the innermost text at the start of one.
-    fn more(&mut self) -> bool {
-        while let Some(text) = self.texts.last_mut() {
-            text.skip_slashes();
-            if !text.rest().is_empty() {
-                return true;
-            }
-            self.texts.pop();
-        }
-        false
-    }
-
     /// Walks up to the last component; `None` if there is none (the path is `/`).
     pub fn walk_to_last(&mut self) -> Result<Option<Last>> {
         loop {
-            if !self.more() {
+            if !self.texts.more() {
                 return Ok(None);
             }
             self.check_search()?;
-            let outermost = self.texts.len() == 1;
-            let Some(text) = self.texts.last_mut() else { return Ok(None) };
-            let length = component_length(text.rest());
-            let name = Name::new(text.rest().get(..length).unwrap_or(&[]))?;
-            text.advance(length);
-            if outermost && only_slashes(text.rest()) {
-                let slash = !text.rest().is_empty();
+            let length = component_length(self.texts.rest());
+            let name = Name::new(self.texts.rest().get(..length).unwrap_or(&[]))?;
+            self.texts.advance(length);
+            if self.texts.is_outermost() && only_slashes(self.texts.rest()) {
+                let slash = !self.texts.rest().is_empty();
                 self.must_be_directory |= slash;
                 return Ok(Some(Last { name, slash }));
             }
@@ -247,7 +201,11 @@ impl<'a> Walk<'a> {
         if self.object.is_some() || !self.at.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        check(self.lookup.cred, &self.at.inode().owner()?, Access::EXECUTE)
+        match &self.told {
+            // The host told it, of which no access control lists are seen.
+            Some(told) => check(self.lookup.cred, &Owner::from(told), Access::EXECUTE),
+            None => check_inode(self.lookup.cred, &**self.at.inode(), Access::EXECUTE),
+        }
     }
 
     /// Goes on by one component. `true` if that was a symbolic link whose text is to be walked now.
@@ -256,14 +214,23 @@ impl<'a> Walk<'a> {
             b"." => Ok(false),
             b".." => self.dot_dot().map(|()| false),
             bytes => {
-                let dentry = self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED))?;
-                self.step_into(Path { mount: self.at.mount.clone(), dentry }, follow)
+                let mut told = None;
+                let dentry =
+                    self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED), &mut told)?;
+                let found = Arc::as_ptr(&dentry);
+                let link = self.step_into(Path { mount: self.at.mount.clone(), dentry }, follow)?;
+                // What is mounted there is another inode, and a link leads on.
+                if core::ptr::eq(found, Arc::as_ptr(&self.at.dentry)) {
+                    self.told = told;
+                }
+                Ok(link)
             }
         }
     }
 
     /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads.
     pub fn step_into(&mut self, path: Path, follow: bool) -> Result<bool> {
+        self.told = None;
         let path = path.entered();
         self.check_mount(&path)?;
         if follow && path.dentry.kind() == Kind::Symlink {
@@ -274,13 +241,13 @@ impl<'a> Walk<'a> {
     }
 
     fn check_mount(&self, to: &Path) -> Result<()> {
-        let crosses =
-            self.resolve.contains(Resolve::NO_XDEV) && !alloc::sync::Arc::ptr_eq(&to.mount, &self.at.mount);
+        let crosses = self.resolve.contains(Resolve::NO_XDEV) && !Arc::ptr_eq(&to.mount, &self.at.mount);
         if crosses { Err(Errno::EXDEV) } else { Ok(()) }
     }
 
     fn dot_dot(&mut self) -> Result<()> {
         self.rooted = true;
+        self.told = None;
         let mut at = self.at.clone();
         loop {
             if at.is(&self.root) {
@@ -328,11 +295,7 @@ impl<'a> Walk<'a> {
             self.rooted = true;
             self.at = self.root.clone();
         }
-        // What has only slashes left would hide that the link's own last component is the path's last one.
-        while self.texts.last().is_some_and(|text| only_slashes(text.rest())) {
-            self.texts.pop();
-        }
-        self.texts.push(Text::Link(text, 0));
+        self.texts.push(text);
         Ok(())
     }
 
@@ -411,6 +374,20 @@ pub fn find(lookup: &Lookup<'_>, base: i32, path: &[u8], flags: WalkFlags) -> Re
     Walk::new(lookup, base, path, Resolve::empty())?.finish(flags)
 }
 
+/// What stat(2) tells of what a path leads to, with `AT_*` flags: no filesystem is asked twice.
+pub fn status_at(lookup: &Lookup<'_>, base: i32, path: &[u8], at_flags: u32) -> Result<Attributes> {
+    let flags = WalkFlags::from_at(at_flags);
+    if path.is_empty() && flags.contains(WalkFlags::EMPTY) {
+        return super::status(&find_base(lookup, base)?);
+    }
+    let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
+    let target = walk.finish(flags)?;
+    match (target, walk.told) {
+        (Target::Place(_), Some(told)) => Ok(told),
+        (target, _) => super::status(&target),
+    }
+}
+
 /// As [`find`], with `AT_*` flags, for calls that follow unless told otherwise.
 pub fn find_at(lookup: &Lookup<'_>, base: i32, path: &[u8], at_flags: u32) -> Result<Target> {
     find(lookup, base, path, WalkFlags::from_at(at_flags))
@@ -452,22 +429,6 @@ pub fn read_link(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Vec<u8>>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_cut_at_runs_of_slashes() {
-        let mut text = Text::Given(b"//usr///lib/x//");
-        let mut parts = Vec::new();
-        loop {
-            text.skip_slashes();
-            if text.rest().is_empty() {
-                break;
-            }
-            let length = component_length(text.rest());
-            parts.push(text.rest()[..length].to_vec());
-            text.advance(length);
-        }
-        assert_eq!(parts, [&b"usr"[..], b"lib", b"x"]);
-    }
 
     #[test]
     fn names_may_have_255_bytes() {

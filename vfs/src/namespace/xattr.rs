@@ -2,7 +2,9 @@
 
 use super::permission::{Access, check_path, is_owner, want_write};
 use super::{Lookup, Path, Target};
+use crate::acl::{self, Acl};
 use crate::attributes::Kind;
+use crate::inode::AclMode;
 use crate::{Errno, Result, notify};
 use alloc::vec::Vec;
 use kernel::cred::cap;
@@ -61,7 +63,41 @@ pub fn get_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8]) -> Result<Ve
     let path = place(target)?;
     may(lookup, path, name, false)?;
     has_suffix(name)?;
+    if acl::is_name(name) && !path.inode().keeps_acls() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     path.inode().xattr(name)
+}
+
+/// Linux's vfs_set_acl: an access control list comes, or goes.
+fn set_acl(lookup: &Lookup<'_>, path: &Path, name: &[u8], value: &[u8]) -> Result<()> {
+    let inode = path.inode();
+    let list = if value.is_empty() { None } else { Acl::parse(value)? };
+    if !inode.keeps_acls() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if name == acl::DEFAULT && !path.dentry.is_directory() {
+        return if list.is_some() { Err(Errno::EACCES) } else { Ok(()) };
+    }
+    let owner = inode.owner()?;
+    if !is_owner(lookup.cred, &owner) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(list) = &list {
+        list.check()?;
+    }
+    let mut mode = AclMode::default();
+    let mut value = list.as_ref().map(Acl::value);
+    if name == acl::ACCESS {
+        mode.drop_set_gid = !lookup.cred.in_group(owner.gid) && !lookup.cred.has(cap::FSETID);
+        if let Some((permissions, all)) = list.map(|list| list.mode()) {
+            mode.permissions = Some(permissions);
+            value = value.filter(|_| !all);
+        }
+    }
+    inode.set_acl(name, value, &mode)?;
+    notify::happened(&path.dentry, raw::IN_ATTRIB);
+    Ok(())
 }
 
 /// setxattr(2); `flags` are `XATTR_CREATE` and `XATTR_REPLACE`.
@@ -75,6 +111,9 @@ pub fn set_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8], value: &[u8]
     let path = place(target)?;
     may(lookup, path, name, true)?;
     has_suffix(name)?;
+    if acl::is_name(name) {
+        return set_acl(lookup, path, name, value);
+    }
     path.inode().set_xattr(name, Some(value), flags)?;
     notify::happened(&path.dentry, raw::IN_ATTRIB);
     Ok(())
@@ -85,6 +124,9 @@ pub fn remove_xattr(lookup: &Lookup<'_>, target: &Target, name: &[u8]) -> Result
     let path = place(target)?;
     may(lookup, path, name, true)?;
     has_suffix(name)?;
+    if acl::is_name(name) {
+        return set_acl(lookup, path, name, &[]);
+    }
     path.inode().set_xattr(name, None, raw::XATTR_REPLACE)?;
     notify::happened(&path.dentry, raw::IN_ATTRIB);
     Ok(())

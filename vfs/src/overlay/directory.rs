@@ -65,6 +65,11 @@ impl OverlayInode {
         self.lower.as_ref().map_or(Ok(Vec::new()), |lower| names_of(lower))
     }
 
+    /// Whether its names are the lower's.
+    pub(super) fn has_no_entries(&self) -> bool {
+        self.directory.lock().entries.is_empty()
+    }
+
     /// What the upper says, name by name; `None` is a whiteout.
     pub(super) fn upper_entries(&self) -> Vec<Named> {
         let directory = self.directory.lock();

@@ -20,6 +20,11 @@ pub(super) trait Listable: Inode {
     /// All names but `.` and `..`.
     fn list(&self) -> Result<Vec<Listed>>;
 
+    /// The open directory whose names are all of them, if one layer has them.
+    fn plain(&self) -> Result<Option<Arc<dyn FileOps>>> {
+        Ok(None)
+    }
+
     /// Its inode number.
     fn number(&self) -> u64;
 }
@@ -38,10 +43,17 @@ pub(super) fn names_of(directory: &HostInode) -> Result<Vec<Listed>> {
 }
 
 /// An open directory. The listing is made when reading starts (again) and positions count in it, as in Linux's overlayfs
-/// for merged directories.
+/// for merged directories; where one layer has all names, positions are that layer's.
 pub(super) struct OpenDirectory<N> {
     node: Arc<N>,
-    list: Mutex<Option<Arc<Vec<Listed>>>>,
+    list: Mutex<Option<Names>>,
+}
+
+/// The names of an open directory.
+#[derive(Clone)]
+enum Names {
+    Plain(Arc<dyn FileOps>),
+    Merged(Arc<Vec<Listed>>),
 }
 
 impl<N: Listable> OpenDirectory<N> {
@@ -49,11 +61,14 @@ impl<N: Listable> OpenDirectory<N> {
         OpenDirectory { node, list: Mutex::new(None) }
     }
 
-    fn listing(&self, again: bool) -> Result<Arc<Vec<Listed>>> {
+    fn listing(&self, again: bool) -> Result<Names> {
         if !again && let Some(list) = &*self.list.lock() {
             return Ok(list.clone());
         }
-        let list = Arc::new(self.node.list()?);
+        let list = match self.node.plain()? {
+            Some(directory) => Names::Plain(directory),
+            None => Names::Merged(Arc::new(self.node.list()?)),
+        };
         let old = self.list.lock().replace(list.clone());
         drop(old);
         Ok(list)
@@ -74,7 +89,10 @@ impl<N: Listable + 'static> FileOps for OpenDirectory<N> {
     }
 
     fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
-        let list = self.listing(position == 0)?;
+        let list = match self.listing(position == 0)? {
+            Names::Plain(directory) => return directory.read_dir(position, emit),
+            Names::Merged(list) => list,
+        };
         let dots = [&b"."[..], b".."].map(|name| (name, self.node.number(), raw::DT_DIR as u8));
         let names = list.iter().map(|(name, ino, kind)| (&**name, *ino, *kind));
         let all = dots.into_iter().chain(names).zip(1u64..);

@@ -5,11 +5,12 @@ use super::directory::Directory;
 use super::file::OverlayFile;
 use super::listing::{Listable, Listed, OpenDirectory};
 use super::{OVERLAYFS_SUPER_MAGIC, OverlayFs};
+use crate::acl;
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::device::open_device;
 use crate::file::FileOps;
 use crate::host::HostInode;
-use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::inode::{AclMode, Inode, LinkTarget, NewKind, NewNode};
 use crate::namespace::without_set_ids;
 use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
@@ -51,6 +52,8 @@ pub struct OverlayInode {
     pub(super) lower: Option<Arc<HostInode>>,
     /// `None` as long as nothing was changed.
     meta: Mutex<Option<Meta>>,
+    /// Whether there is some: never taken back, read without the lock.
+    changed: AtomicBool,
     /// Entries of the upper, for directories.
     pub(super) directory: Mutex<Directory>,
     /// Contents of a regular file, once they are in the upper.
@@ -75,6 +78,7 @@ impl OverlayInode {
             rdev: 0,
             lower: Some(lower),
             meta: Mutex::new(None),
+            changed: AtomicBool::new(false),
             directory: Mutex::default(),
             data: Mutex::new(None),
             link: Box::default(),
@@ -117,6 +121,7 @@ impl OverlayInode {
             rdev,
             lower: None,
             meta: Mutex::new(Some(meta)),
+            changed: AtomicBool::new(true),
             directory: Mutex::default(),
             data: Mutex::new(data),
             link,
@@ -131,7 +136,7 @@ impl OverlayInode {
 
     /// Whether the upper knows more of it than where it is.
     pub(super) fn is_changed(&self) -> bool {
-        self.meta.lock().is_some()
+        self.changed.load(Ordering::Acquire)
     }
 
     fn copied_meta(&self) -> Result<Meta> {
@@ -157,7 +162,7 @@ impl OverlayInode {
 
     /// Changes what the upper knows, after copying it up if need be.
     pub(super) fn change<T>(&self, action: impl FnOnce(&mut Meta) -> T) -> Result<T> {
-        let copied = if self.meta.lock().is_none() { Some(self.copied_meta()?) } else { None };
+        let copied = if self.is_changed() { None } else { Some(self.copied_meta()?) };
         let (result, named) = {
             let mut meta = self.meta.lock();
             let meta = match (&mut *meta, copied) {
@@ -165,6 +170,7 @@ impl OverlayInode {
                 (none, Some(copied)) => none.insert(copied),
                 (None, None) => return Err(Errno::EIO),
             };
+            self.changed.store(true, Ordering::Release);
             (action(meta), meta.nlink > 0)
         };
         if let Some(lower) = &self.lower {
@@ -191,7 +197,7 @@ impl OverlayInode {
             if meta.mode & (raw::S_ISUID | raw::S_ISGID) != 0 {
                 let cred = task::current().cred();
                 if !cred.has(cap::FSETID) {
-                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
+                    let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid, acl: false };
                     meta.mode = (meta.mode & raw::S_IFMT) | without_set_ids(&cred, &owner);
                 }
             }
@@ -270,6 +276,15 @@ impl Listable for OverlayInode {
         self.merged()
     }
 
+    fn plain(&self) -> Result<Option<Arc<dyn FileOps>>> {
+        match &self.lower {
+            Some(lower) if self.has_no_entries() => {
+                lower.clone().open(raw::O_RDONLY | raw::O_DIRECTORY).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn number(&self) -> u64 {
         self.ino
     }
@@ -277,12 +292,15 @@ impl Listable for OverlayInode {
 
 impl Inode for OverlayInode {
     fn attributes(&self) -> Result<Attributes> {
-        let meta = self.meta.lock().clone();
         let lower = match &self.lower {
             Some(lower) => Some(lower.attributes()?),
             None => None,
         };
-        let Some(meta) = meta else { return lower.ok_or(Errno::EIO) };
+        if !self.is_changed() {
+            return lower.ok_or(Errno::EIO);
+        }
+        let meta = self.meta.lock();
+        let meta = meta.as_ref().ok_or(Errno::EIO)?;
         let (size, blocks) = match (self.kind, self.upper_data(), lower) {
             (Kind::Regular, Some(data), _) => (data.size(), data.blocks()),
             (Kind::Symlink, _, None) => (self.link.len() as u64, 0),
@@ -307,6 +325,18 @@ impl Inode for OverlayInode {
         })
     }
 
+    fn owner(&self) -> Result<Owner> {
+        if !self.is_changed()
+            && let Some(lower) = &self.lower
+        {
+            return lower.owner();
+        }
+        let meta = self.meta.lock();
+        let meta = meta.as_ref().ok_or(Errno::EIO)?;
+        let acl = !meta.xattrs.is_empty() && meta.xattrs.contains_key(acl::ACCESS);
+        Ok(Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid, acl })
+    }
+
     fn kind(&self) -> Kind {
         self.kind
     }
@@ -327,6 +357,9 @@ impl Inode for OverlayInode {
         self.change(|meta| {
             if let Some(mode) = change.mode {
                 meta.mode = (meta.mode & raw::S_IFMT) | (mode & 0o7777);
+                if let Some(list) = meta.xattrs.get_mut(acl::ACCESS) {
+                    acl::change_mode(list, mode);
+                }
             }
             meta.uid = change.uid.unwrap_or(meta.uid);
             meta.gid = change.gid.unwrap_or(meta.gid);
@@ -403,7 +436,9 @@ impl Inode for OverlayInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        supported(name)?;
+        if !acl::is_name(name) {
+            supported(name)?;
+        }
         if let Some(meta) = &*self.meta.lock() {
             return meta.xattrs.get(name).cloned().ok_or(Errno::ENODATA);
         }
@@ -430,15 +465,30 @@ impl Inode for OverlayInode {
         })?
     }
 
+    fn keeps_acls(&self) -> bool {
+        self.kind != Kind::Symlink
+    }
+
+    fn set_acl(&self, name: &[u8], value: Option<Vec<u8>>, mode: &AclMode) -> Result<()> {
+        self.change(|meta| {
+            meta.mode = mode.apply(meta.mode);
+            match value {
+                Some(value) => drop(meta.xattrs.insert(name.to_vec(), value)),
+                None => drop(meta.xattrs.remove(name)),
+            }
+            meta.ctime = file_time();
+        })
+    }
+
     fn list_xattr(&self) -> Result<Vec<u8>> {
         if let Some(meta) = &*self.meta.lock() {
-            return Ok(meta.xattrs.keys().flat_map(|name| name.iter().copied().chain([0])).collect());
+            return Ok(acl::names(meta.xattrs.keys()));
         }
         self.lower.as_ref().map_or(Ok(Vec::new()), |lower| lower.list_xattr())
     }
 }
 
-/// The namespaces that are kept (xattr(7)); ACLs are not.
+/// The namespaces whose names are kept as they come (xattr(7)).
 fn supported(name: &[u8]) -> Result<()> {
     let kept = [&b"user."[..], b"trusted.", b"security."];
     if kept.iter().any(|prefix| name.starts_with(prefix)) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }

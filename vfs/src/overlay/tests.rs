@@ -2,11 +2,13 @@
 
 extern crate std;
 
+use crate::acl;
 use crate::attributes::AttributeChange;
 use crate::host::tests::{Scratch, names};
-use crate::inode::{Inode, NewKind, NewNode};
+use crate::inode::{AclMode, Inode, NewKind, NewNode};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec;
 use linux_raw_sys::general as raw;
 use std::fs;
 
@@ -120,6 +122,35 @@ fn extended_attributes_are_kept_in_the_upper() -> Result<()> {
     assert_eq!(f.set_xattr(b"user.a", Some(b"1"), raw::XATTR_REPLACE).err(), Some(Errno::ENODATA));
     f.set_xattr(b"user.a", Some(b"1"), 0)?;
     assert_eq!(f.list_xattr()?, b"user.a\0");
-    assert_eq!(f.set_xattr(b"system.posix_acl_access", Some(b""), 0).err(), Some(Errno::EOPNOTSUPP));
+    assert_eq!(f.set_xattr(b"system.other", Some(b""), 0).err(), Some(Errno::EOPNOTSUPP));
+    Ok(())
+}
+
+#[test]
+fn access_control_lists_are_kept_in_the_upper_and_follow_the_mode() -> Result<()> {
+    let scratch = Scratch::new("overlay-acl");
+    let root = overlay(&scratch);
+    let f = root.lookup(b"f")?;
+    assert!(f.keeps_acls() && !f.owner()?.acl);
+    assert_eq!(f.xattr(acl::ACCESS).err(), Some(Errno::ENODATA));
+    // Owner rw-, user 7 rwx, group r--, mask r-x, others ---.
+    let list = |mask: u8| {
+        let entry = |tag: u8, allowed: u8, id: u32| {
+            let mut entry = vec![tag, 0, allowed, 0];
+            entry.extend(id.to_le_bytes());
+            entry
+        };
+        let none = u32::MAX;
+        let entries =
+            [entry(1, 6, none), entry(2, 7, 7), entry(4, 4, none), entry(16, mask, none), entry(32, 0, none)];
+        [vec![2, 0, 0, 0], entries.concat()].concat()
+    };
+    f.set_acl(acl::ACCESS, Some(list(5)), &AclMode { permissions: Some(0o650), drop_set_gid: false })?;
+    assert_eq!((f.owner()?.mode & 0o777, f.owner()?.acl), (0o650, true));
+    assert_eq!(f.list_xattr()?, b"system.posix_acl_access\0");
+    f.set_attributes(&AttributeChange { mode: Some(0o620), ..AttributeChange::default() })?;
+    assert_eq!(f.xattr(acl::ACCESS)?, list(2));
+    f.set_acl(acl::ACCESS, None, &AclMode::default())?;
+    assert_eq!((f.owner()?.mode & 0o777, f.owner()?.acl), (0o620, false));
     Ok(())
 }

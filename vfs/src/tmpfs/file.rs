@@ -32,7 +32,7 @@ impl TmpFile {
             let cred = task::current().cred();
             if !cred.has(cap::FSETID) {
                 let mode = raw::S_IFREG | meta.mode;
-                meta.mode = without_set_ids(&cred, &Owner { mode, uid: meta.uid, gid: meta.gid });
+                meta.mode = without_set_ids(&cred, &Owner { mode, uid: meta.uid, gid: meta.gid, acl: false });
             }
         }
     }

@@ -6,9 +6,10 @@
 mod directory;
 mod file;
 
+use crate::acl;
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner, device};
 use crate::file::FileOps;
-use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::inode::{AclMode, Inode, LinkTarget, NewKind, NewNode};
 use crate::page_file::{PageFile, Quota};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -283,7 +284,8 @@ impl Inode for TmpInode {
 
     fn owner(&self) -> Result<Owner> {
         let meta = self.meta.lock();
-        Ok(Owner { mode: self.kind.mode_bits() | meta.mode, uid: meta.uid, gid: meta.gid })
+        let acl = !meta.xattrs.is_empty() && meta.xattrs.contains_key(acl::ACCESS);
+        Ok(Owner { mode: self.kind.mode_bits() | meta.mode, uid: meta.uid, gid: meta.gid, acl })
     }
 
     fn kind(&self) -> Kind {
@@ -303,6 +305,9 @@ impl Inode for TmpInode {
         let mut meta = self.meta.lock();
         if let Some(mode) = change.mode {
             meta.mode = mode & 0o7777;
+            if let Some(list) = meta.xattrs.get_mut(acl::ACCESS) {
+                acl::change_mode(list, mode);
+            }
         }
         meta.uid = change.uid.unwrap_or(meta.uid);
         meta.gid = change.gid.unwrap_or(meta.gid);
@@ -446,7 +451,9 @@ impl Inode for TmpInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        known_xattr(name)?;
+        if !acl::is_name(name) {
+            known_xattr(name)?;
+        }
         let meta = self.meta.lock();
         meta.xattrs.get(name).cloned().ok_or(Errno::ENODATA)
     }
@@ -476,20 +483,29 @@ impl Inode for TmpInode {
         Ok(())
     }
 
-    fn list_xattr(&self) -> Result<Vec<u8>> {
-        let meta = self.meta.lock();
-        let mut names = Vec::new();
-        for name in meta.xattrs.keys() {
-            names.extend_from_slice(name);
-            names.push(0);
+    fn keeps_acls(&self) -> bool {
+        self.kind != Kind::Symlink
+    }
+
+    fn set_acl(&self, name: &[u8], value: Option<Vec<u8>>, mode: &AclMode) -> Result<()> {
+        let now = file_time();
+        let mut meta = self.meta.lock();
+        meta.mode = mode.apply(meta.mode);
+        match value {
+            Some(value) => drop(meta.xattrs.insert(name.to_vec(), value)),
+            None => drop(meta.xattrs.remove(name)),
         }
-        Ok(names)
+        meta.ctime = now;
+        Ok(())
+    }
+
+    fn list_xattr(&self) -> Result<Vec<u8>> {
+        Ok(acl::names(self.meta.lock().xattrs.keys()))
     }
 }
 
 /// `EOPNOTSUPP` for namespaces of extended attributes that this filesystem does not have.
 fn known_xattr(name: &[u8]) -> Result<()> {
-    // Not `system.posix_acl_`: an ACL that nobody looks at would be worse than none (`cp -a` leaves the mode to it).
     let known: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
     if known.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len()) {
         Ok(())

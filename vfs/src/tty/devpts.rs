@@ -95,7 +95,7 @@ impl Inode for Node {
     }
 
     /// A number that was given away again is another terminal.
-    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8]) -> bool {
+    fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         match &self.terminal {
             Terminal::Multiplexer => true,
             Terminal::Slave(index, pair) => {
