@@ -165,17 +165,8 @@ fn exit_work(regs: &mut Regs) {
 
 /// A temporary mask (sigsuspend, ppoll) that let no handler run is taken back.
 fn restore_mask(thread: &thread::Thread) {
-    let restored = {
-        let mut own = thread.task.signals.lock();
-        match own.restore_mask.take() {
-            Some(mask) => {
-                own.blocked = mask;
-                true
-            }
-            None => false,
-        }
-    };
-    if restored {
-        thread.task.update_signal_work();
+    let mask = thread.task.signals.lock().restore_mask.take();
+    if let Some(mask) = mask {
+        thread.task.set_blocked(mask);
     }
 }

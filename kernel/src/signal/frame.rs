@@ -149,12 +149,9 @@ pub fn deliver_to_handler(task: &Task, regs: &mut Regs, info: &SigInfo, action: 
     if stack.autodisarm {
         own.altstack = AltStack::default();
     }
-    own.blocked = mask | action.mask;
-    if action.flags & sa::NODEFER == 0 {
-        own.blocked |= bit(info.signal);
-    }
-    own.blocked &= !UNBLOCKABLE;
     drop(own);
+    let itself = if action.flags & sa::NODEFER == 0 { bit(info.signal) } else { 0 };
+    task.set_blocked(mask | action.mask | itself);
 
     regs.rdi = info.signal as u64;
     regs.rsi = at + core::mem::offset_of!(Frame, info) as u64;
@@ -208,7 +205,6 @@ pub fn sigreturn(task: &Task, regs: &mut Regs) -> Result<()> {
     };
     {
         let mut own = task.signals.lock();
-        own.blocked = context.mask & !UNBLOCKABLE;
         let wanted = AltStack {
             sp: context.stack_sp,
             size: context.stack_size,
@@ -221,7 +217,7 @@ pub fn sigreturn(task: &Task, regs: &mut Regs) -> Result<()> {
             own.altstack = wanted;
         }
     }
-    task.update_signal_work();
+    task.set_blocked(context.mask);
     Ok(())
 }
 

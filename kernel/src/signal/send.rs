@@ -32,8 +32,8 @@ pub fn kick_all(signals: &GroupSignals, except: Option<&Task>, bits: u32) {
     }
 }
 
-/// A thread that has left the group did not block `unblocked`: somebody else has to take what of that was sent to the group
-/// (`retarget_shared_pending`).
+/// A thread that did not block `unblocked` has left the group, or blocks it now: somebody else has to take what of that was sent to
+/// the group (`retarget_shared_pending`).
 pub fn retarget(signals: &GroupSignals, unblocked: SigSet) {
     let mut wanted = signals.pending.set() & unblocked;
     for task in &signals.tasks {
@@ -183,6 +183,15 @@ impl Task {
         if let Some(this) = self.group.find(self.tid()) {
             let _ = send_to_task(&this, info);
         }
+    }
+
+    /// Replaces the mask of the running task.
+    pub fn set_blocked(&self, mask: SigSet) {
+        let mask = mask & !UNBLOCKABLE;
+        let signals = self.group.signals.lock();
+        let old = core::mem::replace(&mut self.signals.lock().blocked, mask);
+        retarget(&signals, mask & !old);
+        self.update_signal_work_locked(&signals);
     }
 
     /// Sets or clears the work bit by what pends and is not blocked. Called by the task itself after its mask changed.

@@ -56,8 +56,7 @@ fn sys_rt_sigaction(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 /// Sets the running thread's mask.
 pub fn set_mask(context: &Context<'_>, mask: SigSet) {
-    context.thread.task.signals.lock().blocked = mask & !UNBLOCKABLE;
-    context.thread.task.update_signal_work();
+    context.thread.task.set_blocked(mask);
 }
 
 /// Sets a mask for the time of a call that waits (ppoll, sigsuspend): taken back by the exit path.
@@ -67,9 +66,8 @@ pub fn set_temporary_mask(context: &Context<'_>, mask: SigSet) {
         if own.restore_mask.is_none() {
             own.restore_mask = Some(own.blocked);
         }
-        own.blocked = mask & !UNBLOCKABLE;
     }
-    context.thread.task.update_signal_work();
+    context.thread.task.set_blocked(mask);
 }
 
 /// Takes a temporary mask back at once: the call ended without a signal.
