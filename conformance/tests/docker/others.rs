@@ -179,7 +179,9 @@ pub fn podman(suite: &mut Suite) {
         (&["--read-only", "--cap-drop", "all"][..], "touch /f 2>&1; grep ^CapEff /proc/self/status"),
     ] {
         let with = |runtime: &Path| {
-            let head = ["run", "--rm", "--network", "none"];
+            // Podman's own limits may be above what the caller may set.
+            let limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
+            let head = [&["run", "--rm", "--network", "none"][..], &limits[..]].concat();
             podman(runtime, &[&head[..], options, &[IMAGE, "sh", "-c", script]].concat())
         };
         let (wanted, found) = (with(runc), with(&binary));
