@@ -8,6 +8,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 /// First eight bytes of the heap.
@@ -65,6 +66,34 @@ pub struct BootConfig {
     pub options: BootOptions,
     /// What the launcher found out about the host.
     pub host: HostFacts,
+    /// The interface that the sandbox's network stack is on (`--network=stack`); its frames pass through [`BootFds::packet`].
+    pub interface: Option<Interface>,
+}
+
+/// An interface of the host whose addresses and routes the sandbox has taken over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name, as on the host.
+    pub name: String,
+    /// Its number, as on the host.
+    pub index: u32,
+    /// Its hardware address.
+    pub hardware: [u8; 6],
+    /// Longest packet, without the header of the link layer.
+    pub mtu: u32,
+    /// Its addresses with the lengths of their networks' prefixes, the first of a family being the one to send from.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// What is reached through gateways.
+    pub routes: Vec<Route>,
+}
+
+/// A route through a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where it leads: network and length of its prefix.
+    pub to: (IpAddr, u8),
+    /// The gateway, of the same family; `to` itself if that is one host that is on the link.
+    pub via: IpAddr,
 }
 
 /// Who the program is, as it sees itself, and how host ids look from inside.
@@ -166,6 +195,8 @@ pub struct BootFds {
     pub stats: i32,
     /// The socket to the broker (`--network=broker`), see [`crate::broker`]; -1 for none.
     pub broker: i32,
+    /// A packet socket that is bound to [`BootConfig::interface`] and does not block, with `PACKET_VNET_HDR`; -1 for none.
+    pub packet: i32,
     /// The heap and frames `memfd`s (needed to map frames into programs).
     pub heap: i32,
     /// See `heap`.

@@ -94,6 +94,12 @@ fn order_for(size: usize, align: usize) -> usize {
     pages.trailing_zeros() as usize
 }
 
+/// Whether the pages of such a block go back to the host when it is freed.
+fn is_given_back(layout: Layout) -> bool {
+    let small = class_for(layout.size(), layout.align()).is_some();
+    !small && PAGE_SIZE << order_for(layout.size(), layout.align()) >= GIVE_BACK
+}
+
 impl State {
     fn run(&mut self, order: usize) -> *mut u8 {
         let Some(head) = self.runs.get_mut(order) else { return null_mut() };
@@ -160,12 +166,27 @@ unsafe impl GlobalAlloc for Heap {
         })
     }
 
+    /// Large blocks are zero already, but for the link that a free one starts with: their pages are touched when they are used.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            let length = if is_given_back(layout) { size_of::<FreeObject>() } else { layout.size() };
+            // SAFETY: within the block that was just allocated.
+            unsafe { block.write_bytes(0, length) };
+        }
+        block
+    }
+
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let class = class_for(layout.size(), layout.align());
         let order = order_for(layout.size(), layout.align());
-        if class.is_none() && PAGE_SIZE << order >= GIVE_BACK {
+        if is_given_back(layout) {
             let remove = 9; // MADV_REMOVE: the pages of the shared file are freed and read as zero again
-            let _ = host::madvise(block as u64, PAGE_SIZE << order, remove);
+            if host::madvise(block as u64, PAGE_SIZE << order, remove).is_err() {
+                // SAFETY: the whole block is the caller's to give.
+                unsafe { block.write_bytes(0, (PAGE_SIZE as usize) << order) };
+            }
         }
         locked(|state| {
             state.used = state.used.saturating_sub(layout.size() as u64);

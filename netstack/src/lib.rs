@@ -14,7 +14,7 @@ extern crate alloc;
 pub mod address;
 pub mod common;
 pub mod inet;
-mod interfaces;
+pub mod interfaces;
 pub mod message;
 pub mod netlink;
 pub mod options;

@@ -7,6 +7,7 @@ use crate::grants::{self, Grants};
 use crate::launch::{self, Layer};
 use crate::program::{self, ProgramError};
 use crate::setup;
+use crate::stack::{self, Guard};
 use crate::supervisor::{self, End};
 use crate::terminal::{self, Terminal};
 use crate::view::{Request, View};
@@ -244,7 +245,7 @@ fn run(options: Options, matches: &ArgMatches) -> anyhow::Result<u8> {
     let mut request = Request { asked, workdir: workdir.clone(), program: None, home };
     if options.show_filter {
         let view = View::new(&request);
-        show_filter(&view, options.json, options.tty, options.network.has_broker())?;
+        show_filter(&view, options.json, options.tty, &options.network)?;
         return Ok(0);
     }
     let name = options.program.first().context("name a program to run; see --help")?;
@@ -285,7 +286,12 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn show_filter(view: &View, json: bool, own_terminal: bool, broker: bool) -> anyhow::Result<()> {
+fn show_filter(
+    view: &View,
+    json: bool,
+    own_terminal: bool,
+    network: &broker::options::Options,
+) -> anyhow::Result<()> {
     let configuration = Configuration {
         writable_bind: view.has_writable_host_path(),
         granted: view.granted,
@@ -294,7 +300,8 @@ fn show_filter(view: &View, json: bool, own_terminal: bool, broker: bool) -> any
                 // SAFETY: standard descriptors; a closed one is no terminal.
                 unsafe { libc::isatty(fd) == 1 }
             }),
-        broker_fd: broker.then_some(0),
+        broker_fd: network.has_broker().then_some(0),
+        packet_fd: network.has_stack().then_some(0),
         ..Configuration::default()
     };
     if json {
@@ -348,6 +355,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     let settings = options.network.settings(["info", "debug", "trace"].contains(&options.log.as_str()))?;
     let host_loopback = settings.as_ref().is_some_and(|settings| settings.reach_loopback());
     let (broker, to_broker) = settings.map(Broker::start).transpose()?.unzip();
+    let (stack, _guard) = take_interface(&options.network)?.unzip();
     let host_xattrs = view.granted;
     let request = launch::Request {
         image: launch::IMAGE,
@@ -380,6 +388,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         changes: told,
         terminal: inside,
         broker: to_broker,
+        stack,
     };
     let signals = supervisor::block_signals(options.tty).context("blocking signals")?;
     let modes = terminal_modes();
@@ -416,6 +425,17 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             anyhow::bail!("the sandbox has ended: {}", report.trim_end());
         }
     }
+}
+
+/// The interface for the sandbox's network stack, if it is to have one; the host has it back when the guard goes.
+fn take_interface(
+    network: &broker::options::Options,
+) -> anyhow::Result<Option<((boundary::boot::Interface, OwnedFd), Guard)>> {
+    if !network.has_stack() {
+        return Ok(None);
+    }
+    let (interface, packet, guard) = stack::gather(network.interface())?.take_for_a_while()?;
+    Ok(Some(((interface, packet), guard)))
 }
 
 /// The program has run: what cannot be told of it is no reason to say that it failed.
@@ -476,8 +496,8 @@ mod tests {
     #[test]
     fn a_usage_error_is_one_line() {
         let error =
-            Options::try_parse_from(["sandbox-exec", "--network", "stack", "ls"]).expect_err("refused");
+            Options::try_parse_from(["sandbox-exec", "--network", "tunnel", "ls"]).expect_err("refused");
         let line = one_line(&error);
-        assert!(line.contains("stack") && line.contains("none") && !line.contains('\n'), "{line}");
+        assert!(line.contains("tunnel") && line.contains("none") && !line.contains('\n'), "{line}");
     }
 }

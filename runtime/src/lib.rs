@@ -11,6 +11,7 @@ mod grants;
 pub mod launch;
 pub mod program;
 pub mod setup;
+pub mod stack;
 pub mod standard;
 pub mod supervisor;
 pub mod terminal;

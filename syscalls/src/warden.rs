@@ -15,6 +15,7 @@ use kernel::sync::{self, BootCell};
 use kernel::task::{ThreadGroup, lock_table, signal_process_group};
 use kernel::{boot, hostpoll, log, time, timer};
 use linux_raw_sys::general::winsize;
+use netstack::inet;
 use trap_handler::block::{ThreadBlock, ThreadState};
 use trap_handler::host::{self, raw};
 use vfs::tty;
@@ -86,12 +87,13 @@ pub fn run() -> ! {
         let now = time::monotonic();
         timer::run(now);
         fds.clear();
-        let broker = netstack::inet::broker::descriptor();
-        for fd in [state.event, control, broker] {
+        let (broker, packet) = (inet::broker::descriptor(), inet::stack::descriptor());
+        for fd in [state.event, control, broker, packet] {
             fds.push(raw::pollfd { fd, events: raw::POLLIN as i16, revents: 0 });
         }
         hostpoll::collect(&mut fds);
-        let timeout = timer::next_deadline().map(|deadline| deadline.saturating_sub(time::monotonic()));
+        let deadline = [timer::next_deadline(), inet::stack::next_deadline()].into_iter().flatten().min();
+        let timeout = deadline.map(|deadline| deadline.saturating_sub(time::monotonic()));
         // EINTR: a child has ended.
         if host::ppoll_interruptible(&mut fds, timeout).is_err() {
             continue;
@@ -104,9 +106,12 @@ pub fn run() -> ! {
             control_message(control);
         }
         if fds.get(2).is_some_and(|broker| broker.revents != 0) {
-            netstack::inet::broker::serve();
+            inet::broker::serve();
         }
-        hostpoll::dispatch(fds.get(3..).unwrap_or(&[]));
+        if packet >= 0 {
+            inet::stack::serve();
+        }
+        hostpoll::dispatch(fds.get(4..).unwrap_or(&[]));
     }
 }
 

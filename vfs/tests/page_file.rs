@@ -38,6 +38,7 @@ fn set_up() {
                 strace: -1,
                 stats: -1,
                 broker: -1,
+                packet: -1,
                 changes: -1,
                 terminal: -1,
                 heap: -1,
@@ -54,6 +55,7 @@ fn set_up() {
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
             },
+            interface: None,
             host: HostFacts {
                 release: String::new(),
                 version: String::new(),

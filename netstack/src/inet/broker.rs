@@ -5,15 +5,15 @@
 //!
 //! The table of requests is a wait-queue-level lock in the lock order: nothing but memory is taken under it.
 
+use super::tcp;
 use super::udp::Udp;
-use super::{endpoint, tcp};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Weak;
 use alloc::vec;
 use alloc::vec::Vec;
 use boundary::broker::{MAX_MESSAGE, MAX_QUERY, Protocol, Reply, Request, decode, encode};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kernel::poll::PollEvents;
@@ -251,6 +251,5 @@ impl Broker {
 
 /// The sandbox's address that a published port is reached at.
 pub fn published(port: u16) -> [SocketAddr; 2] {
-    [net::AF_INET, net::AF_INET6]
-        .map(|family| SocketAddr::new(endpoint::source_for(endpoint::any(family)), port))
+    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].map(|ip: IpAddr| SocketAddr::new(ip, port))
 }

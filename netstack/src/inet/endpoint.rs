@@ -1,6 +1,6 @@
 //! Internet addresses of sockets (ip(7), ipv6(7)).
 
-use super::broker;
+use super::{broker, stack};
 use crate::address::{self, Address};
 use crate::{Errno, Result};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -83,12 +83,25 @@ pub fn reach(ip: IpAddr, only_v6: bool) -> Result<IpAddr> {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let there = ip.is_loopback() || broker::routes(ip);
+    let there = is_here(ip) || broker::routes(ip) || stack::routes(ip);
     if there && !(only_v6 && ip.is_ipv4()) { Ok(ip) } else { Err(Errno::ENETUNREACH) }
 }
 
-/// The address that packets to `ip` come from.
+/// Whether `ip` is one of the sandbox's own addresses.
+pub fn is_here(ip: IpAddr) -> bool {
+    ip.is_loopback() || stack::is_own(ip)
+}
+
+/// The address that packets to `ip` come from: from itself, if it is one of the sandbox's.
 pub fn source_for(ip: IpAddr) -> IpAddr {
+    if stack::is_own(ip) {
+        return ip;
+    }
+    if !ip.is_loopback()
+        && let Some(source) = stack::source_for(ip)
+    {
+        return source;
+    }
     if ip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
 }
 

@@ -1,13 +1,15 @@
 //! Internet sockets on the loopback interface, in memory: no packets, no timers, nothing lost. Of the addresses there are, 127.0.0.0/8
-//! and ::1 are here; everything else is unreachable at once, unless there is a broker ([`broker`]).
+//! and ::1 are here; everything else is unreachable at once, unless there is a broker ([`broker`]) or an interface ([`stack`]).
 
 pub mod broker;
 pub mod endpoint;
 mod options;
+mod outside;
 mod ping;
 mod ports;
 mod remote;
 mod report;
+pub mod stack;
 pub mod tcp;
 pub mod udp;
 
@@ -26,6 +28,8 @@ const UDP_LITE: u32 = 136;
 /// Sets up what internet sockets share. Called once, at boot.
 pub fn init() {
     broker::init();
+    ping::init();
+    stack::init();
     tcp::init();
     udp::init();
 }

@@ -1,21 +1,23 @@
-//! Echo sockets of ICMP (icmp(7)): a request to one of the sandbox's own addresses comes back as the reply at once.
+//! Echo sockets of ICMP (icmp(7)): a request to one of the sandbox's own addresses comes back as the reply at once; others go over the
+//! interface, if there is one.
 
-use super::endpoint;
 use super::options::{IP, Numbers};
+use super::{endpoint, stack};
 use crate::address::{self, Address};
 use crate::common::Common;
 use crate::message::{Incoming, Outgoing};
 use crate::options::OptionValue;
 use crate::socket::{Shutdown, Socket};
 use crate::{Errno, Result};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::poll::{PollEvents, PollTable};
-use kernel::sync::Mutex;
+use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
 use vfs::namespace::Lookup;
@@ -28,6 +30,8 @@ const ECHO: (u8, u8) = (8, 0);
 const ECHO_V6: (u8, u8) = (128, 129);
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
+/// Hop limit of what comes from here.
+const HOPS: i32 = 64;
 /// Longest message.
 const LENGTH_MAX: usize = 65_507;
 
@@ -35,17 +39,51 @@ const LENGTH_MAX: usize = 65_507;
 struct Link {
     local: Option<SocketAddr>,
     peer: Option<SocketAddr>,
+    /// It is among [`SOCKETS`].
+    listed: bool,
 }
 
 #[derive(Default)]
 struct Inbox {
-    replies: VecDeque<(Vec<u8>, IpAddr)>,
+    replies: VecDeque<Reply>,
     used: usize,
+}
+
+/// A reply, who sent it, and its hop limit.
+type Reply = (Vec<u8>, IpAddr, i32);
+
+/// The sockets that have an identifier: to whom replies from outside may be.
+static SOCKETS: BootCell<Box<Mutex<Vec<Weak<Ping>>>>> = BootCell::new();
+
+/// Sets up. Called once, at boot.
+pub(super) fn init() {
+    SOCKETS.set(Box::default());
+}
+
+/// A reply has come over the interface: for every socket with its identifier.
+pub(super) fn arrived(from: IpAddr, message: &[u8], hops: u8) {
+    let Some([.., high, low]) = message.first_chunk::<6>() else { return };
+    let identifier = u16::from_be_bytes([*high, *low]);
+    let sockets: Vec<Arc<Ping>> = SOCKETS
+        .get()
+        .map_or_else(Vec::new, |sockets| sockets.lock().iter().filter_map(Weak::upgrade).collect());
+    for socket in sockets {
+        let wanted = {
+            let link = socket.link.lock();
+            link.local.is_some_and(|local| local.port() == identifier)
+                && link.peer.is_none_or(|peer| peer.ip() == from)
+                && from.is_ipv4() == (socket.common.family == net::AF_INET)
+        };
+        if wanted {
+            socket.take((message.to_vec(), from, hops.into()));
+        }
+    }
 }
 
 /// An echo socket. The port of its address is the identifier of its messages.
 pub struct Ping {
     common: Common,
+    this: Weak<Ping>,
     link: Mutex<Link>,
     inbox: Mutex<Inbox>,
     shut: AtomicU32,
@@ -68,8 +106,9 @@ fn checksum(bytes: &[u8]) -> u16 {
 impl Ping {
     /// socket(2).
     pub fn new(family: u32, protocol: u32) -> Arc<Ping> {
-        Arc::new(Ping {
+        Arc::new_cyclic(|this| Ping {
             common: Common::new(family, net::SOCK_DGRAM, protocol),
+            this: this.clone(),
             link: Mutex::default(),
             inbox: Mutex::default(),
             shut: AtomicU32::new(0),
@@ -91,7 +130,32 @@ impl Ping {
             let number = self.common.birth.ino % u64::from(u16::MAX);
             local.set_port(number as u16 + 1);
         }
-        local.port()
+        let identifier = local.port();
+        let is_new = !core::mem::replace(&mut link.listed, true);
+        drop(link);
+        if let Some(sockets) = SOCKETS.get().filter(|_| is_new) {
+            let mut sockets = sockets.lock();
+            sockets.retain(|socket| socket.strong_count() > 0);
+            sockets.push(self.this.clone());
+        }
+        identifier
+    }
+
+    /// A reply has come.
+    fn take(&self, reply: Reply) {
+        let mut inbox = self.inbox.lock();
+        if inbox.used < self.common.receive_room() && !self.is_shut(Shutdown::RECEIVE) {
+            inbox.used += reply.0.len();
+            inbox.replies.push_back(reply);
+        }
+        drop(inbox);
+        self.common.queue.wake(PollEvents::READABLE);
+    }
+
+    /// The address that it sends to `ip` from.
+    fn source(&self, ip: IpAddr) -> IpAddr {
+        let bound = self.link.lock().local.map(|local| local.ip());
+        bound.filter(|own| !own.is_unspecified()).unwrap_or_else(|| endpoint::source_for(ip))
     }
 
     fn is_shut(&self, how: Shutdown) -> bool {
@@ -105,7 +169,7 @@ impl Ping {
     }
 
     fn try_receive(&self, message: &mut Incoming<'_, '_>) -> Option<Result<usize>> {
-        let (reply, from) = {
+        let (reply, from, hops) = {
             let mut inbox = self.inbox.lock();
             if message.has(net::MSG_PEEK) {
                 inbox.replies.front().cloned()
@@ -116,7 +180,7 @@ impl Ping {
             }
         }
         .or_else(|| {
-            self.is_shut(Shutdown::RECEIVE).then(|| (Vec::new(), endpoint::any(self.common.family)))
+            self.is_shut(Shutdown::RECEIVE).then(|| (Vec::new(), endpoint::any(self.common.family), HOPS))
         })?;
         let part = reply.get(..message.sink.left()).unwrap_or(&reply);
         if let Err(errno) = message.sink.put(part) {
@@ -132,29 +196,37 @@ impl Ping {
             IpAddr::V6(_) => (net::SOL_IPV6, net::IPV6_RECVHOPLIMIT, net::IPV6_HOPLIMIT),
         };
         if self.numbers.is_on(level, option) {
-            message.ancillary.push((level, kind, 64i32.to_ne_bytes().to_vec()));
+            message.ancillary.push((level, kind, hops.to_ne_bytes().to_vec()));
         }
         // Unlike other datagram sockets, not the whole length for `MSG_TRUNC`.
         Some(Ok(part.len()))
     }
 
-    /// The reply to a request: `EINVAL` if it is none.
-    fn reply_to(&self, mut request: Vec<u8>) -> Result<Vec<u8>> {
+    /// A request with this socket's identifier: `EINVAL` if it is none.
+    fn marked(&self, mut request: Vec<u8>) -> Result<Vec<u8>> {
         let identifier = self.identifier().to_be_bytes();
-        let (asks, answers) = self.echo();
+        let (asks, _) = self.echo();
         let head = request.get_mut(..HEADER).ok_or(Errno::EINVAL)?;
         let [kind, code, high, low, id_high, id_low, ..] = head else { return Err(Errno::EINVAL) };
         if *kind != asks || *code != 0 {
             return Err(Errno::EINVAL);
         }
-        *kind = answers;
         (*high, *low) = (0, 0);
         [*id_high, *id_low] = identifier;
+        Ok(request)
+    }
+
+    /// The reply to a request.
+    fn reply_to(&self, mut request: Vec<u8>) -> Vec<u8> {
+        let (_, answers) = self.echo();
+        if let Some(kind) = request.first_mut() {
+            *kind = answers;
+        }
         let sum = checksum(&request).to_be_bytes();
         if let Some(place) = request.get_mut(2..4) {
             place.copy_from_slice(&sum);
         }
-        Ok(request)
+        request
     }
 }
 
@@ -169,7 +241,7 @@ impl Socket for Ping {
 
     fn bind(&self, address: &[u8], _lookup: &Lookup<'_>) -> Result<()> {
         let at = self.address(address)?;
-        if !(at.ip().is_loopback() || at.ip().is_unspecified()) {
+        if !(endpoint::is_here(at.ip()) || at.ip().is_unspecified()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let mut link = self.link.lock();
@@ -188,7 +260,7 @@ impl Socket for Ping {
             return Ok(());
         }
         let to = self.address(address)?;
-        let ip = here(to.ip())?;
+        let ip = reached(to.ip())?;
         self.identifier();
         self.link.lock().peer = Some(SocketAddr::new(ip, to.port()));
         Ok(())
@@ -226,7 +298,7 @@ impl Socket for Ping {
             Some(to) => self.address(to.address)?,
             None => self.link.lock().peer.ok_or(Errno::EDESTADDRREQ)?,
         };
-        let ip = here(to.ip())?;
+        let ip = reached(to.ip())?;
         if self.is_shut(Shutdown::SEND) {
             return Err(message.broken_pipe());
         }
@@ -236,14 +308,12 @@ impl Socket for Ping {
         if message.source.take(&mut request)? != length {
             return Err(Errno::EFAULT);
         }
-        let reply = self.reply_to(request)?;
-        let mut inbox = self.inbox.lock();
-        if inbox.used < self.common.receive_room() && !self.is_shut(Shutdown::RECEIVE) {
-            inbox.used += reply.len();
-            inbox.replies.push_back((reply, ip));
+        let request = self.marked(request)?;
+        if endpoint::is_here(ip) {
+            self.take((self.reply_to(request), ip, HOPS));
+        } else {
+            stack::send_message(self.source(ip), ip, &request)?;
         }
-        drop(inbox);
-        self.common.queue.wake(PollEvents::READABLE);
         Ok(length)
     }
 
@@ -303,10 +373,10 @@ impl Socket for Ping {
     }
 }
 
-/// The address of this host that is meant. There is no echo from anywhere else.
-fn here(ip: IpAddr) -> Result<IpAddr> {
+/// The address that is meant, if there is a way to it: the broker makes none.
+fn reached(ip: IpAddr) -> Result<IpAddr> {
     let ip = endpoint::reach(ip, false)?;
-    if ip.is_loopback() { Ok(ip) } else { Err(Errno::ENETUNREACH) }
+    if endpoint::is_here(ip) || stack::routes(ip) { Ok(ip) } else { Err(Errno::ENETUNREACH) }
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 //! the host's to say, and the warden watches it for those who wait for several things.
 
 use super::broker::Descriptor;
+use super::outside::Outside;
 use crate::common::Common;
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::hostpoll::Watch;
@@ -89,83 +91,6 @@ impl Remote {
         }
     }
 
-    /// connect(2) once more: waits for the connection, or says how it stands: `EALREADY`, `EISCONN`, `EINPROGRESS` when the time
-    /// is up, or why there is none.
-    pub fn finish_connect(&self, common: &Common, nonblocking: bool) -> Result<()> {
-        if !self.connecting.load(Ordering::SeqCst) {
-            return Err(Errno::EISCONN);
-        }
-        if !self.watch.ready(PollEvents::OUT).intersects(PollEvents::OUT | PollEvents::ALWAYS) {
-            if nonblocking {
-                return Err(Errno::EALREADY);
-            }
-            let timeout = common.send_timeout.load(Ordering::Relaxed);
-            self.wait(PollEvents::OUT, timeout).map_err(|error| match error {
-                Errno::EAGAIN => Errno::EINPROGRESS,
-                error => error,
-            })?;
-        }
-        self.gather_error(common);
-        if let Some(error) = common.take_error() {
-            return Err(error);
-        }
-        if self.watch.ready(PollEvents::OUT).contains(PollEvents::HUP) {
-            // Its error was told to somebody else.
-            return Err(Errno::ECONNABORTED);
-        }
-        self.connecting.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Whether there is a connection, as far as getpeername(2) is concerned.
-    pub fn is_connected(&self) -> bool {
-        let ready = self.watch.ready(PollEvents::OUT);
-        match self.connecting.load(Ordering::SeqCst) {
-            true => ready.contains(PollEvents::OUT) && !ready.intersects(PollEvents::ALWAYS),
-            // Ended by both sides.
-            false => !ready.contains(PollEvents::HUP),
-        }
-    }
-
-    /// Takes the error that waits at the host over.
-    pub fn gather_error(&self, common: &Common) {
-        let mut error = [0; 4];
-        if host::getsockopt(self.fd, net::SOL_SOCKET, net::SO_ERROR, &mut error) == Ok(4) {
-            let error = i32::from_ne_bytes(error);
-            if error > 0 {
-                common.set_error(Errno(error));
-            }
-        }
-    }
-
-    /// Sends bytes on a stream.
-    pub fn send(&self, common: &Common, message: &mut Outgoing<'_, '_>) -> Result<usize> {
-        if let Some(error) = common.take_error() {
-            return Err(error);
-        }
-        let flags = message.flags & SENDING;
-        let mut total = 0;
-        while let Some(span) = message.source.span() {
-            let left = message.source.left() as u64;
-            let span = Span { length: span.length.min(left), ..span };
-            // More pieces of one message: no packets of their own.
-            let more = if span.length < left { net::MSG_MORE } else { 0 };
-            match self.send_span(common, span, flags | more, message.nonblocking) {
-                Ok(count) => {
-                    message.source.advance(count);
-                    total += count;
-                    if (count as u64) < span.length && message.nonblocking {
-                        break;
-                    }
-                }
-                Err(_) if total > 0 => break,
-                Err(Errno::EPIPE) => return Err(message.broken_pipe()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(total)
-    }
-
     /// One host call, repeated as the caller waits.
     fn send_span(&self, common: &Common, span: Span, flags: u32, nonblocking: bool) -> Result<usize> {
         let timeout = common.send_timeout.load(Ordering::Relaxed);
@@ -183,32 +108,6 @@ impl Remote {
                 }
             }
         }
-    }
-
-    /// Receives bytes of a stream.
-    pub fn receive(&self, common: &Common, message: &mut Incoming<'_, '_>) -> Result<usize> {
-        if let Some(error) = common.take_error() {
-            return Err(error);
-        }
-        let flags = message.flags & RECEIVING;
-        let all = message.has(net::MSG_WAITALL);
-        let mut total = 0;
-        while let Some(span) = message.sink.span() {
-            let span = Span { length: span.length.min(message.sink.left() as u64), ..span };
-            let nonblocking = message.nonblocking || total > 0 && !all;
-            match self.receive_span(common, span, flags, nonblocking) {
-                Ok(count) => {
-                    message.sink.advance(count);
-                    total += count;
-                    if (count as u64) < span.length || message.has(net::MSG_PEEK | net::MSG_OOB) {
-                        break;
-                    }
-                }
-                Err(_) if total > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(total)
     }
 
     fn receive_span(&self, common: &Common, span: Span, flags: u32, nonblocking: bool) -> Result<usize> {
@@ -257,21 +156,6 @@ impl Remote {
         outcome
     }
 
-    /// shutdown(2).
-    pub fn shutdown(&self, how: Shutdown) -> Result<()> {
-        let how = match (how.contains(Shutdown::RECEIVE), how.contains(Shutdown::SEND)) {
-            (true, false) => net::SHUT_RD,
-            (false, _) => net::SHUT_WR,
-            (true, true) => net::SHUT_RDWR,
-        };
-        host::shutdown(self.fd, how)
-    }
-
-    /// What it is ready for.
-    pub fn poll(&self, table: &mut PollTable) -> PollEvents {
-        self.watch.poll(table)
-    }
-
     /// Whether a datagram waits; if none does, those who listen will hear of it.
     pub fn has_datagram(&self) -> bool {
         let has = self.watch.ready(PollEvents::IN).intersects(PollEvents::IN | PollEvents::ALWAYS);
@@ -281,25 +165,150 @@ impl Remote {
         has
     }
 
-    /// `FIONREAD`, `TIOCOUTQ`, `SIOCATMARK`.
-    pub fn count(&self, command: u32) -> Result<i32> {
-        host::socket_count(self.fd, command)
-    }
-
-    /// `TCP_INFO`, of the connection on the host.
-    pub fn info(&self, info: &mut [u8]) -> Result<usize> {
-        host::getsockopt(self.fd, net::SOL_TCP, net::TCP_INFO, info)
-    }
-
-    /// An option was set: the host is told if it is one of those that matter to it.
-    pub fn option_set(&self, level: u32, name: u32, value: &[u8]) {
-        if PASSED_ON.contains(&(level, name)) {
-            let _ = host::setsockopt(self.fd, level, name, value);
-        }
-    }
-
     /// Options that [`Self::option_set`] passes on, for what was set before there was a connection.
     pub fn passed_on() -> &'static [(u32, u32)] {
         PASSED_ON
+    }
+}
+
+impl Outside for Remote {
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn finish_connect(&self, common: &Common, nonblocking: bool) -> Result<()> {
+        if !self.connecting.load(Ordering::SeqCst) {
+            return Err(Errno::EISCONN);
+        }
+        if !self.watch.ready(PollEvents::OUT).intersects(PollEvents::OUT | PollEvents::ALWAYS) {
+            if nonblocking {
+                return Err(Errno::EALREADY);
+            }
+            let timeout = common.send_timeout.load(Ordering::Relaxed);
+            self.wait(PollEvents::OUT, timeout).map_err(|error| match error {
+                Errno::EAGAIN => Errno::EINPROGRESS,
+                error => error,
+            })?;
+        }
+        self.gather_error(common);
+        if let Some(error) = common.take_error() {
+            return Err(error);
+        }
+        if self.watch.ready(PollEvents::OUT).contains(PollEvents::HUP) {
+            // Its error was told to somebody else.
+            return Err(Errno::ECONNABORTED);
+        }
+        self.connecting.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn is_connected(&self) -> bool {
+        let ready = self.watch.ready(PollEvents::OUT);
+        match self.connecting.load(Ordering::SeqCst) {
+            true => ready.contains(PollEvents::OUT) && !ready.intersects(PollEvents::ALWAYS),
+            // Ended by both sides.
+            false => !ready.contains(PollEvents::HUP),
+        }
+    }
+
+    fn gather_error(&self, common: &Common) {
+        let mut error = [0; 4];
+        if host::getsockopt(self.fd, net::SOL_SOCKET, net::SO_ERROR, &mut error) == Ok(4) {
+            let error = i32::from_ne_bytes(error);
+            if error > 0 {
+                common.set_error(Errno(error));
+            }
+        }
+    }
+
+    fn send(&self, common: &Common, message: &mut Outgoing<'_, '_>) -> Result<usize> {
+        if let Some(error) = common.take_error() {
+            return Err(error);
+        }
+        let flags = message.flags & SENDING;
+        let mut total = 0;
+        while let Some(span) = message.source.span() {
+            let left = message.source.left() as u64;
+            let span = Span { length: span.length.min(left), ..span };
+            // More pieces of one message: no packets of their own.
+            let more = if span.length < left { net::MSG_MORE } else { 0 };
+            match self.send_span(common, span, flags | more, message.nonblocking) {
+                Ok(count) => {
+                    message.source.advance(count);
+                    total += count;
+                    if (count as u64) < span.length && message.nonblocking {
+                        break;
+                    }
+                }
+                Err(_) if total > 0 => break,
+                Err(Errno::EPIPE) => return Err(message.broken_pipe()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    fn receive(&self, common: &Common, message: &mut Incoming<'_, '_>) -> Result<usize> {
+        if let Some(error) = common.take_error() {
+            return Err(error);
+        }
+        let flags = message.flags & RECEIVING;
+        let all = message.has(net::MSG_WAITALL);
+        let mut total = 0;
+        while let Some(span) = message.sink.span() {
+            let span = Span { length: span.length.min(message.sink.left() as u64), ..span };
+            let nonblocking = message.nonblocking || total > 0 && !all;
+            match self.receive_span(common, span, flags, nonblocking) {
+                Ok(count) => {
+                    message.sink.advance(count);
+                    total += count;
+                    if (count as u64) < span.length || message.has(net::MSG_PEEK | net::MSG_OOB) {
+                        break;
+                    }
+                }
+                Err(_) if total > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let how = match (how.contains(Shutdown::RECEIVE), how.contains(Shutdown::SEND)) {
+            (true, false) => net::SHUT_RD,
+            (false, _) => net::SHUT_WR,
+            (true, true) => net::SHUT_RDWR,
+        };
+        host::shutdown(self.fd, how)
+    }
+
+    fn poll(&self, _common: &Common, table: &mut PollTable) -> PollEvents {
+        self.watch.poll(table)
+    }
+
+    fn count(&self, command: u32) -> Result<i32> {
+        host::socket_count(self.fd, command)
+    }
+
+    fn info(&self) -> Result<Vec<u8>> {
+        let mut info = vec![0; size_of::<net::tcp_info>()];
+        let length = host::getsockopt(self.fd, net::SOL_TCP, net::TCP_INFO, &mut info)?;
+        info.truncate(length);
+        Ok(info)
+    }
+
+    fn state_number(&self) -> u32 {
+        const CLOSE: u32 = 7;
+        self.info().ok().and_then(|info| info.first().copied()).map_or(CLOSE, u32::from)
+    }
+
+    fn option_set(&self, level: u32, name: u32, value: &[u8]) {
+        if PASSED_ON.contains(&(level, name)) {
+            let _ = host::setsockopt(self.fd, level, name, value);
+        }
     }
 }

@@ -11,6 +11,9 @@ pub enum Network {
     None,
     /// What --allow-net names.
     Broker,
+    /// An interface of this network namespace, which must not be the host's own: the sandbox takes its addresses and routes over,
+    /// and has every destination that it leads to. Needs CAP_NET_ADMIN and CAP_NET_RAW.
+    Stack,
     /// EVERYTHING that this host can reach, its own loopback services and private networks included.
     Host,
 }
@@ -25,6 +28,10 @@ pub struct Options {
     /// --allow-net or --publish].
     #[arg(long, value_name = "KIND", value_enum)]
     network: Option<Network>,
+
+    /// With --network=stack: the interface to take over [default: the only one that is up].
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
 
     /// Let the program connect to HOST: a name, *.NAME (what is below it), an address, a network such as 192.0.2.0/24, or * for
     /// all public ones; IPv6 in brackets if ports follow. Private, link-local and loopback addresses must be named themselves
@@ -70,7 +77,17 @@ impl Options {
 
     /// Whether there is to be a broker.
     pub fn has_broker(&self) -> bool {
-        self.network() != Network::None
+        matches!(self.network(), Network::Broker | Network::Host)
+    }
+
+    /// Whether the sandbox is to have a network stack of its own.
+    pub fn has_stack(&self) -> bool {
+        self.network() == Network::Stack
+    }
+
+    /// The interface that was named for it.
+    pub fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
     }
 
     /// What the broker is to do; `None` for no broker. Decisions go to standard error if `informed` and nothing else was said.
@@ -89,12 +106,16 @@ impl Options {
         };
         let hosts = each("--resolve", &self.resolve, parse_host)?;
         let published = each("--publish", &self.publish, Published::parse)?;
-        if network == Network::None {
+        anyhow::ensure!(
+            self.interface.is_none() || network == Network::Stack,
+            "--interface: only a network stack takes one over; use --network=stack"
+        );
+        if !self.has_broker() {
             let none =
                 rules.allow.is_empty() && rules.deny.is_empty() && hosts.is_empty() && published.is_empty();
             anyhow::ensure!(
                 none,
-                "--network=none: there is nothing to allow, deny, resolve or publish; use --network=broker"
+                "without a broker there is nothing to allow, deny, resolve or publish; use --network=broker"
             );
             return Ok(None);
         }

@@ -23,6 +23,8 @@ pub struct Configuration {
     pub control_fd: u64,
     /// Number of the socket to the broker, if there is one.
     pub broker_fd: Option<u64>,
+    /// Number of the packet socket, if there is one.
+    pub packet_fd: Option<u64>,
     /// Number of the page frames' memory file.
     pub frames_fd: u64,
     /// The largest number of a descriptor that the launcher hands over.
@@ -40,6 +42,10 @@ impl Check {
             // Without a broker no row with this check applies.
             Check::Broker(argument) => {
                 Some((argument, u64::MAX, configuration.broker_fd.unwrap_or(u64::MAX)))
+            }
+            // Likewise without an interface.
+            Check::Packet(argument) => {
+                Some((argument, u64::MAX, configuration.packet_fd.unwrap_or(u64::MAX)))
             }
             Check::Frames(argument) => Some((argument, u64::MAX, configuration.frames_fd)),
             Check::AtMost(..) | Check::Launched(_) => None,
@@ -66,6 +72,7 @@ impl Configuration {
             When::WritableBind => self.writable_bind,
             When::Terminal => self.terminal,
             When::Broker => self.broker_fd.is_some(),
+            When::Stack => self.packet_fd.is_some(),
         })
     }
 
@@ -191,6 +198,7 @@ pub fn describe(configuration: &Configuration) -> String {
             When::Granted => " [grant]",
             When::Terminal => " [terminal]",
             When::Broker => " [broker]",
+            When::Stack => " [stack]",
         };
         text.push_str(&format!("{:<18} {:<44} {}{}\n", row.call, checks, row.why, brought_in));
     }
@@ -208,6 +216,7 @@ fn describe_check(check: &Check) -> String {
         }
         Check::Control(argument) => format!("arg{argument} is the control socket"),
         Check::Broker(argument) => format!("arg{argument} is the socket to the broker"),
+        Check::Packet(argument) => format!("arg{argument} is the packet socket"),
         Check::Frames(argument) => format!("arg{argument} is the page frames"),
         Check::Launched(argument) => format!("arg{argument} is a descriptor of the start"),
     }

@@ -1,7 +1,7 @@
 //! The one table of what the strict filter allows: the host call, the checks on its arguments, why it is needed and what
 //! brings it in.
 
-use Check::{AtMost, Broker, Control, Equal, Frames, Launched, Masked, NoneOf};
+use Check::{AtMost, Broker, Control, Equal, Frames, Launched, Masked, NoneOf, Packet};
 
 /// A check of one argument (0 to 5) that BPF can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Check {
     Control(u32),
     /// It is the socket to the broker.
     Broker(u32),
+    /// It is the packet socket.
+    Packet(u32),
     /// It is the memory file of the page frames.
     Frames(u32),
     /// It is a descriptor that was there when the program started: standard ones, logs, sockets, memory, the warden's event. Those that
@@ -38,6 +40,8 @@ pub enum When {
     Terminal,
     /// There is a broker (`--network=broker`, `--network=host`).
     Broker,
+    /// The sandbox has taken an interface over (`--network=stack`).
+    Stack,
 }
 
 /// One row: a call is allowed if one of its rows' checks all hold.
@@ -63,6 +67,10 @@ const fn bind(call: &'static str, checks: &'static [Check]) -> Row {
 
 const fn terminal(command: &'static [Check]) -> Row {
     Row { call: "ioctl", checks: command, why: "the host terminal", when: When::Terminal }
+}
+
+const fn stack(call: &'static str, checks: &'static [Check], why: &'static str) -> Row {
+    Row { call, checks, why, when: When::Stack }
 }
 
 const fn broker(call: &'static str, checks: &'static [Check], why: &'static str) -> Row {
@@ -97,6 +105,7 @@ const FUTEX_COMMAND: u64 = 0xffff_ffff & !0x180;
 const NO_HANG_ALL: u64 = 0x4000_0001;
 /// Any child.
 const ANY: u64 = u64::MAX;
+const MSG_DONTWAIT: u64 = 0x40;
 /// All but `MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE`: above all no `MSG_FASTOPEN`.
 const OTHER_SEND: u64 = !0xc041;
 /// All but `MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL`.
@@ -235,4 +244,8 @@ pub const ROWS: &[Row] = &[
     broker("ioctl", &[Equal(1, 0x541b)], "FIONREAD: bytes that wait"),
     broker("ioctl", &[Equal(1, 0x5411)], "TIOCOUTQ: bytes on their way"),
     broker("ioctl", &[Equal(1, 0x8905)], "SIOCATMARK: whether the next byte is urgent"),
+    // Without an address a frame goes to the interface that the socket is bound to. sendmsg(2) and sendmmsg(2) would have one, with
+    // another interface in it, where no filter sees it.
+    stack("sendto", &[Packet(0), Equal(3, MSG_DONTWAIT), Equal(4, 0)], "frames to the interface"),
+    stack("recvmmsg", &[Packet(0), Equal(3, MSG_DONTWAIT), Equal(4, 0)], "frames from the interface"),
 ];

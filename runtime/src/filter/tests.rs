@@ -95,13 +95,15 @@ fn meets(row: &Row, arguments: &[u64; 6], configuration: &Configuration) -> bool
 
 fn every_configuration() -> impl Iterator<Item = Configuration> {
     let flags = [(false, false), (false, true), (true, false), (true, true)];
-    let both = flags.into_iter().flat_map(|flags| [(flags, None), (flags, Some(6))]);
-    both.map(|((writable_bind, terminal), broker_fd)| Configuration {
+    let ways = [(None, None), (Some(6), None), (None, Some(4))];
+    let all = flags.into_iter().flat_map(move |flags| ways.map(|way| (flags, way)));
+    all.map(|((writable_bind, terminal), (broker_fd, packet_fd))| Configuration {
         writable_bind,
         granted: writable_bind,
         terminal,
         control_fd: 5,
         broker_fd,
+        packet_fd,
         frames_fd: 7,
         last_fd: 8,
     })
@@ -254,6 +256,23 @@ fn a_broker_brings_in_what_a_connected_socket_needs_and_no_address() {
     assert_eq!(call(54, [9, 0, 20, 0, 0, 0]), KILL, "an option that is not listed (IP_TRANSPARENT's level)");
     let without = program(&Configuration { control_fd: 5, ..Configuration::default() });
     assert_eq!(run(&without, &from_gadget(recvmsg, [6, 0, 0x40, 0, 0, 0])), KILL);
+}
+
+#[test]
+fn an_interface_brings_in_frames_without_an_address() {
+    let with = program(&Configuration { control_fd: 5, packet_fd: Some(6), ..Configuration::default() });
+    let call = |number, arguments| run(&with, &from_gadget(number, arguments));
+    let (sendto, sendmsg, recvmmsg, sendmmsg) = (44, 46, 299, 307);
+    assert_eq!(call(sendto, [6, 0x1000, 60, 0x40, 0, 0]), ALLOW);
+    assert_eq!(call(sendto, [6, 0x1000, 60, 0x40, 0x1000, 20]), KILL, "an address: another interface");
+    assert_eq!(call(sendto, [9, 0x1000, 60, 0x40, 0, 0]), KILL, "another socket");
+    assert_eq!(call(recvmmsg, [6, 0x1000, 16, 0x40, 0, 0]), ALLOW);
+    assert_eq!(call(recvmmsg, [9, 0x1000, 16, 0x40, 0, 0]), KILL, "another socket");
+    for number in [sendmsg, sendmmsg] {
+        assert_eq!(call(number, [6, 0x1000, 1, 0x40, 0, 0]), KILL, "an address that no filter sees");
+    }
+    let without = program(&Configuration { control_fd: 5, ..Configuration::default() });
+    assert_eq!(run(&without, &from_gadget(recvmmsg, [6, 0x1000, 16, 0x40, 0, 0])), KILL);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub use namespaces::Layer;
 
 use crate::filter::{self, Configuration};
 use crate::view::View;
-use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts};
+use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts, Interface};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::convert::Infallible;
 use std::fs::File;
@@ -140,6 +140,8 @@ pub struct Request {
     pub stats: Option<OwnedFd>,
     /// The socket to the broker, if there is one.
     pub broker: Option<OwnedFd>,
+    /// The interface that the sandbox takes over, and the packet socket on it ([`crate::stack`]).
+    pub stack: Option<(Interface, OwnedFd)>,
     /// Where the changes are told.
     pub changes: Option<OwnedFd>,
 }
@@ -275,6 +277,7 @@ fn prepare(
         None => crate::standard::descriptors(),
         Some(nothing) => close_standard(&nothing)?,
     };
+    let (interface, packet) = request.stack.unzip();
     let fd_of = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
     let fds = BootFds {
         stdio,
@@ -285,6 +288,7 @@ fn prepare(
         terminal: fd_of(&request.terminal),
         stats: fd_of(&request.stats),
         broker: fd_of(&request.broker),
+        packet: fd_of(&packet),
         changes: fd_of(&request.changes),
         heap: heap.as_raw_fd(),
         frames: frames.as_raw_fd(),
@@ -298,6 +302,7 @@ fn prepare(
         fds.terminal,
         fds.stats,
         fds.broker,
+        fds.packet,
         fds.changes,
         fds.heap,
         fds.frames,
@@ -308,6 +313,7 @@ fn prepare(
         terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
         control_fd: control.as_raw_fd() as u64,
         broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),
+        packet_fd: packet.as_ref().map(|packet| packet.as_raw_fd() as u64),
         frames_fd: frames.as_raw_fd() as u64,
         last_fd: handed_over.iter().copied().max().and_then(|fd| u64::try_from(fd).ok()).unwrap_or(2),
     };
@@ -325,6 +331,7 @@ fn prepare(
         fds,
         options: request.options,
         host: facts,
+        interface,
     };
     let courier = courier::start(image::listener_word(&mapped), courier)?;
     confine::close_others(&[&handed_over[..], &[courier, failure.as_raw_fd()]].concat())?;

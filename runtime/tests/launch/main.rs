@@ -136,6 +136,7 @@ impl Test {
             changes: None,
             terminal: None,
             broker: None,
+            stack: None,
         })
     }
 

@@ -5,15 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use linux_raw_sys::net::{AF_INET, AF_INET6};
-use netstack::{inet, unix};
+use netstack::{inet, interfaces, unix};
 
-const DEV: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \
-                   fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:       \
-                   0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
-const ROUTE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-const IF_INET6: &str = "00000000000000000000000000000001 01 80 10 80       lo\n";
-const IPV6_ROUTE: &str = "00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 \
-     00000000 00000001 00000000 80200001       lo\n";
 const ARP: &str = "IP address       HW type     Flags       HW address            Mask     Device\n";
 /// There are no UDP-lite sockets.
 const UDPLITE: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
@@ -117,17 +110,17 @@ fn sockstat6() -> Vec<u8> {
 pub fn entries() -> Vec<Entry> {
     alloc::vec![
         text_entry("arp", || Ok(ARP.into())),
-        text_entry("dev", || Ok(DEV.into())),
+        text_entry("dev", || Ok(interfaces::devices().into_bytes())),
         text_entry("icmp", || Ok(RAW.into())),
         text_entry("icmp6", || Ok(RAW6.into())),
-        text_entry("if_inet6", || Ok(IF_INET6.into())),
-        text_entry("ipv6_route", || Ok(IPV6_ROUTE.into())),
+        text_entry("if_inet6", || Ok(interfaces::addresses_v6().into_bytes())),
+        text_entry("ipv6_route", || Ok(interfaces::routes_v6().into_bytes())),
         text_entry("netlink", || Ok(NETLINK.into())),
         text_entry("netstat", || Ok(counters(NETSTAT))),
         text_entry("packet", || Ok(PACKET.into())),
         text_entry("raw", || Ok(RAW.into())),
         text_entry("raw6", || Ok(RAW6.into())),
-        text_entry("route", || Ok(ROUTE.into())),
+        text_entry("route", || Ok(interfaces::routes_v4().into_bytes())),
         text_entry("snmp", || Ok(counters(SNMP))),
         text_entry("sockstat", || Ok(sockstat())),
         text_entry("sockstat6", || Ok(sockstat6())),

@@ -6,12 +6,14 @@
 
 mod file;
 mod memory;
+mod packet;
 mod socket;
 mod thread;
 mod xattr;
 
 pub use file::*;
 pub use memory::*;
+pub use packet::*;
 pub use socket::*;
 pub use thread::*;
 pub use xattr::*;

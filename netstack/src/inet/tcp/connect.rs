@@ -2,7 +2,7 @@
 
 use super::{State, Tcp, outside, ports};
 use crate::address;
-use crate::inet::{broker, endpoint};
+use crate::inet::{broker, endpoint, stack};
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
 use alloc::collections::VecDeque;
@@ -34,7 +34,7 @@ impl Tcp {
         }
         let to = endpoint::read(self.common.family, address)?;
         if let Some(remote) = self.remote() {
-            return self.finish_connect(&remote, nonblocking);
+            return self.finish_connect(&*remote, nonblocking);
         }
         {
             let mut link = self.link.lock();
@@ -57,10 +57,12 @@ impl Tcp {
             }
         }
         let to = SocketAddr::new(endpoint::reach(to.ip(), self.only_v6())?, to.port());
-        let listener = ports()?.find(to, |socket: &Tcp| socket.inbox.lock().backlog.map(|_| 0));
+        // A server on all addresses is on all of the sandbox's, not of the world's.
+        let listener = if endpoint::is_here(to.ip()) { outside::listening(to) } else { None };
         // A reset of an earlier connection is no news for this one.
         self.shut.store(0, Ordering::SeqCst);
-        if listener.is_none() && broker::may_serve(Protocol::Tcp, to) {
+        let over_interface = stack::routes(to.ip()) && !endpoint::is_here(to.ip());
+        if over_interface || listener.is_none() && broker::may_serve(Protocol::Tcp, to) {
             return self.connect_outside(to, nonblocking);
         }
         let from = self.place_for(to)?;
@@ -96,7 +98,7 @@ impl Tcp {
     }
 
     /// The place that it connects from: `EADDRNOTAVAIL` if there is no port left.
-    fn place_for(&self, to: SocketAddr) -> Result<SocketAddr> {
+    pub(super) fn place_for(&self, to: SocketAddr) -> Result<SocketAddr> {
         let source = endpoint::source_for(to.ip());
         let bound = self.link.lock().local;
         let place = match bound {
@@ -117,7 +119,7 @@ impl Tcp {
     }
 
     /// The connection came to nothing: what bind(2) did not give is given back.
-    fn forget_place(&self) {
+    pub(super) fn forget_place(&self) {
         let (place, port_bound) = {
             let mut link = self.link.lock();
             let place = link.local;

@@ -11,8 +11,8 @@ mod stream;
 mod urgent;
 
 use super::options::Numbers;
+use super::outside::Outside;
 use super::ports::{Bound, Ports};
-use super::remote::Remote;
 use super::{TCP, endpoint};
 use crate::address::Address;
 use crate::common::Common;
@@ -32,7 +32,7 @@ use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
-pub use outside::arrived;
+pub use outside::{arrived, listening};
 pub use report::lines;
 use vfs::namespace::Lookup;
 use vfs::pipe::Ring;
@@ -117,8 +117,8 @@ pub struct Tcp {
     /// [`Shutdown`] bits. The peer's end of stream is `RECEIVE`.
     shut: AtomicU32,
     numbers: Numbers,
-    /// The host's socket that it stands for, and whether there is one.
-    remote: Mutex<Option<Arc<Remote>>>,
+    /// What it stands for outside, and whether there is something.
+    remote: Mutex<Option<Arc<dyn Outside>>>,
     is_outside: AtomicBool,
 }
 
@@ -244,7 +244,7 @@ impl Socket for Tcp {
 
     fn bind(&self, address: &[u8], _lookup: &Lookup<'_>) -> Result<()> {
         let at = endpoint::read(self.common.family, address)?;
-        if !(at.ip().is_loopback() || at.ip().is_unspecified()) {
+        if !(endpoint::is_here(at.ip()) || at.ip().is_unspecified()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         {
@@ -284,7 +284,7 @@ impl Socket for Tcp {
     fn name(&self) -> Result<Address> {
         let family = self.common.family;
         if let Some(remote) = self.remote() {
-            return Ok(endpoint::shown(family, remote.local));
+            return Ok(endpoint::shown(family, remote.local()));
         }
         let local = self.link.lock().local.unwrap_or(SocketAddr::new(endpoint::any(family), 0));
         Ok(endpoint::shown(family, local))
@@ -292,7 +292,7 @@ impl Socket for Tcp {
 
     fn peer_name(&self) -> Result<Address> {
         if let Some(remote) = self.remote() {
-            let peer = Some(remote.peer).filter(|_| remote.is_connected()).ok_or(Errno::ENOTCONN)?;
+            let peer = Some(remote.peer()).filter(|_| remote.is_connected()).ok_or(Errno::ENOTCONN)?;
             return Ok(endpoint::shown(self.common.family, peer));
         }
         let link = self.link.lock();
@@ -349,7 +349,7 @@ impl Socket for Tcp {
 
     fn poll(&self, table: &mut PollTable) -> PollEvents {
         if let Some(remote) = self.remote() {
-            return remote.poll(table);
+            return remote.poll(&self.common, table);
         }
         let (state, peer) = {
             let link = self.link.lock();
@@ -387,12 +387,7 @@ impl Socket for Tcp {
             }
             (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
             (net::SOL_TCP, net::TCP_INFO) => match self.remote() {
-                Some(remote) => {
-                    let mut info = vec![0; size_of::<net::tcp_info>()];
-                    let length = remote.info(&mut info)?;
-                    info.truncate(length);
-                    Ok(OptionValue::Bytes(info))
-                }
+                Some(remote) => Ok(OptionValue::Bytes(remote.info()?)),
                 None => Ok(OptionValue::Bytes(self.info())),
             },
             (net::SOL_TCP, net::TCP_CONGESTION) => {

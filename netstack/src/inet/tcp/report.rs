@@ -21,6 +21,8 @@ pub fn lines() -> Vec<Line> {
             let link = socket.link.lock();
             (link.local?, link.peer_place)
         };
+        let remote = socket.remote();
+        let peer = remote.as_ref().map(|remote| remote.peer()).or(peer);
         let (waiting, limit) = {
             let inbox = socket.inbox.lock();
             match inbox.backlog {
@@ -32,7 +34,7 @@ pub fn lines() -> Vec<Line> {
             family: socket.common.family,
             local,
             peer,
-            state: socket.state_number(),
+            state: remote.map_or_else(|| socket.state_number(), |remote| remote.state_number()),
             waiting,
             limit,
             owner: (socket.common.birth.uid, socket.common.birth.ino),

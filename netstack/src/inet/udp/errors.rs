@@ -17,20 +17,26 @@ const REPORTS_MAX: usize = 256;
 pub(super) struct Report {
     bytes: Vec<u8>,
     to: SocketAddr,
+    error: Errno,
 }
 
-/// `SO_EE_ORIGIN_ICMP`, with type and code of "port unreachable" (RFC 792), and the same of ICMPv6 (RFC 4443).
+/// `SO_EE_ORIGIN_ICMP`, with type and code of "port unreachable" and "host unreachable" (RFC 792), and the same of ICMPv6 (RFC 4443).
 const PORT_UNREACHABLE: [u8; 3] = [2, 3, 3];
 const PORT_UNREACHABLE_V6: [u8; 3] = [3, 1, 4];
+const HOST_UNREACHABLE: [u8; 3] = [2, 3, 1];
+const HOST_UNREACHABLE_V6: [u8; 3] = [3, 1, 3];
 
 impl Report {
     /// `struct sock_extended_err`, and who told: the host that was meant, without a port.
     fn description(&self) -> (u32, u32, Vec<u8>) {
-        let (level, kind, family, told) = match self.to.ip() {
-            IpAddr::V4(_) => (IP, net::IP_RECVERR, net::AF_INET, PORT_UNREACHABLE),
-            IpAddr::V6(_) => (net::SOL_IPV6, net::IPV6_RECVERR, net::AF_INET6, PORT_UNREACHABLE_V6),
+        let port = self.error == Errno::ECONNREFUSED;
+        let (level, kind, family, told) = match (self.to.ip(), port) {
+            (IpAddr::V4(_), true) => (IP, net::IP_RECVERR, net::AF_INET, PORT_UNREACHABLE),
+            (IpAddr::V4(_), false) => (IP, net::IP_RECVERR, net::AF_INET, HOST_UNREACHABLE),
+            (IpAddr::V6(_), true) => (net::SOL_IPV6, net::IPV6_RECVERR, net::AF_INET6, PORT_UNREACHABLE_V6),
+            (IpAddr::V6(_), false) => (net::SOL_IPV6, net::IPV6_RECVERR, net::AF_INET6, HOST_UNREACHABLE_V6),
         };
-        let mut data = Errno::ECONNREFUSED.0.to_ne_bytes().to_vec();
+        let mut data = self.error.0.to_ne_bytes().to_vec();
         data.extend_from_slice(&told);
         data.resize(16, 0);
         data.extend_from_slice(endpoint::shown(family, SocketAddr::new(self.to.ip(), 0)).bytes());
@@ -41,6 +47,11 @@ impl Report {
 impl Udp {
     /// Nobody took a datagram. Only those who are connected, or ask for it, hear of it.
     pub(super) fn refused(&self, to: SocketAddr, bytes: Vec<u8>) {
+        self.failed(to, bytes, Errno::ECONNREFUSED);
+    }
+
+    /// A datagram did not arrive, for this reason.
+    pub(super) fn failed(&self, to: SocketAddr, bytes: Vec<u8>, error: Errno) {
         let (level, name) = match to.ip() {
             IpAddr::V4(_) => (IP, net::IP_RECVERR),
             IpAddr::V6(_) => (net::SOL_IPV6, net::IPV6_RECVERR),
@@ -52,24 +63,24 @@ impl Udp {
         if asks {
             let mut errors = self.errors.lock();
             if errors.len() < REPORTS_MAX {
-                errors.push_back(Report { bytes, to });
+                errors.push_back(Report { bytes, to, error });
             }
         }
-        self.common.set_error(Errno::ECONNREFUSED);
+        self.common.set_error(error);
         self.common.queue.wake_all(PollEvents::ERR);
     }
 
     /// recv(2) with `MSG_ERRQUEUE`: the datagram, where it was to go, and what became of it.
     pub(super) fn take_report(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
-        let (report, more) = {
+        let (report, next) = {
             let mut errors = self.errors.lock();
             let report = errors.pop_front().ok_or(Errno::EAGAIN)?;
-            (report, !errors.is_empty())
+            (report, errors.front().map(|next| next.error))
         };
         // The pending error is that of the next report (`sock_dequeue_err_skb`).
         self.common.take_error();
-        if more {
-            self.common.set_error(Errno::ECONNREFUSED);
+        if let Some(next) = next {
+            self.common.set_error(next);
         }
         let part = report.bytes.get(..message.sink.left()).unwrap_or(&report.bytes);
         message.sink.put(part)?;

@@ -7,7 +7,7 @@ mod receive;
 use super::options::{IP, Numbers};
 use super::ports::{Bound, Ports};
 use super::report::Line;
-use super::{UDP, endpoint};
+use super::{UDP, endpoint, stack};
 use crate::address::{self, Address};
 use crate::common::{Common, Switches};
 use crate::message::{Incoming, Outgoing};
@@ -26,6 +26,7 @@ use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
 use outside::Outside;
+pub use outside::{arrived, unreachable};
 use receive::{Datagram, Inbox};
 use vfs::namespace::Lookup;
 
@@ -211,7 +212,7 @@ fn destination(socket: &Udp, message: &Outgoing<'_, '_>) -> Result<SocketAddr> {
         return Err(Errno::EINVAL);
     }
     if let IpAddr::V4(ip) = to.ip()
-        && ip.is_broadcast()
+        && (ip.is_broadcast() || stack::is_broadcast(to.ip()))
         && !socket.common.is_on(Switches::BROADCAST)
     {
         return Err(Errno::EACCES);
@@ -231,7 +232,7 @@ impl Socket for Udp {
     fn bind(&self, address: &[u8], _lookup: &Lookup<'_>) -> Result<()> {
         let at = endpoint::read(self.common.family, address)?;
         let ip = at.ip();
-        if !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast()) {
+        if !(endpoint::is_here(ip) || ip.is_unspecified() || ip.is_multicast()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         if self.link.lock().local.is_some() || self.only_v6() && ip.is_ipv4() {
@@ -248,7 +249,7 @@ impl Socket for Udp {
         let to = endpoint::read(self.common.family, address)?;
         let to = SocketAddr::new(endpoint::reach(to.ip(), self.only_v6())?, to.port());
         let here = || ports(self.common.protocol).is_ok_and(|ports| ports.find(to, |_| Some(0)).is_some());
-        if self.may_go_out(to) && !here() {
+        if self.may_go_out(to) && !self.goes_over_interface(to) && !(endpoint::is_here(to.ip()) && here()) {
             self.outside(to)?;
         }
         self.forget_destinations(Some(to));
@@ -309,10 +310,22 @@ impl Socket for Udp {
         if message.source.take(&mut bytes)? != length {
             return Err(Errno::EFAULT);
         }
-        match ports(self.common.protocol)?.find(to, |socket: &Udp| socket.score(from)) {
+        // A server on all addresses is on all of the sandbox's, not of the world's.
+        let target = match endpoint::is_here(to.ip()) {
+            true => ports(self.common.protocol)?.find(to, |socket: &Udp| socket.score(from)),
+            false => None,
+        };
+        match target {
             Some(target) => {
                 let (hops, class) = self.hops_and_class(message, to);
                 target.deliver(Datagram { bytes, from, to: to.ip(), hops, class });
+            }
+            None if self.goes_over_interface(to) => {
+                if from.ip().is_loopback() {
+                    return Err(Errno::EINVAL);
+                }
+                let (hops, _) = self.hops_and_class(message, to);
+                stack::send_datagram(from, to, &bytes, u8::try_from(hops).unwrap_or(u8::MAX))?;
             }
             None if self.may_go_out(to) => return self.send_out(to, bytes, message.nonblocking),
             // What ICMP would tell: only those who are connected, or ask for it, hear of it.

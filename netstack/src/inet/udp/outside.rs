@@ -1,10 +1,12 @@
-//! Datagrams to and from the outside, through sockets of the host that the broker connected: one for each destination.
+//! Datagrams to and from the outside: through sockets of the host that the broker connected, one for each destination, or over the
+//! interface of the sandbox's own stack.
 
-use super::Udp;
 use super::receive::Datagram;
+use super::{Udp, ports};
 use crate::inet::broker::{self, Way};
+use crate::inet::outside::Outside as _;
 use crate::inet::remote::Remote;
-use crate::inet::{UDP, endpoint};
+use crate::inet::{UDP, endpoint, stack};
 use crate::message::Incoming;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -27,7 +29,33 @@ pub(super) enum Outside {
     NameServer,
 }
 
+/// A datagram has come over the interface: whether there is somebody who takes it.
+pub fn arrived(from: SocketAddr, to: SocketAddr, bytes: &[u8], hops: u8, class: u8) -> bool {
+    let Ok(ports) = ports(UDP) else { return false };
+    let Some(socket) = ports.find(to, |socket: &Udp| socket.score(from)) else { return false };
+    let mut copy = Vec::new();
+    // Without room for it, it is lost, as datagrams are.
+    if copy.try_reserve_exact(bytes.len()).is_ok() {
+        copy.extend_from_slice(bytes);
+        socket.deliver(Datagram { bytes: copy, from, to: to.ip(), hops: hops.into(), class: class.into() });
+    }
+    true
+}
+
+/// What became of a datagram that had gone out over the interface.
+pub fn unreachable(from: SocketAddr, to: SocketAddr, error: Errno, bytes: &[u8]) {
+    let Ok(ports) = ports(UDP) else { return };
+    if let Some(socket) = ports.find(from, |socket: &Udp| socket.score(to)) {
+        socket.failed(to, bytes.to_vec(), error);
+    }
+}
+
 impl Udp {
+    /// Whether a datagram goes out over the interface.
+    pub(super) fn goes_over_interface(&self, to: SocketAddr) -> bool {
+        self.common.protocol == UDP && !endpoint::is_here(to.ip()) && stack::routes(to.ip())
+    }
+
     /// Whether what nobody here takes may go out.
     pub(super) fn may_go_out(&self, to: SocketAddr) -> bool {
         self.common.protocol == UDP && broker::may_serve(Protocol::Udp, to)

@@ -1,0 +1,300 @@
+//! The sandbox's own network stack (`--network=stack`), on one end of a cable between two network namespaces that the tests make:
+//! what programs see is what they see between two native ends, and segments made by hand are answered as they should be. Needs root.
+
+use conformance::{Outcome, run, sandbox_exec, scratch};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const PYTHON: &str = "/usr/bin/python3";
+/// Addresses of the end that is in the sandbox and of the native one, and one that nobody has.
+const INSIDE: [&str; 2] = ["10.77.0.2", "fd77::2"];
+const OUTSIDE: [&str; 2] = ["10.77.0.1", "fd77::1"];
+const NOBODY: &str = "10.77.0.99";
+/// An address that a test answers for by hand.
+const BY_HAND: &str = "10.77.0.50";
+
+/// Two network namespaces with a cable between them, called `eth0` at both ends.
+struct Cable {
+    inside: String,
+    outside: String,
+}
+
+fn ip(arguments: &str) -> Outcome {
+    run(Command::new("ip").args(arguments.split_whitespace())).expect("iproute2 is installed")
+}
+
+impl Cable {
+    /// None if this account cannot make it; that is said.
+    fn new() -> Option<Cable> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        if !nix_is_root() {
+            eprintln!("skipped: network namespaces with names need root");
+            return None;
+        }
+        let id = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let cable = Cable { inside: format!("tb-in-{id}"), outside: format!("tb-out-{id}") };
+        let Cable { inside, outside } = &cable;
+        let steps = [
+            format!("netns add {inside}"),
+            format!("netns add {outside}"),
+            format!("-n {inside} link add eth0 type veth peer name eth0 netns {outside}"),
+            format!("-n {inside} addr add {}/24 dev eth0", INSIDE[0]),
+            format!("-n {outside} addr add {}/24 dev eth0", OUTSIDE[0]),
+            format!("-n {inside} addr add {}/64 dev eth0 nodad", INSIDE[1]),
+            format!("-n {outside} addr add {}/64 dev eth0 nodad", OUTSIDE[1]),
+            format!("-n {inside} link set lo up"),
+            format!("-n {outside} link set lo up"),
+            format!("-n {inside} link set eth0 up"),
+            format!("-n {outside} link set eth0 up"),
+            format!("-n {inside} route add default via {}", OUTSIDE[0]),
+            format!("-n {inside} -6 route add default via {}", OUTSIDE[1]),
+        ];
+        for step in steps {
+            let outcome = ip(&step);
+            assert_eq!(outcome.status, 0, "ip {step}: {}", outcome.stderr);
+        }
+        Some(cable)
+    }
+
+    /// A command in the namespace of one end.
+    fn command(&self, namespace: &str, argv: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).args(argv).env_remove("http_proxy");
+        command
+    }
+
+    /// A command in a sandbox that takes the inner end over.
+    fn sandboxed(&self, argv: &[&str]) -> Command {
+        let sandbox = sandbox_exec();
+        let (sandbox, grant) =
+            (sandbox.to_str().expect("a path"), format!("--ro-bind={}", scripts().display()));
+        self.command(&self.inside, &[&[sandbox, "--network=stack", &grant, "--"], argv].concat())
+    }
+
+    /// The same, without a sandbox.
+    fn native(&self, argv: &[&str]) -> Command {
+        self.command(&self.inside, argv)
+    }
+
+    /// A command at the other end.
+    fn outside(&self, argv: &[&str]) -> Command {
+        self.command(&self.outside, argv)
+    }
+
+    /// What the host has at the inner end.
+    fn settings(&self) -> String {
+        let ask = |what: &str| ip(&format!("-n {} {what}", self.inside)).stdout;
+        [ask("-br addr show dev eth0"), ask("route"), ask("-6 route")].concat()
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        ip(&format!("netns del {}", self.inside));
+        ip(&format!("netns del {}", self.outside));
+    }
+}
+
+fn nix_is_root() -> bool {
+    let outcome = run(Command::new("id").arg("-u")).expect("runs");
+    outcome.stdout.trim() == "0"
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack")
+}
+
+fn script(name: &str) -> String {
+    scripts().join(name).to_str().expect("a path").to_owned()
+}
+
+/// A server that has said that it is ready; it ends with the test.
+struct Server(Child);
+
+impl Server {
+    fn start(mut command: Command) -> Server {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("runs");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("reads");
+        assert_eq!(line, "ready\n");
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+        Server(child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // ip(8) has become the program; a sandbox ends in order, so that the interface is given back.
+        if let Ok(None) = self.0.try_wait() {
+            let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+fn check(mut command: Command) -> String {
+    let outcome = run(&mut command).expect("runs");
+    assert_eq!(outcome.status, 0, "{}{}", outcome.stdout, outcome.stderr);
+    outcome.stdout
+}
+
+#[test]
+fn both_ends_see_what_two_native_ends_see() {
+    let Some(cable) = Cable::new() else { return };
+    let peers = script("peers.py");
+    let serve = [PYTHON, &*peers, "serve"];
+    let to_inside = [PYTHON, &*peers, "check", INSIDE[0], INSIDE[1], NOBODY];
+    let to_outside = [PYTHON, &*peers, "check", OUTSIDE[0], OUTSIDE[1], NOBODY];
+    let before = cable.settings();
+    let native = {
+        let _server = Server::start(cable.native(&serve));
+        check(cable.outside(&to_inside))
+    };
+    {
+        let _server = Server::start(cable.sandboxed(&serve));
+        assert_ne!(cable.settings(), before, "the host has kept the addresses");
+        assert_eq!(check(cable.outside(&to_inside)), native, "the server is in the sandbox");
+    }
+    assert_eq!(cable.settings(), before, "the host has the interface back");
+    let native = native.replace(INSIDE[0], OUTSIDE[0]).replace(INSIDE[1], OUTSIDE[1]);
+    let _server = Server::start(cable.outside(&serve));
+    assert_eq!(check(cable.sandboxed(&to_outside)), native, "the client is in the sandbox");
+}
+
+#[test]
+fn segments_made_by_hand_are_answered_as_they_should_be() {
+    let Some(cable) = Cable::new() else { return };
+    let (peers, segments) = (script("peers.py"), script("segments.py"));
+    let _server = Server::start(cable.sandboxed(&[PYTHON, &*peers, "serve"]));
+    let said = check(cable.outside(&[PYTHON, &*segments, "eth0", INSIDE[0], BY_HAND]));
+    assert!(said.lines().count() > 20 && !said.contains("WRONG"), "{said}");
+}
+
+#[test]
+fn programs_see_the_interface_and_its_routes_as_on_the_host() {
+    let Some(cable) = Cable::new() else { return };
+    for what in ["-br addr", "-br link", "route", "-6 addr show dev eth0 scope global", "link show dev eth0"]
+    {
+        let argv = [&["/usr/bin/env", "ip"], &*what.split(' ').collect::<Vec<_>>()].concat();
+        // What only the host can know: namespaces on the other end, queues, and how an address came to be.
+        let plain = |text: String| {
+            let hidden = ["link-netns", "valid_lft"];
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with(hidden[1]));
+            let known = lines.map(|line| line.split(hidden[0]).next().unwrap_or(line).replace("@if2", ""));
+            let words = known.map(|line| line.replace(" nodad", ""));
+            // Columns are as wide as what was hidden.
+            let words = words.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+            words.collect::<Vec<_>>().join("\n")
+        };
+        let native = plain(check(cable.native(&argv)));
+        assert_eq!(plain(check(cable.sandboxed(&argv))), native, "ip {what}");
+    }
+    let program = "import socket; print(sorted(socket.if_nameindex()))";
+    let argv = [PYTHON, "-c", program];
+    assert_eq!(check(cable.sandboxed(&argv)), check(cable.native(&argv)));
+    for file in ["route", "if_inet6"] {
+        // Whether an address was looked for before it was taken is the host's to know.
+        let shown = format!("sort /proc/net/{file} | sed 's/ 82 / 80 /'");
+        let argv = ["sh", "-c", &*shown];
+        assert_eq!(check(cable.sandboxed(&argv)), check(cable.native(&argv)), "{file}");
+    }
+}
+
+#[test]
+fn curl_fetches_from_outside_and_a_server_inside_is_reached_on_all_its_addresses() {
+    let Some(cable) = Cable::new() else { return };
+    let place = scratch().expect("a directory");
+    std::fs::write(place.path().join("page"), "a page\n").expect("a file");
+    let serve = "import http.server as h, sys; s = h.ThreadingHTTPServer(('', 8000), h.SimpleHTTPRequestHandler); \
+                 print('ready', flush=True); s.serve_forever()";
+    {
+        let mut server = cable.outside(&[PYTHON, "-c", serve]);
+        let _server = Server::start({
+            server.current_dir(place.path()).stderr(Stdio::null());
+            server
+        });
+        let url = format!("http://{}:8000/page", OUTSIDE[0]);
+        assert_eq!(check(cable.sandboxed(&["/usr/bin/curl", "-sS", "-m", "20", &url])), "a page\n");
+        let urllib = format!("import urllib.request as r; print(r.urlopen('{url}').read())");
+        assert_eq!(check(cable.sandboxed(&[PYTHON, "-c", &urllib])), "b'a page\\n'\n");
+    }
+    // The same server answers on loopback, on its own address from inside, and from outside; nothing inside catches what goes out.
+    let inside = format!(
+        "import socket, http.server as h, threading, urllib.request as r\n\
+         s = h.ThreadingHTTPServer(('', 8000), h.SimpleHTTPRequestHandler)\n\
+         s.RequestHandlerClass.log_message = lambda *_: None\n\
+         threading.Thread(target=s.serve_forever, daemon=True).start()\n\
+         for ip in ['127.0.0.1', '{}']: assert r.urlopen(f'http://{{ip}}:8000/').status == 200\n\
+         try: socket.create_connection(('{}', 8000), 5)\n\
+         except ConnectionRefusedError: print('ready', flush=True)\n\
+         __import__('sys').stdin.read()",
+        INSIDE[0], OUTSIDE[0]
+    );
+    let mut command = cable.sandboxed(&[PYTHON, "-c", &inside]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("reads");
+    assert_eq!(line, "ready\n");
+    let url = format!("http://{}:8000/", INSIDE[0]);
+    let fetched = check(cable.outside(&[
+        "/usr/bin/curl",
+        "-sS",
+        "-m",
+        "20",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        &url,
+    ]));
+    assert_eq!(fetched, "200");
+    drop(child.stdin.take());
+    let _ = child.wait();
+}
+
+#[test]
+fn the_interface_is_given_back_even_if_the_supervisor_is_killed() {
+    let Some(cable) = Cable::new() else { return };
+    let before = cable.settings();
+    let peers = script("peers.py");
+    let mut server = Server::start(cable.sandboxed(&[PYTHON, &*peers, "serve"]));
+    server.0.kill().expect("killed");
+    server.0.wait().expect("ended");
+    let start = std::time::Instant::now();
+    while cable.settings() != before {
+        assert!(start.elapsed().as_secs() < 20, "{}", cable.settings());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_refused_by_name() {
+    let sandbox =
+        |options: &[&str]| run(Command::new(sandbox_exec()).args(options).arg("true")).expect("runs");
+    let outcome = sandbox(&["--network=broker", "--interface=eth0"]);
+    assert!(outcome.status == 125 && outcome.stderr.contains("--interface"), "{}", outcome.stderr);
+    let outcome = sandbox(&["--network=stack", "--allow-net=*"]);
+    assert!(outcome.status == 125 && outcome.stderr.contains("broker"), "{}", outcome.stderr);
+    let Some(cable) = Cable::new() else { return };
+    let path = sandbox_exec();
+    let path = path.to_str().expect("a path");
+    let refused = |options: &[&str], what: &str| {
+        let argv = [&[path], options, &["true"]].concat();
+        let outcome = run(&mut cable.native(&argv)).expect("runs");
+        assert!(outcome.status == 125 && outcome.stderr.contains(what), "{options:?}: {}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    };
+    refused(&["--network=stack", "--interface=none0"], "none0");
+    refused(&["--network=stack", "--interface=lo"], "lo is no Ethernet interface");
+    let made = ip(&format!("-n {} link add more type veth peer name less", cable.inside));
+    assert_eq!(made.status, 0, "{}", made.stderr);
+    ip(&format!("-n {} link set more up", cable.inside));
+    refused(&["--network=stack"], "--interface");
+    refused(&["--network=stack", "--interface=more"], "more");
+    ip(&format!("-n {} route add 10.99.0.0/16 dev eth0", cable.inside));
+    refused(&["--network=stack", "--interface=eth0"], "10.99.0.0/16");
+}

@@ -1,0 +1,148 @@
+//! The packet socket as the device of the interface: a frame at a time.
+
+use super::frame::{self, ETHERNET, HOST_HEADER};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::num::{NonZeroU16, NonZeroUsize};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
+use smoltcp::time::Instant;
+use trap_handler::host;
+
+/// Longest packet (the length field of IPv4).
+const PACKET_MAX: usize = 65535;
+/// Room for a frame with the host's header, and for a tag of a virtual LAN.
+pub const FRAME_ROOM: usize = (HOST_HEADER + ETHERNET + 4 + PACKET_MAX).next_multiple_of(64);
+
+/// The way to the interface.
+pub struct Link {
+    fd: i32,
+    mtu: usize,
+    out: Vec<u8>,
+    /// Segments of TCP that were sent.
+    pub segments: u64,
+    /// What has come and gone.
+    pub traffic: Traffic,
+}
+
+/// Bytes and frames, as `/proc/net/dev` counts them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// That have come in.
+    pub received: (u64, u64),
+    /// That have gone out.
+    pub sent: (u64, u64),
+}
+
+impl Traffic {
+    fn add(count: &mut (u64, u64), bytes: usize) {
+        *count = (count.0.wrapping_add(bytes as u64), count.1.wrapping_add(1));
+    }
+
+    /// A frame has come in.
+    pub fn came(&mut self, bytes: usize) {
+        Traffic::add(&mut self.received, bytes);
+    }
+}
+
+impl Link {
+    /// Over the packet socket `fd`.
+    pub fn new(fd: i32, mtu: usize) -> Link {
+        Link { fd, mtu, out: vec![0; FRAME_ROOM], segments: 0, traffic: Traffic::default() }
+    }
+
+    /// Longest packet.
+    pub fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    /// Receives frames that wait, as [`host::receive_frames`].
+    pub fn receive(&self, frames: &mut [u8], lengths: &mut [usize; host::FRAMES_AT_ONCE]) -> usize {
+        // What cannot be received now will be told of again by the host's poll.
+        host::receive_frames(self.fd, frames, FRAME_ROOM, lengths).unwrap_or(0)
+    }
+
+    /// The device on which this frame, if any, has just come in.
+    pub fn with<'a>(&'a mut self, frame: Option<&'a [u8]>) -> Port<'a> {
+        Port { link: self, frame }
+    }
+}
+
+/// The device for one look of the interface at it.
+pub struct Port<'a> {
+    link: &'a mut Link,
+    frame: Option<&'a [u8]>,
+}
+
+/// A frame that has come in.
+pub struct Received<'a>(&'a [u8]);
+
+/// A frame that is to go out.
+pub struct Sending<'a> {
+    link: &'a mut Link,
+    size: Option<NonZeroU16>,
+}
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(self.0)
+    }
+}
+
+impl TxToken for Sending<'_> {
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.size = meta.segmentation_offload_size;
+    }
+
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
+        let link = self.link;
+        let Some((header, frame)) = link
+            .out
+            .get_mut(..HOST_HEADER + length)
+            .and_then(|out| out.split_first_chunk_mut::<HOST_HEADER>())
+        else {
+            // Longer than any packet: filled in, and lost.
+            return fill(&mut vec![0; length]);
+        };
+        let result = fill(frame);
+        if frame::prepare(header, frame, self.size.map(NonZeroU16::get)) {
+            link.segments += 1;
+        }
+        // A frame that finds no room is lost, as frames are.
+        if host::send_frame(link.fd, link.out.get(..HOST_HEADER + length).unwrap_or(&[])).is_ok() {
+            Traffic::add(&mut link.traffic.sent, length);
+        }
+        result
+    }
+}
+
+impl Device for Port<'_> {
+    type RxToken<'b>
+        = Received<'b>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Sending<'b>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Sending<'_>)> {
+        let frame = self.frame.take()?;
+        Some((Received(frame), Sending { link: self.link, size: None }))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Sending<'_>> {
+        Some(Sending { link: self.link, size: None })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = self.link.mtu + ETHERNET;
+        // Looked at before a frame comes here, and the host's to fill in.
+        capabilities.checksum.tcp = Checksum::None;
+        capabilities.checksum.udp = Checksum::Tx;
+        // smoltcp 0.14 does not let IPv6 packets be cut: it takes them for too long.
+        capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + PACKET_MAX);
+        capabilities
+    }
+}
