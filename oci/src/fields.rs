@@ -61,7 +61,11 @@ pub const FIELDS: &[Field] = &[
     Field("process.user.umask", Honoured, "022 if it is not there"),
     Field("process.user.additionalGids", Honoured, ""),
     Field("process.user.username", Silent, "for Windows"),
-    Field("process.capabilities", Honoured, "inside; the host sees a process without any"),
+    Field(
+        "process.capabilities",
+        Honoured,
+        "inside; the host sees those over files, in a user namespace, and no others",
+    ),
     Field("process.rlimits", Honoured, "inside"),
     Field("process.noNewPrivileges", Honoured, "inside; on the host it is always set"),
     Field("process.oomScoreAdj", Honoured, "on the host and inside"),

@@ -6,12 +6,16 @@ use runtime::view::View;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// Symbolic links in one path at most, as Linux has it.
 const MOST_LINKS: usize = 40;
+
+/// What is read of a container's `/etc/passwd`.
+const LONGEST_PASSWD: u64 = 1 << 20;
 
 /// A place in the container's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,39 +86,59 @@ fn refused(name: &str, reason: &str) -> anyhow::Error {
     anyhow::anyhow!("exec: {name:?}: {reason}")
 }
 
-/// The path of the program `name`, which must be there and executable where that can be told.
+/// The path of the program `name`, which must be there and executable where that can be told; the bare name where only the container's
+/// kernel can look it up.
 pub fn program(view: &View, name: &str, path: Option<&str>, cwd: &Path) -> anyhow::Result<PathBuf> {
     if name.contains('/') {
         let at = cwd.join(name);
         return match executable(view, &at) {
-            Ok(()) => Ok(at),
-            Err(Errno::EACCES) => Err(refused(name, "permission denied")),
-            Err(error) => Err(refused(name, &format!("stat {name}: {}", error.desc().to_lowercase()))),
+            Ok(()) | Err(Unfit::Unknown) => Ok(at),
+            Err(Unfit::Because(Errno::EACCES)) => Err(refused(name, "permission denied")),
+            Err(Unfit::Because(error)) => {
+                Err(refused(name, &format!("stat {name}: {}", error.desc().to_lowercase())))
+            }
         };
     }
-    for directory in path.unwrap_or_default().split(':') {
+    for directory in path.unwrap_or_default().split(':').filter(|_| !name.is_empty()) {
         let directory = if directory.is_empty() { cwd.to_path_buf() } else { cwd.join(directory) };
         let at = directory.join(name);
-        if !name.is_empty() && executable(view, &at).is_ok() {
-            return Ok(at);
+        match executable(view, &at) {
+            Ok(()) => return Ok(at),
+            Err(Unfit::Unknown) => return Ok(name.into()),
+            Err(Unfit::Because(_)) => {}
         }
     }
     Err(refused(name, "executable file not found in $PATH"))
 }
 
-fn executable(view: &View, path: &Path) -> Result<(), Errno> {
-    // What only the kernel knows, it judges itself.
-    let Some(host) = find(view, path)?.host else { return Ok(()) };
-    let metadata = fs::metadata(host).map_err(|error| errno(&error))?;
-    let can = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
-    if can { Ok(()) } else { Err(Errno::EACCES) }
+/// Why a path is not known to be a program.
+enum Unfit {
+    /// It lies where only the kernel inside can look.
+    Unknown,
+    /// It is none.
+    Because(Errno),
 }
 
-/// The home of a user by the container's own `/etc/passwd` (passwd(5)).
+fn executable(view: &View, path: &Path) -> Result<(), Unfit> {
+    let place = find(view, path).map_err(Unfit::Because)?;
+    let host = place.host.ok_or(Unfit::Unknown)?;
+    // Links were followed: one that is here now was put here meanwhile.
+    let metadata = fs::symlink_metadata(host).map_err(|error| Unfit::Because(errno(&error)))?;
+    let can = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+    if can { Ok(()) } else { Err(Unfit::Because(Errno::EACCES)) }
+}
+
+/// The home of a user by the container's own `/etc/passwd` (passwd(5)), which the container may have replaced by anything.
 pub fn home(view: &View, uid: u32) -> Option<String> {
     let host = find(view, Path::new("/etc/passwd")).ok()?.host?;
-    let text = fs::read_to_string(host).ok()?;
-    text.lines().find_map(|line| {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = fs::File::options().read(true).custom_flags(flags).open(host).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST_PASSWD).read_to_end(&mut text).ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| {
         let mut fields = line.split(':').skip(2);
         (fields.next()?.parse::<u32>().ok()? == uid).then(|| fields.nth(2).map(str::to_owned))?
     })
@@ -160,6 +184,8 @@ mod tests {
         assert_eq!(at("/loop"), Err(Errno::ELOOP));
         assert_eq!(at("/none"), Err(Errno::ENOENT));
 
+        let in_kernel = super::program(&view, "tool", Some("/sbin:/proc/self:/bin"), Path::new("/"));
+        assert_eq!(in_kernel.expect("for the kernel to look up"), Path::new("tool"));
         let program = |name: &str| program(&view, name, Some("/sbin:/bin"), Path::new("/"));
         assert_eq!(program("tool").expect("found"), Path::new("/bin/tool"));
         let said = |name: &str| program(name).expect_err("refused").to_string();
@@ -179,5 +205,9 @@ mod tests {
         mount(&mut view, "/", host(root.path()));
         assert_eq!(home(&view, 7).as_deref(), Some("/home/a"));
         assert_eq!(home(&view, 8), None);
+        // A named pipe in its place keeps nobody waiting.
+        fs::remove_file(root.path().join("etc/passwd")).expect("removed");
+        nix::unistd::mkfifo(&root.path().join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        assert_eq!(home(&view, 7), None);
     }
 }

@@ -127,10 +127,25 @@ fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// Builds the view of a container, and makes in its root what is to be mounted on.
-pub fn view(spec: &Spec, bundle: &Path, rootfs: &Path, writes: Writes) -> anyhow::Result<View> {
+/// Whether a view is for a container that is being made, or for one that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// What is to be mounted on is made in the root, and what cannot be mounted is an error.
+    Make,
+    /// Nothing is changed, and what is not there any more is left out.
+    Look,
+}
+
+/// Builds the view of a container.
+pub fn view(
+    spec: &Spec,
+    bundle: &Path,
+    rootfs: &Path,
+    writes: Writes,
+    purpose: Purpose,
+) -> anyhow::Result<View> {
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-    let mut building = Building { view: View { granted: true, ..View::default() }, rootfs, writes };
+    let mut building = Building { view: View { granted: true, ..View::default() }, rootfs, writes, purpose };
     let path = relative(rootfs);
     let kind = match writes {
         // `docker cp` changes the root from outside at any time.
@@ -140,9 +155,12 @@ pub fn view(spec: &Spec, bundle: &Path, rootfs: &Path, writes: Writes) -> anyhow
     building.lay_out(rootfs, writes == Writes::Host && !read_only);
     building.push(Path::new("/"), kind, read_only, 0);
     for mount in spec.mounts().iter().flatten() {
-        building.mount(mount, bundle).with_context(|| {
+        let mounted = building.mount(mount, bundle).with_context(|| {
             format!("mounts: error mounting {:?} to rootfs at {:?}", source_shown(mount), mount.destination())
-        })?;
+        });
+        if purpose == Purpose::Make {
+            mounted?;
+        }
     }
     if let Some(linux) = spec.linux() {
         building.devices(linux)?;
@@ -166,6 +184,7 @@ struct Building<'a> {
     view: View,
     rootfs: &'a Path,
     writes: Writes,
+    purpose: Purpose,
 }
 
 impl Building<'_> {
@@ -254,6 +273,9 @@ impl Building<'_> {
 
     /// Sees to it that there is something to mount on. Below another mount that is the kernel's to do.
     fn make_place(&self, at: &Path, directory: bool) -> anyhow::Result<()> {
+        if self.purpose == Purpose::Look {
+            return Ok(());
+        }
         match inside::find(&self.view, at) {
             Ok(place) => {
                 let exists = place.host.map(|host| host.is_dir());
@@ -351,7 +373,7 @@ mod tests {
     fn of(mounts: Vec<Mount>, rootfs: &Path) -> anyhow::Result<View> {
         let root = RootBuilder::default().path(rootfs).readonly(false).build().expect("a root");
         let spec = SpecBuilder::default().root(root).mounts(mounts).build().expect("a spec");
-        view(&spec, rootfs, rootfs, Writes::Host)
+        view(&spec, rootfs, rootfs, Writes::Host, Purpose::Make)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a bundle to what is to be launched: config.json is read and checked here, whole, before anything is made.
 
 use crate::command::Writes;
+use crate::mounts::Purpose;
 use crate::network::Network;
 use crate::state::{Container, Record};
 use crate::{fields, inside, log, mounts, namespaces, seccomp};
@@ -100,14 +101,31 @@ pub fn check_process(process: &Process) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a container has files in its root that the outside does not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    /// It has none.
+    None,
+    /// It runs, and writes to memory.
+    Some,
+}
+
 /// What a process starts with. The program must be there.
-pub fn first(view: &View, process: &Process, seccomp: Option<&LinuxSeccomp>) -> anyhow::Result<First> {
+pub fn first(
+    view: &View,
+    process: &Process,
+    seccomp: Option<&LinuxSeccomp>,
+    hidden: Hidden,
+) -> anyhow::Result<First> {
     let arguments = process.args().as_deref().unwrap_or_default();
     let name = arguments.first().context("process.args must not be empty")?;
     let mut env: Vec<String> = process.env().clone().unwrap_or_default();
     let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).map(str::to_owned);
-    let program = inside::program(view, name, path.as_deref(), process.cwd())
-        .context("unable to start container process")?;
+    let program = match inside::program(view, name, path.as_deref(), process.cwd()) {
+        // It may be there in memory.
+        Err(_) if hidden == Hidden::Some => PathBuf::from(name),
+        found => found.context("unable to start container process")?,
+    };
     let user = process.user();
     // setgroups(2) keeps them in order.
     let mut groups = user.additional_gids().clone().unwrap_or_default();
@@ -207,9 +225,9 @@ impl Plan {
     pub fn new(record: &Record) -> anyhow::Result<Plan> {
         let spec = &record.spec;
         let process = spec.process().as_ref().context("config.json: process is missing")?;
-        let view = mounts::view(spec, &record.bundle, &record.rootfs, record.writes)?;
+        let view = mounts::view(spec, &record.bundle, &record.rootfs, record.writes, Purpose::Make)?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        let first = first(&view, process, seccomp)?;
+        let first = first(&view, process, seccomp, Hidden::None)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let positive = |limit: i64| u64::try_from(limit).ok().filter(|&limit| limit > 0);
         let memory = resources.and_then(|resources| resources.memory().as_ref()?.limit()).and_then(positive);
@@ -296,7 +314,7 @@ fn half_of_memory() -> u64 {
 /// The view of a running container, for what enters it.
 pub fn view_of(container: &Container) -> anyhow::Result<View> {
     let record = &container.record;
-    mounts::view(&record.spec, &record.bundle, &record.rootfs, record.writes)
+    mounts::view(&record.spec, &record.bundle, &record.rootfs, record.writes, Purpose::Look)
 }
 
 #[cfg(test)]

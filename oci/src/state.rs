@@ -277,7 +277,7 @@ impl Container {
 }
 
 /// Removes directories whose makers were killed.
-fn sweep(root: &Path) {
+pub fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let maker = name.to_str().and_then(|name| name.strip_prefix(NEW)?.parse::<i32>().ok());

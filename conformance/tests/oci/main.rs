@@ -3,6 +3,7 @@
 mod bundle;
 mod console;
 mod killed;
+mod memory;
 
 use bundle::{Bundle, wait_for};
 use conformance::{run, trapbox};
@@ -22,6 +23,9 @@ fn is_root() -> bool {
 
 /// What is compared with runc: a change of config.json, and a script.
 type Variation = (&'static str, fn(&mut Value), &'static str);
+
+/// A change of config.json that is refused, and a word of the message.
+type Refusal = (fn(&mut Value), &'static str);
 
 const VARIATIONS: &[Variation] = &[
     ("plain", |_| {}, "echo out; echo err >&2; pwd; env | sort; hostname; exit 7"),
@@ -138,7 +142,7 @@ fn a_container_sees_what_it_would_see_with_runc() {
     let mut differences = Vec::new();
     for (name, change, script) in VARIATIONS {
         let outcome = |runtime: &Path| {
-            let bundle = Bundle::with(script, |config| change(config));
+            let bundle = Bundle::with(script, change);
             bundle.run_with(runtime)
         };
         let (wanted, found) = (outcome(runc), outcome(&trapbox()));
@@ -243,7 +247,7 @@ fn what_is_not_supported_is_refused_by_name_and_leaves_nothing() {
     if !is_root() {
         return;
     }
-    let cases: &[(fn(&mut Value), &str)] = &[
+    let cases: &[Refusal] = &[
         (|config| config["process"]["args"] = json!([]), "process.args"),
         (|config| config["process"]["cwd"] = json!("relative"), "process.cwd"),
         (
@@ -454,25 +458,6 @@ fn limits_are_set_changed_and_reported() {
     let outcome = bundle.call(&["exec", &bundle.id, "sh", "-c", script]);
     assert!(outcome.stdout.contains("can't fork") || outcome.stderr.contains("can't fork"), "{outcome:?}");
     assert_eq!(bundle.status(), "running");
-}
-
-#[test]
-fn writes_go_to_the_root_or_to_memory() {
-    if !is_root() {
-        return;
-    }
-    let bundle = Bundle::new("echo x > /written; cat /written");
-    assert_eq!(bundle.run_with(&trapbox()).stdout, "x\n");
-    assert!(bundle.rootfs().join("written").exists());
-    let bundle = Bundle::new("echo x > /written; cat /written");
-    assert_eq!(bundle.ok(&["--overlay", "memory", "run", &bundle.id]), "x\n");
-    assert!(!bundle.rootfs().join("written").exists());
-    let bundle = Bundle::with("echo x > /written; cat /written", |config| {
-        config["annotations"] = json!({ "dev.trapbox.overlay": "memory" });
-    });
-    assert_eq!(bundle.ok(&["run", &bundle.id]), "x\n");
-    assert!(!bundle.rootfs().join("written").exists());
-    assert_eq!(bundle.left(), Vec::<String>::new());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::command::{Delete, Global};
 use crate::hooks;
-use crate::state::{Container, Status};
+use crate::state::{self, Container, Status};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the verb.
 pub fn delete(global: &Global, options: &Delete) -> anyhow::Result<u8> {
+    // A create that was killed at its very beginning has left no container, but perhaps a directory without a name.
+    state::sweep(&state::root(global));
     let container = match Container::find(global, &options.id)? {
         Some(container) => container,
         None if options.force => return Ok(0),

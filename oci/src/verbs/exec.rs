@@ -1,7 +1,8 @@
 //! `exec`: another program in a running container. What stands for it on the host is this process, or with `--detach` one that this
 //! leaves behind: it passes signals and the terminal on, and ends as the program ends.
 
-use crate::command::{Exec, Global};
+use crate::command::{Exec, Global, Writes};
+use crate::plan::Hidden;
 use crate::state::{self, Container, Status};
 use crate::{cgroup, console, control, log, plan};
 use anyhow::Context;
@@ -72,7 +73,11 @@ fn enter(global: &Global, options: &Exec) -> anyhow::Result<u8> {
     let process = wanted(&container, options)?;
     plan::check_process(&process)?;
     let seccomp = container.record.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let first = plan::first(&plan::view_of(&container)?, &process, seccomp)?;
+    let hidden = match container.record.writes {
+        Writes::Host => Hidden::None,
+        Writes::Memory => Hidden::Some,
+    };
+    let first = plan::first(&plan::view_of(&container)?, &process, seccomp, hidden)?;
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, options.detach, &options.console_socket) {
         (true, true, None) => {
