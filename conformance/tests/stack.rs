@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PYTHON: &str = "/usr/bin/python3";
 /// Addresses of the end that is in the sandbox and of the native one, and one that nobody has.
@@ -19,6 +20,8 @@ const BY_HAND: &str = "10.77.0.50";
 struct Cable {
     inside: String,
     outside: String,
+    /// One at a time: the host's queue of frames is one for all cables, and what it drops for another test is lost to this one.
+    _turn: MutexGuard<'static, ()>,
 }
 
 fn ip(arguments: &str) -> Outcome {
@@ -29,13 +32,15 @@ impl Cable {
     /// None if this account cannot make it; that is said.
     fn new() -> Option<Cable> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         if !nix_is_root() {
             eprintln!("skipped: network namespaces with names need root");
             return None;
         }
         let id = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let cable = Cable { inside: format!("tb-in-{id}"), outside: format!("tb-out-{id}") };
-        let Cable { inside, outside } = &cable;
+        let cable = Cable { inside: format!("tb-in-{id}"), outside: format!("tb-out-{id}"), _turn: turn };
+        let Cable { inside, outside, .. } = &cable;
         let steps = [
             format!("netns add {inside}"),
             format!("netns add {outside}"),
