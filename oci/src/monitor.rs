@@ -188,7 +188,7 @@ fn begin(plan: Plan, whose: Whose) -> anyhow::Result<Begun> {
             .context("a socket for the terminal")?,
         false => (None, None),
     };
-    let mut network = Network::take(whose)?;
+    let mut network = Network::take(whose, &plan.name_servers())?;
     let request = plan.request(inside, &mut network)?;
     let signals = supervisor::block_signals(outside.is_some()).context("blocking signals")?;
     let launched = launch::launch(request)?;

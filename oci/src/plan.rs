@@ -2,7 +2,7 @@
 
 use crate::command::Writes;
 use crate::mounts::Purpose;
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::state::{Container, Record};
 use crate::{fields, inside, log, mounts, namespaces, seccomp};
 use anyhow::Context;
@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Proce
 use runtime::launch::{self, IMAGE, Request};
 use runtime::view::View;
 use std::fs;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -245,6 +246,13 @@ impl Plan {
         })
     }
 
+    /// The name servers that the container is told of.
+    pub fn name_servers(&self) -> Vec<IpAddr> {
+        let file = inside::find(&self.view, Path::new("/etc/resolv.conf")).ok().and_then(|place| place.host);
+        let text = file.and_then(|file| fs::read_to_string(file).ok());
+        text.map(|text| network::name_servers(&text)).unwrap_or_default()
+    }
+
     /// The request for the launcher, which this process is about to call.
     pub fn request(self, terminal: Option<OwnedFd>, network: &mut Network) -> anyhow::Result<Request> {
         let first = self.first;
@@ -272,7 +280,7 @@ impl Plan {
                 changes_with_data: false,
                 host_xattrs: true,
                 patch_calls: true,
-                host_loopback: network.reaches_host_loopback(),
+                host_loopback: network.host_loopback,
                 terminal_size: runtime::terminal::size(),
             },
             memory: None,

@@ -54,6 +54,25 @@ pub fn network(suite: &mut Suite) {
         daemons.ok(&["rm", "-f", "web"]);
         Outcome { stdout: all, stderr: String::new(), status: 0 }
     });
+    suite.same("services that find each other by name", |daemons, runtime| {
+        daemons.ok(&["network", "create", "together"]);
+        let head = ["run", "-d", "--name", "service", "--network", "together", "--runtime", runtime];
+        daemons.ok(&[&head[..], &[IMAGE, "httpd", "-f", "-p", "8000", "-h", "/etc"]].concat());
+        // The host's own Python: the image's programs are static, and cannot resolve names.
+        let parts = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"];
+        let script = "import socket, urllib.request as u\n\
+                      print(u.urlopen('http://service:8000/passwd', timeout=9).read())\n\
+                      try: socket.getaddrinfo('nobody', 80)\n\
+                      except socket.gaierror as error: print(error.errno)\n\
+                      try: socket.create_connection(('127.0.0.1', 81))\n\
+                      except OSError as error: print(error.errno)\n";
+        let head = ["run", "--rm", "--network", "together", "--runtime", runtime];
+        let outcome =
+            daemons.docker(&[&head[..], &parts, &[IMAGE, "/usr/bin/python3", "-c", script]].concat());
+        daemons.ok(&["rm", "-f", "service"]);
+        daemons.ok(&["network", "rm", "together"]);
+        outcome
+    });
     suite.same("addresses and routes", |daemons, runtime| {
         let script = "ip -4 addr show eth0 | grep -c inet; ip route | grep -c default";
         daemons.docker(&["run", "--rm", "--runtime", runtime, IMAGE, "sh", "-c", script])
