@@ -23,3 +23,4 @@ mod seccomp;
 mod signals;
 mod state;
 mod verbs;
+mod word;

@@ -6,7 +6,7 @@ use crate::namespaces::Network as Whose;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::state::{Container, Status};
-use crate::{console, hooks, log, namespaces};
+use crate::{console, hooks, log, namespaces, word};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,8 +23,6 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-/// Longest message between `create` and the monitor.
-const LONGEST: usize = 16 << 10;
 /// Exit code of a program that could not be executed, as runc has it.
 const NOT_EXECUTED: u8 = 255;
 /// Exit code where the sandbox itself failed.
@@ -231,10 +229,7 @@ fn obey(orders: &OwnedFd, work: impl FnOnce() -> anyhow::Result<()>) {
         }
     };
     let outcome = if given { work() } else { Err(anyhow::anyhow!("there is nobody to work for")) };
-    let said = outcome.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
-    let said = &said.as_bytes()[..said.len().min(LONGEST - 1)];
-    // The first byte keeps the packet from being empty, which is how the end of the socket looks.
-    let _ = send(orders.as_raw_fd(), &[b"-", said].concat(), MsgFlags::MSG_NOSIGNAL);
+    word::say(orders, &outcome);
     if outcome.is_err() {
         // SAFETY: ends this process without running what the command has registered.
         unsafe { libc::_exit(1) }
@@ -245,18 +240,7 @@ impl Making {
     /// Gives the next order, and waits for it to be done.
     pub fn order(&self) -> anyhow::Result<()> {
         send(self.orders.as_raw_fd(), b"o", MsgFlags::MSG_NOSIGNAL).context("the monitor has ended")?;
-        let mut said = vec![0u8; LONGEST];
-        let length = loop {
-            match recv(self.orders.as_raw_fd(), &mut said, MsgFlags::empty()) {
-                Err(nix::Error::EINTR) => {}
-                other => break other.context("the monitor has ended")?,
-            }
-        };
-        match said.get(1..length) {
-            Some([]) => Ok(()),
-            Some(reason) => anyhow::bail!("{}", String::from_utf8_lossy(reason)),
-            None => anyhow::bail!("the monitor has ended"),
-        }
+        word::hear(&self.orders, "the monitor has ended")
     }
 
     /// Ends the monitor, and waits for it.

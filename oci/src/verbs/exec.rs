@@ -4,7 +4,7 @@
 use crate::command::{Exec, Global, Writes};
 use crate::plan::Hidden;
 use crate::state::{self, Container, Status};
-use crate::{cgroup, console, control, log, plan};
+use crate::{cgroup, console, control, log, plan, word};
 use anyhow::Context;
 use boundary::process::Process as First;
 use nix::sys::prctl;
@@ -20,8 +20,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Exit code of runc's `exec` where there is no process.
 const FAILED: u8 = 255;
-/// Longest reason why there is none.
-const LONGEST: usize = 16 << 10;
 
 /// Signals that stand for themselves: every one that this process can survive, but those that a terminal stops with.
 const PASSED_ON: &[Signal] = &[
@@ -186,7 +184,7 @@ impl Entering {
             ForkResult::Parent { child } => child,
         };
         drop((theirs, self));
-        let outcome = heard(&ours).and_then(|()| match &options.pid_file {
+        let outcome = word::hear(&ours, "the process was lost").and_then(|()| match &options.pid_file {
             Some(path) => state::write_whole(path, child.to_string().as_bytes()).context("--pid-file"),
             None => Ok(()),
         });
@@ -205,9 +203,7 @@ impl Entering {
         // Until the caller has heard of it, the process ends with the command that makes it.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         let begun = self.prepare(&to).and_then(|()| self.begin());
-        let said = begun.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
-        let said = &said.as_bytes()[..said.len().min(LONGEST - 1)];
-        let _ = send(to.as_raw_fd(), &[b"-", said].concat(), MsgFlags::MSG_NOSIGNAL);
+        word::say(&to, &begun);
         // The command ends this process, or says that it has written what the caller reads.
         let mut done = [0u8; 1];
         let _ = recv(to.as_raw_fd(), &mut done, MsgFlags::empty());
@@ -274,22 +270,6 @@ fn code(end: End) -> anyhow::Result<u8> {
         End::Exited(code) => Ok(code),
         End::Signalled(signal) => Ok(128 + signal),
         other => anyhow::bail!("the process is lost: {other:?}"),
-    }
-}
-
-/// What the process that is left behind says of its start.
-fn heard(from: &OwnedFd) -> anyhow::Result<()> {
-    let mut said = vec![0u8; LONGEST];
-    let length = loop {
-        match recv(from.as_raw_fd(), &mut said, MsgFlags::empty()) {
-            Err(nix::Error::EINTR) => {}
-            other => break other.context("the process was lost")?,
-        }
-    };
-    match said.get(1..length) {
-        Some([]) => Ok(()),
-        Some(reason) => anyhow::bail!("{}", String::from_utf8_lossy(reason)),
-        None => anyhow::bail!("the process was lost"),
     }
 }
 
