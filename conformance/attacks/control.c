@@ -18,11 +18,17 @@ static long control;
 
 static void tell(const void *bytes, long length) { HOST(SYS_sendto, control, bytes, length, MSG_NOSIGNAL_); }
 
+/* Variants of FromSandbox; the first is Started. */
+enum { EXITED = 1, NOT_EXECUTED, FATAL };
+
 /* postcard: the number of the variant, then its fields; numbers in groups of seven bits. */
 static long text_message(int variant, const char *text, long length) {
     long at = 0;
     message[at++] = variant;
-    if (variant == 1) message[at++] = 4; /* errno 2, zigzag */
+    if (variant == NOT_EXECUTED) {
+        message[at++] = 0; /* the first process */
+        message[at++] = 4; /* errno 2, zigzag */
+    }
     for (long rest = length; ; rest >>= 7) {
         message[at++] = (rest & 0x7f) | (rest > 0x7f ? 0x80 : 0);
         if (rest <= 0x7f) break;
@@ -47,17 +53,17 @@ int main(int argc, char **argv) {
         memset(message, 0, sizeof message);
         for (long length = sizeof message; length > 16 << 10; length /= 2) tell(message, length);
     } else if (is(what, "length_that_lies")) {
-        tell("\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11);
+        tell("\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11);
     } else if (is(what, "not_utf8")) {
-        tell("\x02\x04\xff\xfe\x80\xc0", 6);
+        tell("\x03\x04\xff\xfe\x80\xc0", 6);
     } else if (is(what, "escape_sequences")) {
         static const char text[] = "\x1b]0;title\x07\x1b[2J\x9b\xc2\x9b" "c\xe2\x80\xaereversed\r\x08\x7f\x1b[6n";
-        long length = text_message(2, NULL, 200);
+        long length = text_message(FATAL, NULL, 200);
         memcpy(message + length - 200, "\x1b]0;title\x07\x1b[2J\xc2\x9b" "6n\xe2\x80\xae\r\x08\x7f", 24);
         (void)text;
         tell(message, length);
     } else if (is(what, "escape_sequences_of_a_path")) {
-        tell(message, text_message(1, "\x1b]0;title\x07\n\nsandbox-exec: all is well\r", 38));
+        tell(message, text_message(NOT_EXECUTED, "\x1b]0;title\x07\n\nsandbox-exec: all is well\r", 38));
     } else if (is(what, "descriptors")) {
         /* SCM_RIGHTS needs sendmsg(2). */
         char data = 0;
@@ -72,13 +78,15 @@ int main(int argc, char **argv) {
         HOST(SYS_sendto, control, message, 1, 0, address, 10);
         escaped("sendto an address came back");
     } else if (is(what, "flood")) {
-        long length = text_message(1, NULL, 8000);
+        long length = text_message(NOT_EXECUTED, NULL, 8000);
         for (;;) tell(message, length);
     } else if (is(what, "exited_and_on")) {
-        tell("\x00\x00", 2); /* exited with status 0 */
+        static const unsigned char exited[] = { EXITED, 0, 0 }; /* the first process, with status 0 */
+        tell(exited, sizeof exited);
         for (;;) HOST(SYS_sched_yield);
     } else if (is(what, "exited_oddly")) {
-        tell("\x00\xff\xff\xff\xff\x0f", 6);
+        static const unsigned char exited[] = { EXITED, 0, 0xff, 0xff, 0xff, 0xff, 0x0f };
+        tell(exited, sizeof exited);
         for (;;) HOST(SYS_sched_yield);
     } else if (is(what, "closed_and_on")) {
         HOST(SYS_close, control);
@@ -87,7 +95,10 @@ int main(int argc, char **argv) {
         /* What the supervisor sends is taken away from the warden; the test sends SIGTERM twice. */
         say("ready\n");
         alarm(0);
-        for (;;) HOST(SYS_recvfrom, control, message, sizeof message, 0x40);
+        struct { void *base; long length; } vector = { message, sizeof message };
+        struct { void *name; long name_length; void *vector; long vectors; void *rights; long room; long flags; } header =
+            { 0, 0, &vector, 1, 0, 0, 0 };
+        for (;;) HOST(SYS_recvmsg, control, &header, 0x40);
     }
     for (int i = 0; i < 100000; i++) HOST(SYS_sched_yield);
     return 0;
