@@ -18,8 +18,8 @@ static long control;
 
 static void tell(const void *bytes, long length) { HOST(SYS_sendto, control, bytes, length, MSG_NOSIGNAL_); }
 
-/* Variants of FromSandbox; the first is Started. */
-enum { EXITED = 1, NOT_EXECUTED, FATAL };
+/* Variants of FromSandbox. */
+enum { STARTED, EXITED, NOT_EXECUTED, FATAL };
 
 /* postcard: the number of the variant, then its fields; numbers in groups of seven bits. */
 static long text_message(int variant, const char *text, long length) {
@@ -80,6 +80,9 @@ int main(int argc, char **argv) {
     } else if (is(what, "flood")) {
         long length = text_message(NOT_EXECUTED, NULL, 8000);
         for (;;) tell(message, length);
+    } else if (is(what, "flood_of_starts")) {
+        static const unsigned char started[] = { STARTED, 7 }; /* a process that nobody has asked for */
+        for (;;) tell(started, sizeof started);
     } else if (is(what, "exited_and_on")) {
         static const unsigned char exited[] = { EXITED, 0, 0 }; /* the first process, with status 0 */
         tell(exited, sizeof exited);

@@ -249,12 +249,14 @@ impl<'a> Watch<'a> {
             // A kernel that reports has ended, and one that cannot speak is none: nothing of the sandbox may go on.
             Some(failed @ End::Failed(_)) => return self.kill(failed),
             Some(end) => end,
-            None => {
-                if let (Some(entrance), Some(message)) = (&mut self.entrance, &message) {
+            None => match (&mut self.entrance, &message) {
+                (Some(entrance), Some(message)) => {
                     entrance.told(message);
+                    return true;
                 }
-                return true;
-            }
+                // Nobody has entered.
+                _ => return self.kill(End::Failed("it sent a message that makes no sense".into())),
+            },
         };
         // The first word counts: a program that cannot be executed also exits. The warden ends after it.
         if self.end.is_none() {
