@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 const USER: u32 = 54321;
 
 fn main() {
+    if std::env::var_os(IGNORED).is_some() {
+        return started_with_ignored_signals();
+    }
     // Blocked before anything is launched, as the command does.
     let signals = supervisor::block_signals(false).expect("signals can be blocked");
     let place = std::env::var_os("LAUNCH_TEST_PLACE").map(PathBuf::from);
@@ -397,21 +400,31 @@ fn deaf(test: &Test) {
     assert_eq!(end, End::Signalled(libc::SIGTERM as u8));
 }
 
+/// Set for a process that is to say what it makes of the signals that it was started with as ignored ones.
+const IGNORED: &str = "LAUNCH_TEST_IGNORED";
+
 fn ignored(_: &Test) {
-    let status = in_child(|| {
-        // SAFETY: no handler is installed.
-        unsafe {
+    let mut started = Command::new("/proc/self/exe");
+    started.env(IGNORED, "1");
+    // SAFETY: signal(2) may be called after a fork.
+    unsafe {
+        started.pre_exec(|| {
             libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            libc::signal(libc::SIGTERM, libc::SIG_DFL);
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-        }
-        let taken = supervisor::block_signals(false).expect("signals can be blocked");
-        assert!(!taken.contains(nix::sys::signal::Signal::SIGHUP), "as nohup(1) sets it");
-        assert!(taken.contains(nix::sys::signal::Signal::SIGTERM));
-        // SAFETY: asks for the disposition by setting one.
-        let child = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-        assert_eq!(child, libc::SIG_DFL, "or its end would not be told");
-    });
-    assert_eq!(status, 0, "the child found a difference");
+            Ok(())
+        })
+    };
+    assert!(started.status().expect("runs").success());
+}
+
+fn started_with_ignored_signals() {
+    let taken = supervisor::block_signals(false).expect("signals can be blocked");
+    assert!(!taken.contains(nix::sys::signal::Signal::SIGHUP), "as nohup(1) sets it");
+    assert!(taken.contains(nix::sys::signal::Signal::SIGTERM));
+    // SAFETY: asks for the disposition by setting one.
+    let child = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    assert_eq!(child, libc::SIG_DFL, "or its end would not be told");
 }
 
 fn launch_failure(test: &Test) {
