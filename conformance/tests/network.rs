@@ -1,7 +1,7 @@
 //! The ways out of a sandbox (`--network=broker`, `--publish`) and what they refuse, with servers on the host's loopback interface.
 //! Nothing here needs the internet.
 
-use conformance::{Outcome, run, sandbox_exec, scratch};
+use conformance::{AT_ONCE, Outcome, run, sandbox_exec, scratch};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -295,7 +295,7 @@ fn fetch(port: u16, path: &str) -> String {
             let _ = write!(stream, "GET {path} HTTP/1.0\r\n\r\n");
             let _ = stream.read_to_string(&mut text);
         }
-        if !text.is_empty() || start.elapsed() > Duration::from_secs(30) {
+        if !text.is_empty() || start.elapsed() > AT_ONCE {
             return text;
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -328,7 +328,7 @@ s.ThreadingHTTPServer(('', 8000), Quiet).serve_forever()",
     // The supervisor was killed; the host ends the broker with it, in its own time.
     let start = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(5), "the port is free again");
+        assert!(start.elapsed() < AT_ONCE, "the port is free again");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

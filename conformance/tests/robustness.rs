@@ -1,6 +1,6 @@
 //! What a sandbox does when its program goes too far, when its user has had enough, and when the host takes a process away.
 
-use conformance::{Outcome, run, sandbox_exec, scratch};
+use conformance::{AT_ONCE, Outcome, run, sandbox_exec, scratch};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -86,14 +86,14 @@ fn kill(signal: &str, pid: u32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs").success());
 }
 
-/// Status, as a shell has it, and standard error of a sandbox that must end within moments.
+/// Status, as a shell has it, and standard error of a sandbox that must end at once.
 fn ends_at_once(mut child: Child) -> (i32, String) {
     let since = Instant::now();
     loop {
         if child.try_wait().expect("a status").is_some() {
             break;
         }
-        if since.elapsed() > Duration::from_secs(10) {
+        if since.elapsed() > AT_ONCE {
             let _ = child.kill();
             panic!("the sandbox goes on");
         }
@@ -158,7 +158,7 @@ fn a_host_process_that_is_taken_away_ends_the_sandbox_with_a_report() {
         let since = Instant::now();
         let processes = loop {
             let processes = host_processes(child.id());
-            if processes.len() == 4 || since.elapsed() > Duration::from_secs(5) {
+            if processes.len() == 4 || since.elapsed() > AT_ONCE {
                 break processes;
             }
         };

@@ -23,6 +23,7 @@ fn dialogue(name: &str, before: &[&str], between: &[&str]) -> Outcome {
     let directory = scratch().expect("a directory");
     let driver = directory.path().join("terminal.py");
     std::fs::copy(script("terminal.py"), &driver).expect("the driver");
+    std::fs::copy(script("front.py"), directory.path().join("front.py")).expect("what it starts");
     let driver = driver.to_string_lossy().into_owned();
     let shell = ["bash", "--norc", "-i"];
     let mut words: Vec<&str> = before.to_vec();

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, User, by_root, excerpt};
 use anyhow::{Context, Result, ensure};
-use conformance::Outcome;
+use conformance::{AT_ONCE, Outcome};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ pub fn output(stage: &Stage) -> Result<()> {
     let since = Instant::now();
     Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
     while child.try_wait()?.is_none() {
-        ensure!(since.elapsed() < Duration::from_secs(5), "it goes on");
+        ensure!(since.elapsed() < AT_ONCE, "it goes on");
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::stage::{SECRET, Stage, User, excerpt};
 use anyhow::{Context, Result, ensure};
-use conformance::{Outcome, run};
+use conformance::{AT_ONCE, Outcome, run};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -78,7 +78,7 @@ pub fn left_over_processes(stage: &Stage) -> Result<()> {
         let (supervisor, mut line) = (child.id(), String::new());
         let mut output = BufReader::new(child.stdout.take().context("stdout")?);
         let (since, mut group) = (Instant::now(), None);
-        while group.is_none() && since.elapsed() < Duration::from_secs(10) {
+        while group.is_none() && since.elapsed() < AT_ONCE {
             group = children(supervisor).into_iter().find(|&pid| group_of(pid) == Some(pid));
         }
         let group = group.context("there is no warden")?;
@@ -96,13 +96,12 @@ pub fn left_over_processes(stage: &Stage) -> Result<()> {
             Command::new("kill").args(["-KILL", &victim.to_string()]).status()?;
         }
         child.wait()?;
-        let since = Instant::now();
         // The end of the supervisor is that of the sandbox; if it was killed, that takes a moment.
-        let patience = if killed == "supervisor" { 5000 } else { 0 };
-        while !members(group).is_empty() {
-            ensure!(since.elapsed().as_millis() <= patience, "killed: {killed}; left: {:?}", members(group));
+        let since = Instant::now();
+        while killed == "supervisor" && !members(group).is_empty() && since.elapsed() < AT_ONCE {
             std::thread::sleep(Duration::from_millis(10));
         }
+        ensure!(members(group).is_empty(), "killed: {killed}; left: {:?}", members(group));
     }
     Ok(())
 }
@@ -164,7 +163,7 @@ fn status_outside_of_handlers(pid: u32) -> Result<String> {
     let since = Instant::now();
     loop {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        if status.contains("SigBlk:\t0000000000000000\n") || since.elapsed() > Duration::from_secs(5) {
+        if status.contains("SigBlk:\t0000000000000000\n") || since.elapsed() > AT_ONCE {
             return Ok(status);
         }
         std::thread::sleep(Duration::from_millis(10));

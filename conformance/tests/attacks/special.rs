@@ -3,7 +3,7 @@
 use crate::stage::{Stage, User, excerpt};
 use crate::suite::{Ends, damages};
 use anyhow::{Context, Result, ensure};
-use conformance::run;
+use conformance::{AT_ONCE, run};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -195,7 +195,7 @@ pub fn control_flood(stage: &Stage) -> Result<()> {
         let mut largest = 0;
         while child.try_wait()?.is_none() {
             largest = largest.max(resident_kib(child.id()));
-            if since.elapsed() > Duration::from_secs(15) {
+            if since.elapsed() > AT_ONCE {
                 child.kill()?;
                 child.wait()?;
                 anyhow::bail!("{way}: the sandbox goes on");
@@ -211,7 +211,7 @@ pub fn control_flood(stage: &Stage) -> Result<()> {
     let since = Instant::now();
     while child.try_wait()?.is_none() {
         let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        ensure!(since.elapsed() < Duration::from_secs(15), "SIGTERM does not end it");
+        ensure!(since.elapsed() < AT_ONCE, "SIGTERM does not end it");
         std::thread::sleep(Duration::from_millis(300));
     }
     Ok(())
