@@ -192,15 +192,15 @@ impl Filter {
         core::iter::successors(Some(self), |filter| filter.before.as_deref())
     }
 
+    /// Whether the call is allowed whatever its arguments.
+    pub fn allows_always(&self, number: u32, arch: u32) -> bool {
+        let bits = self.allowed.get((number / 64) as usize);
+        arch == AUDIT_ARCH_X86_64 && number < KNOWN && bits.is_some_and(|bits| bits >> (number % 64) & 1 != 0)
+    }
+
     /// What becomes of a call.
     pub fn judge(&self, call: &Call) -> Action {
-        if call.arch == AUDIT_ARCH_X86_64
-            && call.number < KNOWN
-            && self
-                .allowed
-                .get((call.number / 64) as usize)
-                .is_some_and(|bits| bits >> (call.number % 64) & 1 != 0)
-        {
+        if self.allows_always(call.number, call.arch) {
             return Action::Allow;
         }
         // A checked program loads nothing else. The smallest value of those that count as signed is the strictest; of equals, the

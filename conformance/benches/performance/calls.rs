@@ -75,7 +75,7 @@ fn figures(way: &Way, argv: &[&str], directory: &Path) -> Result<Vec<(String, f6
     let (program, arguments) = argv.split_first().context("no program")?;
     let brief = if quick() { &["-q"][..] } else { &[] };
     let argv = [&[*program], brief, arguments].concat();
-    let output = way.command(&argv, directory).output()?;
+    let output = way.command(&argv, directory)?.output()?;
     ensure!(output.status.success(), "{} does not run the calls: {}", way.name, output.status);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = |line: &str| {
@@ -111,7 +111,7 @@ fn table(
             aim: if aims { *aim } else { None },
         },
     );
-    Ok(Table { title, unit: "ns", rows: rows.collect(), share: false })
+    Ok(Table::new(title, "ns", rows.collect()))
 }
 
 fn program(directory: &Path) -> Result<String> {

@@ -3,85 +3,19 @@
 
 mod applications;
 mod calls;
+mod containers;
 mod memory;
 mod patched;
 mod plot;
 mod servers;
 mod start_up;
+mod ways;
 mod work;
 
 use anyhow::{Context, Result, bail};
-use conformance::sandbox_exec;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// A way to run a command.
-#[derive(Clone)]
-pub struct Way {
-    /// As the column is headed.
-    pub name: String,
-    prefix: Vec<String>,
-}
-
-impl Way {
-    /// The command, run this way in `directory`.
-    pub fn command(&self, argv: &[&str], directory: &Path) -> Command {
-        let mut all = self.prefix.iter().map(String::as_str).chain(argv.iter().copied());
-        let mut command = Command::new(all.next().unwrap_or_default());
-        command.args(all).current_dir(directory).stdin(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    /// The way with options of ours, if it is the sandbox.
-    pub fn with_options(&self, options: &[&str]) -> Way {
-        let ours = self.name == "sandbox-exec";
-        let part = |part: &String| {
-            let options = options.iter().filter(|_| ours && part == "--").map(|option| option.to_string());
-            options.chain([part.clone()]).collect::<Vec<_>>()
-        };
-        Way { name: self.name.clone(), prefix: self.prefix.iter().flat_map(part).collect() }
-    }
-}
-
-/// Native, sandboxed, and what else is installed. bubblewrap gets everything of the host, read-only.
-fn ways() -> Vec<Way> {
-    let way = |name: &str, prefix: &[&str]| Way {
-        name: name.into(),
-        prefix: prefix.iter().map(|part| part.to_string()).collect(),
-    };
-    let mut ways = vec![way("native", &[]), way("sandbox-exec", &[&sandbox_exec().to_string_lossy(), "--"])];
-    if let Some(version) = version("bwrap") {
-        let options = [
-            "bwrap",
-            "--unshare-all",
-            "--die-with-parent",
-            "--bind",
-            "/",
-            "/",
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-        ];
-        ways.push(way(&version, &options));
-    }
-    if let Some(version) = version("runsc") {
-        let options = ["runsc", "--platform=systrap", "--network=none", "--ignore-cgroups", "do", "--"];
-        ways.push(way(&format!("{version}, systrap"), &options));
-    }
-    if version("runc").is_some() {
-        eprintln!("left out: runc, which runs images and no single commands");
-    }
-    ways
-}
-
-/// The first line of `--version`, if the command is there.
-fn version(command: &str) -> Option<String> {
-    let output = Command::new(command).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned();
-    output.status.success().then_some(text)
-}
+pub use ways::Way;
 
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
@@ -109,20 +43,37 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Not measured natively; aims are what is to be reached at least.
     pub share: bool,
+    /// What is compared, if it is not the ways in which commands are run; the ratios are to the first.
+    pub columns: Vec<String>,
 }
 
 impl Table {
+    /// Of the ways in which commands are run.
+    pub fn new(title: &'static str, unit: &'static str, rows: Vec<Row>) -> Table {
+        Table { title, unit, rows, share: false, columns: Vec::new() }
+    }
+
+    /// What heads the columns of values.
+    pub fn columns(&self, ways: &[Way]) -> Vec<String> {
+        if self.columns.is_empty() {
+            ways.iter().map(|way| way.name.clone()).collect()
+        } else {
+            self.columns.clone()
+        }
+    }
+
     fn markdown(&self, ways: &[Way]) -> String {
         if self.share {
             return self.markdown_of_shares();
         }
         let aims = self.rows.iter().any(|row| row.aim.is_some());
         let mut text = format!("### {}\n\n| {} |", self.title, self.unit);
-        for way in ways {
-            text.push_str(&format!(" {} |", way.name));
+        let columns = self.columns(ways);
+        for column in &columns {
+            text.push_str(&format!(" {column} |"));
         }
         text.push_str(if aims { " aim |\n|" } else { "\n|" });
-        text.push_str(&" --- |".repeat(ways.len() + 1 + usize::from(aims)));
+        text.push_str(&" --- |".repeat(columns.len() + 1 + usize::from(aims)));
         text.push('\n');
         for row in &self.rows {
             text.push_str(&format!("| {} |", row.name));
@@ -182,7 +133,7 @@ fn shown(value: f64) -> String {
 
 type Measure = fn(&[Way]) -> Result<Table>;
 
-const TABLES: [(&str, Measure); 8] = [
+const TABLES: [(&str, Measure); 9] = [
     ("start-up", start_up::measure),
     ("calls", calls::measure),
     ("host-files", calls::measure_host_files),
@@ -191,6 +142,7 @@ const TABLES: [(&str, Measure); 8] = [
     ("servers", servers::measure),
     ("patched", patched::measure),
     ("memory", memory::measure),
+    ("containers", containers::measure),
 ];
 
 static QUICK: AtomicBool = AtomicBool::new(false);
@@ -209,7 +161,7 @@ fn main() -> Result<()> {
     if let Some(unknown) = wanted.iter().find(|word| !TABLES.iter().any(|(name, _)| name == **word)) {
         bail!("there is no table {unknown}; there are {}", TABLES.map(|(name, _)| name).join(", "));
     }
-    let ways = ways();
+    let ways = ways::ways();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let mut text = String::new();
     for (name, measure) in TABLES {
@@ -218,12 +170,15 @@ fn main() -> Result<()> {
         }
         eprintln!("measuring {name} ...");
         let table = measure(&ways).with_context(|| format!("measuring {name}"))?;
+        if table.rows.is_empty() {
+            continue;
+        }
         let part = table.markdown(&ways);
         println!("{part}");
         text.push_str(&part);
         if write && !table.share {
             let plot = format!("performance-{name}.svg");
-            plot::write(&table, &ways, &docs.join(&plot))?;
+            plot::write(&table, &table.columns(&ways), &docs.join(&plot))?;
             text.push_str(&format!("![{} as ratios to native]({plot})\n\n", table.title));
         }
     }

@@ -13,29 +13,30 @@ fn many() -> usize {
 }
 
 /// Processes that run and are ended when the value goes.
-struct Running(Vec<Child>);
+struct Running<'a>(Vec<Child>, &'a Way);
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         for child in &mut self.0 {
             // Our own child, by its number; the sandbox ends with it.
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.1.clear();
     }
 }
 
-fn idle(way: &Way, count: usize, directory: &Path) -> Result<Running> {
-    let mut running = Running(Vec::new());
+fn idle<'a>(way: &'a Way, count: usize, directory: &Path) -> Result<Running<'a>> {
+    let mut running = Running(Vec::new(), way);
     for _ in 0..count {
-        running.0.push(way.command(&["sleep", "60"], directory).stdout(Stdio::null()).spawn()?);
+        running.0.push(way.command(&["sleep", "60"], directory)?.stdout(Stdio::null()).spawn()?);
     }
     std::thread::sleep(Duration::from_millis(700 + 10 * count as u64));
     Ok(running)
 }
 
 /// A process and all below it.
-fn family(pid: u32) -> Vec<u32> {
+pub fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
@@ -50,11 +51,12 @@ fn field(path: String, name: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
 }
 
-fn sum(running: &Running, of: impl Fn(u32) -> u64) -> f64 {
+fn sum(running: &Running<'_>, of: impl Fn(u32) -> u64) -> f64 {
     running.0.iter().flat_map(|child| family(child.id())).map(of).sum::<u64>() as f64
 }
 
-fn proportional(pid: u32) -> u64 {
+/// Proportional set size of a process, in KiB.
+pub fn proportional(pid: u32) -> u64 {
     field(format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 
@@ -78,5 +80,5 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
         let all = idle(way, many(), directory.path())?;
         rows[2].values.push(sum(&all, proportional) / many() as f64);
     }
-    Ok(Table { title: "Memory of an idle sandbox", unit: "KiB", rows, share: false })
+    Ok(Table::new("Memory of an idle sandbox", "KiB", rows))
 }

@@ -1,6 +1,6 @@
-//! A table as a plot: ratios to native on a logarithmic scale, a dot each way.
+//! A table as a plot: ratios to the first column (native, as a rule) on a logarithmic scale, a dot each way.
 
-use crate::{Table, Way};
+use crate::Table;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;
@@ -9,12 +9,13 @@ const ROW: u32 = 22;
 const WIDTH: u32 = 960;
 
 /// Writes the plot as SVG.
-pub fn write(table: &Table, ways: &[Way], path: &Path) -> Result<()> {
-    draw(table, ways, path).map_err(|error| anyhow!("{}: {error}", path.display()))
+pub fn write(table: &Table, columns: &[String], path: &Path) -> Result<()> {
+    draw(table, columns, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-fn draw(table: &Table, ways: &[Way], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(table: &Table, columns: &[String], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let rows = table.rows.len();
+    let first = columns.first().map_or("", String::as_str);
     let height = 110 + ROW * rows as u32;
     let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -23,11 +24,11 @@ fn draw(table: &Table, ways: &[Way], path: &Path) -> Result<(), Box<dyn std::err
         let ratio = values.get(way)? / values.first()?;
         ratio.is_finite().then_some(ratio)
     };
-    let all = || (0..rows).flat_map(|row| (1..ways.len()).filter_map(move |way| ratio(row, way)));
+    let all = || (0..rows).flat_map(|row| (1..columns.len()).filter_map(move |way| ratio(row, way)));
     let low = all().fold(0.5f64, f64::min) * 0.8;
     let high = all().fold(2.0f64, f64::max) * 1.25;
     let mut chart = ChartBuilder::on(&root)
-        .caption(format!("{}: time or memory as a ratio to native", table.title), ("sans-serif", 18))
+        .caption(format!("{}: time or memory as a ratio to {first}", table.title), ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(330)
@@ -44,14 +45,14 @@ fn draw(table: &Table, ways: &[Way], path: &Path) -> Result<(), Box<dyn std::err
         .y_labels(rows + 1)
         .y_label_formatter(&name)
         .x_label_formatter(&|ratio| format!("{ratio:.2}"))
-        .x_desc("ratio to native (left of 1: faster, smaller)")
+        .x_desc(format!("ratio to {first} (left of 1: faster, smaller)"))
         .light_line_style(WHITE)
         .draw()?;
     chart.draw_series(std::iter::once(PathElement::new(
         vec![(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Exact(rows))],
         BLACK.stroke_width(2),
     )))?;
-    for (way, Way { name, .. }) in ways.iter().enumerate().skip(1) {
+    for (way, name) in columns.iter().enumerate().skip(1) {
         let color = Palette99::pick(way + 1).to_rgba();
         let dots = (0..rows).filter_map(|row| {
             let ratio = ratio(row, way)?;

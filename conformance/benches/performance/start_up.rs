@@ -29,7 +29,7 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
         for run in 0..=runs {
             for (way, times) in ways.iter().zip(&mut times) {
                 let started = Instant::now();
-                let status = way.command(argv, directory.path()).stdout(Stdio::null()).status()?;
+                let status = way.command(argv, directory.path())?.stdout(Stdio::null()).status()?;
                 ensure!(status.success(), "{} does not run {name}", way.name);
                 // The first round warms up.
                 if run > 0 {
@@ -39,5 +39,5 @@ pub fn measure(ways: &[Way]) -> Result<Table> {
         }
         rows.push(Row { name: (*name).into(), values: times.into_iter().map(median).collect(), aim: None });
     }
-    Ok(Table { title: "Start to end", unit: "ms", rows, share: false })
+    Ok(Table::new("Start to end", "ms", rows))
 }

@@ -6,6 +6,9 @@ use conformance::scratch;
 use std::path::Path;
 use std::process::Command;
 
+/// So many times native is measured once.
+const MUCH: f64 = 4.0;
+
 /// What is measured of a piece of work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Value {
@@ -85,7 +88,7 @@ impl Work {
 
     /// One run; NaN if it does not run this way.
     fn once(&self, way: &Way, directory: &Path) -> Result<f64> {
-        let output = way.command(&["bash", "-c", &self.script()], directory).output()?;
+        let output = way.command(&["bash", "-c", &self.script()], directory)?.output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let last = text.lines().last().unwrap_or_default().trim();
         if !output.status.success() {
@@ -103,11 +106,17 @@ impl Work {
             return Ok(None);
         }
         let mut values = vec![Vec::new(); ways.len()];
+        let mut native = None;
         for _ in 0..runs {
             for (way, values) in ways.iter().zip(&mut values) {
-                // What did not run once does not run.
-                let tried = values.first().is_some_and(|first: &f64| first.is_nan());
-                values.push(if tried { f64::NAN } else { self.once(way, directory.path())? });
+                // What did not run once does not run, and what took so long that one figure says enough is not run again.
+                let first: Option<f64> = values.first().copied();
+                let enough =
+                    first.is_some_and(|first| first.is_nan() || first > MUCH * native.unwrap_or(first));
+                if !enough {
+                    values.push(self.once(way, directory.path())?);
+                }
+                native = native.or(values.first().copied());
             }
         }
         let values = values.into_iter().map(median).collect();
@@ -137,5 +146,5 @@ pub fn measure(
         eprintln!("  {}", work.name);
         rows.extend(work.row(ways, if quick() { 1 } else { runs })?);
     }
-    Ok(Table { title, unit, rows, share: false })
+    Ok(Table::new(title, unit, rows))
 }

@@ -1,0 +1,206 @@
+//! The ways in which a command is run: natively, in our sandbox, and in what else is installed.
+
+use anyhow::{Context, Result};
+use conformance::sandbox_exec;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A way to run a command.
+#[derive(Clone)]
+pub struct Way {
+    /// As the column is headed.
+    pub name: String,
+    prefix: Vec<String>,
+    /// Of a runtime that takes commands from a file.
+    bundle: Option<Arc<Bundle>>,
+}
+
+impl Way {
+    fn with_prefix(name: &str, prefix: &[&str]) -> Way {
+        Way { name: name.into(), prefix: prefix.iter().map(|part| part.to_string()).collect(), bundle: None }
+    }
+
+    /// The command, run this way in `directory`.
+    pub fn command(&self, argv: &[&str], directory: &Path) -> Result<Command> {
+        let own = self.bundle.as_ref().map(|bundle| bundle.prefix(argv, directory)).transpose()?;
+        let prefix = own.as_ref().unwrap_or(&self.prefix);
+        let argv = if own.is_some() { &[] } else { argv };
+        let mut all = prefix.iter().map(String::as_str).chain(argv.iter().copied());
+        let mut command = Command::new(all.next().unwrap_or_default());
+        command.args(all).current_dir(directory).stdin(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
+    }
+
+    /// The way with options of ours, if it is the sandbox.
+    pub fn with_options(&self, options: &[&str]) -> Way {
+        let ours = self.name == "sandbox-exec";
+        let part = |part: &String| {
+            let options = options.iter().filter(|_| ours && part == "--").map(|option| option.to_string());
+            options.chain([part.clone()]).collect::<Vec<_>>()
+        };
+        Way { prefix: self.prefix.iter().flat_map(part).collect(), ..self.clone() }
+    }
+
+    /// Ends what is left of commands that were killed: what a runtime has started does not end with it.
+    pub fn clear(&self) {
+        if let Some(bundle) = &self.bundle {
+            bundle.clear();
+        }
+    }
+}
+
+/// runc's form of a command: a directory with a tree, which has everything of the host, and a description.
+struct Bundle {
+    place: tempfile::TempDir,
+    started: AtomicUsize,
+}
+
+impl Bundle {
+    fn new() -> Result<Bundle> {
+        let place = tempfile::Builder::new().prefix("bench-runc-").tempdir()?;
+        let tree = place.path().join("rootfs");
+        std::fs::create_dir(&tree)?;
+        for entry in std::fs::read_dir("/")?.flatten() {
+            let (kind, to) = (entry.file_type()?, tree.join(entry.file_name()));
+            if kind.is_symlink() {
+                std::os::unix::fs::symlink(std::fs::read_link(entry.path())?, to)?;
+            } else if kind.is_dir() {
+                std::fs::create_dir(to)?;
+            }
+        }
+        Ok(Bundle { place, started: AtomicUsize::new(0) })
+    }
+
+    fn state(&self) -> String {
+        self.place.path().join("state").to_string_lossy().into_owned()
+    }
+
+    fn id(&self, number: usize) -> String {
+        format!("bench-{}-{number}", std::process::id())
+    }
+
+    fn description(&self, argv: &[&str], directory: &Path) -> Result<Value> {
+        let mut mounts = Vec::new();
+        for entry in std::fs::read_dir("/")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() && !["dev", "proc", "sys"].contains(&name.as_str()) {
+                let path = format!("/{name}");
+                mounts.push(
+                    json!({"destination": path, "source": path, "type": "bind", "options": ["rbind", "rw"]}),
+                );
+            }
+        }
+        for (at, kind, options) in [
+            ("/proc", "proc", &[][..]),
+            ("/dev", "tmpfs", &["mode=755"]),
+            ("/dev/pts", "devpts", &["newinstance", "ptmxmode=0666"]),
+            ("/dev/shm", "tmpfs", &["mode=1777"]),
+        ] {
+            mounts.push(json!({"destination": at, "source": kind, "type": kind, "options": options}));
+        }
+        let environment: Vec<String> =
+            std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+        let all = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"];
+        let namespaces: Vec<Value> =
+            ["pid", "ipc", "uts", "mount", "network"].iter().map(|kind| json!({"type": kind})).collect();
+        Ok(json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "mounts": mounts,
+            "process": {
+                "args": argv, "cwd": directory, "env": environment, "user": {"uid": 0, "gid": 0},
+                "noNewPrivileges": true,
+                "capabilities": {"bounding": all, "effective": all, "permitted": all},
+            },
+            "linux": {"namespaces": namespaces},
+        }))
+    }
+
+    fn prefix(&self, argv: &[&str], directory: &Path) -> Result<Vec<String>> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        // One that starts at the moment reads the old description or the new one.
+        let new = self.place.path().join("config.json.new");
+        std::fs::write(&new, self.description(argv, directory)?.to_string())?;
+        std::fs::rename(&new, self.place.path().join("config.json")).context("a runc bundle")?;
+        let bundle = self.place.path().to_string_lossy().into_owned();
+        Ok(["runc", "--root", &self.state(), "run", "--bundle", &bundle, &self.id(number)]
+            .map(String::from)
+            .into())
+    }
+
+    fn clear(&self) {
+        let left = std::fs::read_dir(self.state()).into_iter().flatten().flatten();
+        for id in left.map(|entry| entry.file_name()) {
+            let delete = ["--root", &self.state(), "delete", "--force"];
+            let _ = Command::new("runc").args(delete).arg(id).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Native, sandboxed, and what else is installed and runs here. The others get everything of the host.
+pub fn ways() -> Vec<Way> {
+    let mut ways = vec![
+        Way::with_prefix("native", &[]),
+        Way::with_prefix("sandbox-exec", &[&sandbox_exec().to_string_lossy(), "--"]),
+    ];
+    let bubblewrap = [
+        "bwrap",
+        "--unshare-all",
+        "--die-with-parent",
+        "--bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ];
+    ways.extend(version("bwrap").map(|version| Way::with_prefix(&version, &bubblewrap)));
+    ways.extend(version("runc").and_then(|version| {
+        let bundle = Bundle::new().map(Arc::new).ok();
+        Some(Way { name: version, prefix: Vec::new(), bundle: Some(bundle?) })
+    }));
+    // Debian 12's knows no systrap.
+    ways.extend(
+        version("runsc")
+            .into_iter()
+            .flat_map(|version| {
+                let version = version.replace("version ", "");
+                ["systrap", "ptrace"].map(|platform| {
+                    let option = format!("--platform={platform}");
+                    let words = ["runsc", &option, "--network=none", "--ignore-cgroups", "do", "--"];
+                    Way::with_prefix(&format!("{version}, {platform}"), &words)
+                })
+            })
+            .find(runs),
+    );
+    ways.retain(|way| {
+        let runs = runs(way);
+        if !runs {
+            eprintln!("left out: {} does not run /bin/true", way.name);
+        }
+        runs
+    });
+    ways
+}
+
+fn runs(way: &Way) -> bool {
+    let command = way.command(&["/bin/true"], Path::new("/"));
+    command.is_ok_and(|mut command| command.status().is_ok_and(|status| status.success()))
+}
+
+/// The first line of `--version`, if the command is there.
+fn version(command: &str) -> Option<String> {
+    let output = Command::new(command).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned();
+    output.status.success().then(|| text.replace(" version ", " ").replace("+ds1", ""))
+}
