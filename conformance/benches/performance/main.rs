@@ -5,6 +5,7 @@ mod applications;
 mod calls;
 mod containers;
 mod memory;
+mod network;
 mod patched;
 mod plot;
 mod servers;
@@ -133,13 +134,14 @@ fn shown(value: f64) -> String {
 
 type Measure = fn(&[Way]) -> Result<Table>;
 
-const TABLES: [(&str, Measure); 9] = [
+const TABLES: [(&str, Measure); 10] = [
     ("start-up", start_up::measure),
     ("calls", calls::measure),
     ("host-files", calls::measure_host_files),
     ("computing", applications::measure_computing),
     ("applications", applications::measure),
     ("servers", servers::measure),
+    ("network", network::measure),
     ("patched", patched::measure),
     ("memory", memory::measure),
     ("containers", containers::measure),
