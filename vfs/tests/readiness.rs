@@ -1,5 +1,8 @@
 //! Pipes, eventfds and epolls as they are, as far as nobody has to sleep: who sleeps needs a thread of a sandbox.
 
+mod files;
+
+use files::{read, write};
 use kernel::poll::PollEvents;
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
@@ -31,17 +34,6 @@ fn fifo() -> (FileRef, FileRef) {
     let state = Arc::new(FifoState::default());
     let end = |flags| open(open_fifo(&state, flags | raw::O_NONBLOCK).expect("it opens"));
     (end(raw::O_RDONLY), end(raw::O_WRONLY))
-}
-
-fn write(file: &FileRef, bytes: &[u8]) -> Result<usize, Errno> {
-    file.ops.write_at(file, 0, &mut Source::kernel(bytes))
-}
-
-fn read(file: &FileRef, most: usize) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; most];
-    let count = file.ops.read_at(file, 0, &mut Sink::kernel(&mut bytes))?;
-    bytes.truncate(count);
-    Ok(bytes)
 }
 
 fn poll(file: &FileRef) -> PollEvents {

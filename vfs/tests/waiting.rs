@@ -1,6 +1,9 @@
 //! What sleeps and wakes: pipes, FIFOs, epoll, poll, timerfd between real threads. Each has a task of its own, which GS leads
 //! to, as in a sandbox; a thread that is never woken ends the test.
 
+mod files;
+
+use files::{read, write};
 use kernel::cred::Cred;
 use kernel::poll::PollEvents;
 use kernel::task::{SLOT_TASK, Task, ThreadGroup, current};
@@ -68,17 +71,6 @@ fn fifo() -> (FileRef, FileRef) {
     let state = Arc::new(FifoState::default());
     let end = |flags| open(open_fifo(&state, flags | raw::O_NONBLOCK).expect("it opens"));
     (end(raw::O_RDONLY), end(raw::O_WRONLY))
-}
-
-fn write(file: &FileRef, bytes: &[u8]) -> Result<usize, Errno> {
-    file.ops.write_at(file, 0, &mut Source::kernel(bytes))
-}
-
-fn read(file: &FileRef, most: usize) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; most];
-    let count = file.ops.read_at(file, 0, &mut Sink::kernel(&mut bytes))?;
-    bytes.truncate(count);
-    Ok(bytes)
 }
 
 fn end_of(file: &FileRef) -> &PipeEnd {
