@@ -60,6 +60,11 @@ pub fn scratch() -> Result<tempfile::TempDir> {
 
 /// Runs a command to its end, or to the time limit: then it and all it started are killed.
 pub fn run(command: &mut Command) -> Result<Outcome> {
+    run_until_asked(command, TIME_LIMIT)
+}
+
+/// As [`run`]; from some time on the command is asked to end by SIGTERM, again and again.
+pub fn run_until_asked(command: &mut Command, after: Duration) -> Result<Outcome> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
     let (stdout, stderr) = (child.stdout.take().context("stdout")?, child.stderr.take().context("stderr")?);
@@ -71,7 +76,7 @@ pub fn run(command: &mut Command) -> Result<Outcome> {
         })
     };
     let (stdout, stderr) = (read(Box::new(stdout)), read(Box::new(stderr)));
-    let status = wait(&mut child);
+    let status = wait(&mut child, after);
     let (stdout, stderr) = (stdout.join(), stderr.join());
     let status = status.with_context(|| format!("{command:?}"))?;
     let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else { bail!("a reader thread panicked") };
@@ -79,11 +84,16 @@ pub fn run(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome { stdout, stderr, status })
 }
 
-fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
+fn wait(child: &mut Child, after: Duration) -> Result<std::process::ExitStatus> {
     let started = Instant::now();
+    let mut ask = after;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
+        }
+        if started.elapsed() > ask {
+            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            ask += Duration::from_secs(1);
         }
         if started.elapsed() > TIME_LIMIT {
             // The child leads a process group of its own: ours to end, with all it started.

@@ -1,7 +1,7 @@
 //! Where an attack happens: a directory that the sandbox is shown, a secret that it is not shown, and a look at both afterwards.
 
 use anyhow::{Context, Result, bail, ensure};
-use conformance::{Outcome, Tree, compile, run, sandbox_exec, scratch};
+use conformance::{Outcome, Tree, compile, run, run_until_asked, sandbox_exec, scratch};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 /// Stands in the file that no attack may read, and in the supervisor's environment.
 pub const SECRET: &str = "SECRET-4b1f0c2e";
@@ -224,6 +225,22 @@ impl Stage {
 
     /// Runs an attack; whatever it is, the host must be as it was and its secret unknown.
     pub fn attack(&self, options: &[&str], name: &str, arguments: &[&str]) -> Result<Outcome> {
+        self.attack_with(options, name, arguments, |command| run(command))
+    }
+
+    /// As [`Stage::attack`], for what may go on for ever, as any program may: then it must end when it is asked to.
+    pub fn endless_attack(&self, options: &[&str], name: &str, arguments: &[&str]) -> Result<Outcome> {
+        const LONG: Duration = Duration::from_secs(15);
+        self.attack_with(options, name, arguments, |command| run_until_asked(command, LONG))
+    }
+
+    fn attack_with(
+        &self,
+        options: &[&str],
+        name: &str,
+        arguments: &[&str],
+        run: impl FnOnce(&mut Command) -> Result<Outcome>,
+    ) -> Result<Outcome> {
         self.program(name)?;
         let tree = Tree::of(self.directory.path())?;
         let outcome = run(&mut self.command(options, name, arguments)?)?;
