@@ -3,6 +3,7 @@
 
 use conformance::{Outcome, compile, run, sandbox_exec, scratch};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -323,4 +324,67 @@ fn a_directory_that_turns_into_a_link_leads_nobody_out() {
     let names: Vec<_> = std::fs::read_dir(outside.path()).expect("a list").flatten().collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert_eq!(std::fs::read_to_string(outside.path().join("secret")).expect("a file"), "secret\n");
+}
+
+/// `acls.sh` in a directory that it has prepared, and what is there then: natively, or inside with `options`. With `whose` "own" no
+/// ids but the caller's are named.
+fn access_lists(caller: &[&str], whose: &str, options: &[&str], directory: &Path) -> [String; 2] {
+    let path = directory.to_string_lossy();
+    let step = |before: &[&str], step: &str| {
+        let text = include_str!("../applications/acls.sh");
+        let command = [caller, before, &["/bin/sh", "-c", text, "acls.sh", step, &path, whose]].concat();
+        let (program, arguments) = command.split_first().expect("a command");
+        let outcome = run(Command::new(program).args(arguments).current_dir(directory)).expect("it runs");
+        assert_eq!(outcome.stderr, "", "{step} {options:?}");
+        outcome.stdout.replace(&*path, "DIRECTORY")
+    };
+    step(&[], "make");
+    // The build directory may be out of the caller's reach.
+    let copy = scratch().expect("a directory");
+    let sandbox = copy.path().join("sandbox-exec");
+    std::fs::copy(sandbox_exec(), &sandbox).expect("copied");
+    let sandbox = sandbox.to_string_lossy();
+    let sandboxed = [&[&*sandbox][..], options].concat();
+    let shown = step(if options.is_empty() { &[] } else { &sandboxed }, "use");
+    [shown, step(&[], "show")]
+}
+
+fn access_lists_are_the_hosts(caller: &[&str], whose: &str) {
+    let place = || {
+        let directory = scratch().expect("a directory");
+        if !caller.is_empty() {
+            std::os::unix::fs::chown(directory.path(), Some(DAEMON), Some(DAEMON)).expect("its owner");
+        }
+        let path = directory.path().to_string_lossy().into_owned();
+        (directory, path)
+    };
+    let native = access_lists(caller, whose, &[], place().0.path());
+    let (bound, path) = place();
+    assert_eq!(access_lists(caller, whose, &["--bind", &path], bound.path()), native);
+    let ((lower, path), (_upper, upper)) = (place(), place());
+    let over = format!("{path}:{upper}");
+    assert_eq!(access_lists(caller, whose, &["--overlay", &over], lower.path())[0], native[0]);
+    let (lower, path) = place();
+    assert_eq!(access_lists(caller, whose, &["--overlay", &path], lower.path())[0], native[0]);
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Debian's user and group `daemon`.
+const DAEMON: u32 = 1;
+
+#[test]
+fn access_control_lists_of_granted_directories_are_the_hosts() {
+    access_lists_are_the_hosts(&[], if is_root() { "" } else { "own" });
+}
+
+#[test]
+fn an_ordinary_users_access_control_lists_name_whom_its_user_namespace_maps() {
+    if !is_root() {
+        return;
+    }
+    let caller = ["setpriv", "--reuid", "daemon", "--regid", "daemon", "--clear-groups", "--inh-caps=-all"];
+    access_lists_are_the_hosts(&caller, "own");
 }
