@@ -388,3 +388,43 @@ fn an_ordinary_users_access_control_lists_name_whom_its_user_namespace_maps() {
     let caller = ["setpriv", "--reuid", "daemon", "--regid", "daemon", "--clear-groups", "--inh-caps=-all"];
     access_lists_are_the_hosts(&caller, "own");
 }
+
+/// A program of the differential suite, natively and in the sandbox, in a directory that was granted.
+fn same_in_a_granted_directory(program: &str, arguments: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(program);
+    let bin = scratch().expect("a directory");
+    let compiled = bin.path().join("program");
+    compile("gcc", &["-O1", "-D_GNU_SOURCE"], &source, &compiled).expect("it compiles");
+    let text = compiled.to_string_lossy();
+    let (native, granted) = (scratch().expect("a directory"), scratch().expect("a directory"));
+    let natively =
+        run(Command::new(&compiled).args(arguments).current_dir(native.path())).expect("the program runs");
+    let path = granted.path().to_string_lossy();
+    let options = ["--bind", &path, "--ro-bind", &text, &text];
+    let inside = sandbox(&[&options, arguments].concat(), granted.path());
+    assert_eq!(said(&inside), said(&natively), "{program}");
+}
+
+#[test]
+fn what_has_lost_its_name_can_be_opened_by_its_place() {
+    same_in_a_granted_directory("removed_places.c", &[]);
+}
+
+#[test]
+fn handles_stand_for_files_of_granted_directories() {
+    same_in_a_granted_directory("handles.c", &["."]);
+}
+
+#[test]
+fn directories_below_dev_shm_can_be_granted() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("mode");
+    std::fs::write(directory.path().join("f"), "out\n").expect("a file");
+    let path = directory.path().to_string_lossy();
+    let script = format!("cat {path}/f; echo in >{path}/g; echo more >/dev/shm/other; ls /dev/shm/other");
+    let outcome = sandbox(&["--bind", &path, "/bin/sh", "-c", &script], Path::new("/"));
+    assert_eq!(said(&outcome), "out\n/dev/shm/other");
+    assert_eq!(std::fs::read_to_string(directory.path().join("g")).expect("a file"), "in\n");
+    assert!(!Path::new("/dev/shm/other").exists());
+}

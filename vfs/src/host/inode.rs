@@ -146,6 +146,9 @@ impl HostInode {
     /// Gives up the kept descriptor; who uses it at the moment holds it a little longer.
     pub(super) fn close_kept(&self) {
         let mut state = self.state.lock();
+        if state.gone.is_some() {
+            return;
+        }
         let (kept, made) = (state.kept.take(), state.made.take());
         drop(state);
         drop((kept, made));
@@ -275,10 +278,29 @@ impl HostInode {
         call(directory.number(), name.as_c_str(), raw::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// The descriptor that is open for data, if one is.
+    /// The descriptor that is open, not only for its place, if one is.
     pub(super) fn open_descriptor(&self) -> Option<Arc<HostFd>> {
         let state = self.state.lock();
-        state.open.upgrade().or_else(|| state.made.clone())
+        let kept = state.kept.as_ref().filter(|kept| kept.is_open());
+        state.open.upgrade().or_else(|| state.made.clone()).or_else(|| kept.cloned())
+    }
+
+    /// Its last name is about to go. Whoever only has its place (`O_PATH`) can open it all the same, or change it.
+    pub(super) fn outlive_name(&self) {
+        match self.kind {
+            Kind::Directory => drop(self.directory()),
+            Kind::Regular if self.open_descriptor().is_none() => {
+                let made =
+                    [raw::O_RDWR, raw::O_RDONLY].into_iter().find_map(|access| self.open_data(access).ok());
+                self.state.lock().made = made;
+            }
+            Kind::Symlink => {
+                if let Ok(LinkTarget::Text(text)) = self.read_link() {
+                    self.state.lock().link = Some(text.into_boxed_slice());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Opens the data of a regular file.
@@ -293,8 +315,13 @@ impl HostInode {
         {
             return Ok(fd);
         }
-        let made = self.state.lock().made.take();
+        let made = {
+            let mut state = self.state.lock();
+            // It is all that there is of a file without a name.
+            if state.gone.is_some() { state.made.clone() } else { state.made.take() }
+        };
         let fd = match made {
+            Some(made) if !made.covers(flags) => return Err(Errno::EACCES),
             Some(made) => {
                 if flags & raw::O_TRUNC != 0 {
                     host::ftruncate(made.number(), 0)?;
@@ -323,8 +350,7 @@ impl HostInode {
 
     /// A descriptor that data can be written through, for changes of the size.
     pub(super) fn writable(&self) -> Result<Arc<HostFd>> {
-        let open = self.state.lock().open.upgrade();
-        match open {
+        match self.open_descriptor() {
             Some(fd) if fd.covers(raw::O_WRONLY) => Ok(fd),
             _ => {
                 let (directory, name) = self.place()?;
