@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -27,6 +29,37 @@ static int entries(const char *path)
     for (struct dirent *entry; (entry = readdir(directory));) count += entry->d_name[0] != '.';
     closedir(directory);
     return count;
+}
+
+/* What opens, and what reads. */
+static void texts_of(const char *directory)
+{
+    static const char *const names[] = {"auxv", "cmdline", "environ", "io", "maps", "mem", "smaps", "smaps_rollup", "syscall", "wchan", "limits", "mounts", "mountinfo", "mountstats", "cgroup", "stat", "statm", "status", "sched", "schedstat",
+        "personality", "oom_score", "oom_score_adj", "oom_adj", "coredump_filter", "timerslack_ns", "comm", "setgroups", "uid_map",
+        "loginuid", "sessionid", "net/tcp"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[100], text[4096];
+        snprintf(path, sizeof path, "%s/%s", directory, names[i]);
+        int fd = open(path, O_RDONLY);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text);
+        printf("%s: open %s, read %s\n", names[i], fd < 0 ? strerrorname_np(errno) : "ok", n < 0 ? strerrorname_np(errno) : n ? "something" : "nothing");
+        close(fd);
+    }
+}
+
+/* Calls that take its id. */
+static void named(int pid, int tid)
+{
+    cpu_set_t processors; struct rlimit limit; struct timespec slice; clockid_t clock; siginfo_t info; struct sched_param none = {0};
+    CALL(kill(tid, 0)), CALL(kill(-pid, 0)), CALL(syscall(SYS_tkill, tid, 0)), CALL(syscall(SYS_tgkill, pid, tid, 0));
+    CALL(syscall(SYS_tgkill, pid, tid, SIGUSR1)), CALL(syscall(SYS_tkill, tid, SIGUSR1)), CALL(syscall(SYS_tgkill, pid + 1, tid, 0));
+    YES(getpgid(tid) == getpgrp()), YES(getsid(tid) == getsid(0)), CALL(setpgid(tid, 0));
+    CALL(sched_getscheduler(tid)), CALL(sched_setscheduler(tid, 0, &none)), CALL(sched_rr_get_interval(tid, &slice));
+    CALL(sched_getaffinity(tid, sizeof processors, &processors)), CALL(sched_setaffinity(tid, sizeof processors, &processors));
+    CALL(getpriority(PRIO_PROCESS, tid)), CALL(setpriority(PRIO_PROCESS, tid, 0)), CALL(prlimit(tid, RLIMIT_NOFILE, NULL, &limit));
+    CALL(clock_getcpuclockid(tid, &clock)), OK(syscall(SYS_pidfd_open, tid, 0)), OK(syscall(SYS_pidfd_open, tid, O_EXCL));
+    CALL(ptrace(PTRACE_ATTACH, tid, 0, 0)), CALL(ptrace(PTRACE_SEIZE, tid, 0, 0)), CALL(ptrace(PTRACE_INTERRUPT, tid, 0, 0));
+    CALL(ptrace(PTRACE_PEEKDATA, tid, 0, 0)), CALL(ptrace(PTRACE_GETSIGINFO, tid, 0, &info)), CALL(ptrace(PTRACE_DETACH, tid, 0, 0));
 }
 
 static void show(const char *what, int pid, int tid)
@@ -53,6 +86,9 @@ static void show(const char *what, int pid, int tid)
     }
     snprintf(path, sizeof path, "/proc/%d/fd", pid); printf("%d descriptors\n", entries(path) > 0);
     CALL(kill(pid, 0));
+    snprintf(path, sizeof path, "/proc/%d", pid), texts_of(path);
+    snprintf(path, sizeof path, "/proc/%d/task/%d", pid, tid), texts_of(path);
+    named(pid, tid);
 }
 
 static void *shortly(void *x) { usleep(1000); return x; }
@@ -67,16 +103,22 @@ int main(void)
 
     // The main thread has ended, another has not; a new program takes its place.
     pipe(go); c = fork();
-    if (!c) { pthread_t t; pthread_create(&t, NULL, for_ever, NULL); close(go[0]); close(go[1]); pthread_exit(NULL); }
+    if (!c) { signal(SIGUSR1, SIG_IGN); pthread_t t; pthread_create(&t, NULL, for_ever, NULL); close(go[0]); close(go[1]); pthread_exit(NULL); }
     close(go[1]); read(go[0], &status, 1); usleep(50000); show("a main thread", c, c); kill(c, SIGKILL); waitpid(c, &status, 0); printf("%x\n", status); close(go[0]);
 
     // A tracee's thread.
     c = fork();
-    if (!c) { ptrace(PTRACE_TRACEME); raise(SIGSTOP); pthread_t t; pthread_create(&t, NULL, shortly, NULL); pthread_join(t, NULL); for (;;) pause(); }
+    if (!c) { signal(SIGUSR1, SIG_IGN); ptrace(PTRACE_TRACEME); raise(SIGSTOP); pthread_t t; pthread_create(&t, NULL, shortly, NULL); pthread_join(t, NULL); for (;;) pause(); }
     waitpid(c, &status, 0); ptrace(PTRACE_SETOPTIONS, c, NULL, PTRACE_O_TRACECLONE); ptrace(PTRACE_CONT, c, NULL, NULL);
     waitpid(c, &status, 0); ptrace(PTRACE_GETEVENTMSG, c, NULL, &tid); waitpid(tid, &status, __WALL); printf("%x\n", status);
     ptrace(PTRACE_CONT, tid, NULL, NULL); ptrace(PTRACE_CONT, c, NULL, NULL); usleep(100000);
     show("a traced thread", c, tid); CALL(ptrace(PTRACE_CONT, tid, NULL, NULL)); YES(waitpid(tid, &status, __WALL) == (pid_t)tid); printf("%x\n", status);
     show("waited for", c, tid); kill(c, SIGKILL); waitpid(c, &status, 0); printf("%x\n", status);
+
+    // A tracee's main thread.
+    pipe(go); c = fork();
+    if (!c) { signal(SIGUSR1, SIG_IGN); ptrace(PTRACE_TRACEME); raise(SIGSTOP); pthread_t t; pthread_create(&t, NULL, for_ever, NULL); close(go[0]); close(go[1]); pthread_exit(NULL); }
+    close(go[1]); waitpid(c, &status, 0); ptrace(PTRACE_CONT, c, NULL, NULL); read(go[0], &status, 1); usleep(50000);
+    show("a traced main thread", c, c); kill(c, SIGKILL); waitpid(c, &status, 0); printf("%x\n", status);
     return 0;
 }

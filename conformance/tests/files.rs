@@ -3,6 +3,7 @@
 
 use conformance::{Outcome, compile, run, sandbox_exec, scratch};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -323,4 +324,107 @@ fn a_directory_that_turns_into_a_link_leads_nobody_out() {
     let names: Vec<_> = std::fs::read_dir(outside.path()).expect("a list").flatten().collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert_eq!(std::fs::read_to_string(outside.path().join("secret")).expect("a file"), "secret\n");
+}
+
+/// `acls.sh` in a directory that it has prepared, and what is there then: natively, or inside with `options`. With `whose` "own" no
+/// ids but the caller's are named.
+fn access_lists(caller: &[&str], whose: &str, options: &[&str], directory: &Path) -> [String; 2] {
+    let path = directory.to_string_lossy();
+    let step = |before: &[&str], step: &str| {
+        let text = include_str!("../applications/acls.sh");
+        let command = [caller, before, &["/bin/sh", "-c", text, "acls.sh", step, &path, whose]].concat();
+        let (program, arguments) = command.split_first().expect("a command");
+        let outcome = run(Command::new(program).args(arguments).current_dir(directory)).expect("it runs");
+        assert_eq!(outcome.stderr, "", "{step} {options:?}");
+        outcome.stdout.replace(&*path, "DIRECTORY")
+    };
+    step(&[], "make");
+    // The build directory may be out of the caller's reach.
+    let copy = scratch().expect("a directory");
+    let sandbox = copy.path().join("sandbox-exec");
+    std::fs::copy(sandbox_exec(), &sandbox).expect("copied");
+    let sandbox = sandbox.to_string_lossy();
+    let sandboxed = [&[&*sandbox][..], options].concat();
+    let shown = step(if options.is_empty() { &[] } else { &sandboxed }, "use");
+    [shown, step(&[], "show")]
+}
+
+fn access_lists_are_the_hosts(caller: &[&str], whose: &str) {
+    let place = || {
+        let directory = scratch().expect("a directory");
+        if !caller.is_empty() {
+            std::os::unix::fs::chown(directory.path(), Some(DAEMON), Some(DAEMON)).expect("its owner");
+        }
+        let path = directory.path().to_string_lossy().into_owned();
+        (directory, path)
+    };
+    let native = access_lists(caller, whose, &[], place().0.path());
+    let (bound, path) = place();
+    assert_eq!(access_lists(caller, whose, &["--bind", &path], bound.path()), native);
+    let ((lower, path), (_upper, upper)) = (place(), place());
+    let over = format!("{path}:{upper}");
+    assert_eq!(access_lists(caller, whose, &["--overlay", &over], lower.path())[0], native[0]);
+    let (lower, path) = place();
+    assert_eq!(access_lists(caller, whose, &["--overlay", &path], lower.path())[0], native[0]);
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Debian's user and group `daemon`.
+const DAEMON: u32 = 1;
+
+#[test]
+fn access_control_lists_of_granted_directories_are_the_hosts() {
+    access_lists_are_the_hosts(&[], if is_root() { "" } else { "own" });
+}
+
+#[test]
+fn an_ordinary_users_access_control_lists_name_whom_its_user_namespace_maps() {
+    if !is_root() {
+        return;
+    }
+    let caller = ["setpriv", "--reuid", "daemon", "--regid", "daemon", "--clear-groups", "--inh-caps=-all"];
+    access_lists_are_the_hosts(&caller, "own");
+}
+
+/// A program of the differential suite, natively and in the sandbox, in a directory that was granted.
+fn same_in_a_granted_directory(program: &str, arguments: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(program);
+    let bin = scratch().expect("a directory");
+    let compiled = bin.path().join("program");
+    compile("gcc", &["-O1", "-D_GNU_SOURCE"], &source, &compiled).expect("it compiles");
+    let text = compiled.to_string_lossy();
+    let (native, granted) = (scratch().expect("a directory"), scratch().expect("a directory"));
+    let natively =
+        run(Command::new(&compiled).args(arguments).current_dir(native.path())).expect("the program runs");
+    let path = granted.path().to_string_lossy();
+    let options = ["--bind", &path, "--ro-bind", &text, &text];
+    let inside = sandbox(&[&options, arguments].concat(), granted.path());
+    assert_eq!(said(&inside), said(&natively), "{program}");
+}
+
+#[test]
+fn what_has_lost_its_name_can_be_opened_by_its_place() {
+    same_in_a_granted_directory("removed_places.c", &[]);
+}
+
+#[test]
+fn handles_stand_for_files_of_granted_directories() {
+    same_in_a_granted_directory("handles.c", &["."]);
+}
+
+#[test]
+fn directories_below_dev_shm_can_be_granted() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("mode");
+    std::fs::write(directory.path().join("f"), "out\n").expect("a file");
+    let path = directory.path().to_string_lossy();
+    let script = format!("cat {path}/f; echo in >{path}/g; echo more >/dev/shm/other; ls /dev/shm/other");
+    let outcome = sandbox(&["--bind", &path, "/bin/sh", "-c", &script], Path::new("/"));
+    assert_eq!(said(&outcome), "out\n/dev/shm/other");
+    assert_eq!(std::fs::read_to_string(directory.path().join("g")).expect("a file"), "in\n");
+    assert!(!Path::new("/dev/shm/other").exists());
 }

@@ -176,10 +176,11 @@ impl Caller {
         Ok(Some([time(seconds, nanoseconds), time(other_seconds, other_nanoseconds)]))
     }
 
-    /// Only those that mean nothing to the host: no access control lists, for one.
+    /// Those that mean nothing to the host, and access control lists, which say no more than modes do.
     fn attribute(&self, address: u64, value: Option<Vec<u8>>, flags: i32) -> Result<Change, Refused> {
         let name = self.text(address)?;
-        if !name.as_bytes().starts_with(b"user.") {
+        let lists = [c"system.posix_acl_access", c"system.posix_acl_default"];
+        if !name.as_bytes().starts_with(b"user.") && !lists.contains(&name.as_c_str()) {
             return Err(Refused::Ends);
         }
         Ok(Change::Attribute { name, value, flags })
@@ -313,7 +314,7 @@ mod tests {
             assert!(matches!(place.chmod("granted", c"file", mode), Err(Refused::Ends)), "{mode:o}");
         }
         let file = place.open("granted/file");
-        for name in [c"system.posix_acl_access", c"security.capability", c"trusted.a"] {
+        for name in [c"system.posix_acl", c"security.capability", c"trusted.a"] {
             let args = [file.as_raw_fd() as u64, name.as_ptr() as u64, name.as_ptr() as u64, 1, 0, 0];
             assert!(matches!(place.call(libc::SYS_fsetxattr, args), Err(Refused::Ends)), "{name:?}");
         }

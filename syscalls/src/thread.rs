@@ -4,6 +4,7 @@ mod users;
 
 pub use users::Users;
 
+use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
@@ -295,6 +296,11 @@ pub fn all() -> alloc::vec::Vec<Arc<Thread>> {
 /// A living thread by its virtual id.
 pub fn find(tid: i32) -> Option<Arc<Thread>> {
     find_dead_or_alive(tid).filter(|thread| !thread.has_ended())
+}
+
+/// The task of a thread, a dead one until it was waited for, for calls that only look or that the dead take no notice of: `ESRCH`.
+pub fn task(tid: i32) -> Result<Arc<Task>> {
+    find_dead_or_alive(tid).map(|thread| thread.task.clone()).ok_or(Errno::ESRCH)
 }
 
 /// A thread by its virtual id; a dead one until it was waited for.

@@ -30,6 +30,35 @@ pub fn names<'a>(all: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Vec<u8> {
     lists.chain(all.filter(|name| !is_name(name))).flat_map(|name| name.iter().copied().chain([0])).collect()
 }
 
+/// Whether it is an entry of some user or group, and of none.
+fn names_nobody(entry: &[u8]) -> bool {
+    matches!(*entry, [0x02 | 0x08, 0, _, _, 0xff, 0xff, 0xff, 0xff])
+}
+
+/// A value with other numbers for the users and groups that it names: `EINVAL` if one of them has none.
+pub fn with_ids(
+    value: &[u8],
+    user: impl Fn(u32) -> Option<u32>,
+    group: impl Fn(u32) -> Option<u32>,
+) -> Result<Vec<u8>> {
+    let mut value = value.to_vec();
+    let (entries, _) = value.get_mut(HEADER..).unwrap_or(&mut []).as_chunks_mut::<ENTRY>();
+    for entry in entries {
+        if names_nobody(entry) {
+            continue;
+        }
+        let [tag, _, _, _, id @ ..] = entry;
+        let old = u32::from_le_bytes(*id);
+        let new = match *tag {
+            0x02 => user(old),
+            0x08 => group(old),
+            _ => Some(old),
+        };
+        *id = new.ok_or(Errno::EINVAL)?.to_le_bytes();
+    }
+    Ok(value)
+}
+
 /// Whom an entry is about (`e_tag`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tag {
@@ -108,6 +137,22 @@ impl Acl {
         let entries: Option<Vec<Entry>> = entries.iter().map(entry).collect();
         let acl = Acl(entries.ok_or(Errno::EINVAL)?);
         Ok(if acl.0.is_empty() { None } else { Some(acl) })
+    }
+
+    /// As [`Self::parse`], of a value that a filesystem keeps: of the host's, entries of ids that mean nobody here are left out.
+    pub fn kept(value: &[u8]) -> Result<Option<Acl>> {
+        let (header, entries) = value.split_at_checked(HEADER).ok_or(Errno::EINVAL)?;
+        let mut known = header.to_vec();
+        for entry in entries.chunks(ENTRY).filter(|entry| !names_nobody(entry)) {
+            known.extend_from_slice(entry);
+        }
+        Acl::parse(&known)
+    }
+
+    /// The list that says what nine permission bits say.
+    pub fn of_mode(mode: u32) -> Acl {
+        let entry = |tag, shift: u32| Entry { tag, allowed: mode >> shift & 7 };
+        Acl(Vec::from([entry(Tag::Owner, 6), entry(Tag::OwningGroup, 3), entry(Tag::Other, 0)]))
     }
 
     /// Linux's posix_acl_valid: `EINVAL`. Apart from [`Self::parse`], because who asks is looked at in between.
@@ -209,7 +254,7 @@ impl Acl {
 
 /// What chmod(2) makes of the value of [`ACCESS`].
 pub fn change_mode(value: &mut Vec<u8>, mode: u32) {
-    if let Ok(Some(mut acl)) = Acl::parse(value) {
+    if let Ok(Some(mut acl)) = Acl::kept(value) {
         acl.change_mode(mode);
         *value = acl.value();
     }
@@ -248,6 +293,26 @@ mod tests {
         ] {
             assert_eq!(bad.check(), Err(Errno::EINVAL), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ids_have_other_numbers_on_the_host_and_some_have_none() {
+        let plus = |id: u32| id.checked_add(1000).filter(|id| *id != 1020);
+        let value = acl(&[(Tag::Owner, 6), (Tag::User(7), 7), (Tag::Mask, 7), (Tag::Other, 1)]).value();
+        let moved = with_ids(&value, plus, plus).expect("all have a number");
+        assert_eq!(
+            Acl::parse(&moved).map(|list| list.map(|list| list.allowed(Tag::User(1007)))),
+            Ok(Some(Some(7)))
+        );
+        assert_eq!(with_ids(&named().value(), plus, plus), Err(Errno::EINVAL));
+        // One that the host shows as nobody stays that, and grants nobody anything.
+        let mut unmapped = named().value();
+        unmapped[HEADER + ENTRY + 4..HEADER + 2 * ENTRY].fill(0xff);
+        assert_eq!(Acl::parse(&unmapped), Err(Errno::EINVAL));
+        assert_eq!(with_ids(&unmapped, Some, Some), Ok(unmapped.clone()));
+        let kept = Acl::kept(&unmapped).expect("a list").expect("with entries");
+        assert_eq!((kept.0.len(), kept.mode()), (named().0.len() - 1, named().mode()));
+        assert_eq!(Acl::of_mode(0o751).mode(), (0o751, true));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub struct Owner {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
-    /// There is an access control list, too.
+    /// There is an access control list, too, or there may be one.
     pub acl: bool,
 }
 

@@ -83,6 +83,7 @@ pub fn stable_ino(parts: &[&[u8]]) -> u64 {
 type List = Box<dyn Fn() -> Result<Vec<(Vec<u8>, Kind)>> + Send + Sync>;
 type Find = Box<dyn Fn(&[u8]) -> Result<Arc<dyn Inode>> + Send + Sync>;
 type Read = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
+type Check = Box<dyn Fn() -> Result<()> + Send + Sync>;
 type Write = Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
 type Open = Box<dyn Fn(u32) -> Result<Arc<dyn FileOps>> + Send + Sync>;
 type Follow = Box<dyn Fn() -> Result<LinkTarget> + Send + Sync>;
@@ -108,6 +109,8 @@ pub fn process_of(directory: &dyn FileOps) -> Option<i32> {
 pub struct File {
     /// Number, owner.
     pub common: Common,
+    /// Whether it can be opened now.
+    pub check: Option<Check>,
     /// Its contents now.
     pub read: Read,
     /// Takes what is written, if anything may be.
@@ -264,6 +267,7 @@ impl Inode for File {
         if flags & raw::O_ACCMODE != raw::O_RDONLY && self.write.is_none() {
             return Err(Errno::EACCES);
         }
+        self.check.as_ref().map_or(Ok(()), |check| check())?;
         Ok(Arc::new(OpenGenerated { file: self, contents: Mutex::new(None) }))
     }
 

@@ -24,6 +24,24 @@ impl HostIds {
     pub fn gid(&self, host: u32) -> u32 {
         if host == self.0.overflow_gid { self.0.unmapped_shown_as } else { host }
     }
+
+    /// The host's number for a virtual user id; `None` for one that no host file is shown with.
+    pub fn host_uid(&self, shown: u32) -> Option<u32> {
+        self.host(shown, self.0.overflow_uid)
+    }
+
+    /// Likewise of a group.
+    pub fn host_gid(&self, shown: u32) -> Option<u32> {
+        self.host(shown, self.0.overflow_gid)
+    }
+
+    fn host(&self, shown: u32, overflow: u32) -> Option<u32> {
+        match shown {
+            _ if overflow == u32::MAX => Some(shown),
+            _ if shown == self.0.unmapped_shown_as => Some(overflow),
+            _ => Some(shown).filter(|id| *id != overflow),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -35,6 +53,10 @@ mod tests {
         let ids = boot::HostIds { overflow_uid: 65534, overflow_gid: 65533, unmapped_shown_as: 0 };
         let ids = HostIds::new(ids);
         assert_eq!((ids.uid(65534), ids.uid(1000), ids.uid(65533)), (0, 1000, 65533));
+        assert_eq!(
+            (ids.host_uid(0), ids.host_uid(1000), ids.host_uid(65534)),
+            (Some(65534), Some(1000), None)
+        );
         assert_eq!((ids.gid(65533), ids.gid(100), ids.gid(65534)), (0, 100, 65534));
     }
 }

@@ -177,6 +177,11 @@ pub trait Inode: Send + Sync {
         false
     }
 
+    /// For a directory that keeps them: whether its filesystem gives new nodes their lists by itself.
+    fn hands_acls_on(&self) -> bool {
+        false
+    }
+
     /// Sets (or with `None` removes) the list of that name, as it is to be kept, and changes the mode with it.
     fn set_acl(&self, _name: &[u8], _value: Option<Vec<u8>>, _mode: &AclMode) -> Result<()> {
         Err(Errno::EOPNOTSUPP)

@@ -1,5 +1,6 @@
 //! A thread group: what the program calls a process.
 
+use super::io::Transfers;
 use super::{ControllingTerminal, Task};
 use crate::signal::{Action, Pending, SIG_DFL, SIG_IGN};
 use crate::sync::Mutex;
@@ -161,6 +162,8 @@ pub struct ThreadGroup {
     pub ended_times: Mutex<Times>,
     /// Time of children that were waited for.
     pub children_times: Mutex<Times>,
+    /// What threads that ended have read and written, and children that were waited for. Below the signal lock.
+    pub ended_io: Mutex<Transfers>,
     /// `CLOCK_MONOTONIC` at its start.
     pub started: u64,
     /// Host process; 0 before it runs. A vfork child that has not executed yet borrows its parent's.
@@ -178,6 +181,16 @@ pub struct ThreadGroup {
 }
 
 impl ThreadGroup {
+    /// What all its threads have read and written, and the children that it has waited for.
+    pub fn transfers(&self) -> Transfers {
+        let signals = self.signals.lock();
+        let mut sum = *self.ended_io.lock();
+        for task in &signals.tasks {
+            sum += task.io.sum();
+        }
+        sum
+    }
+
     /// A new process without threads, made by `maker`, whose session and limits it inherits, as a child of `parent` (the
     /// same but for `CLONE_PARENT`).
     pub fn new(
@@ -254,6 +267,7 @@ impl ThreadGroup {
             alive: AtomicU32::new(0),
             ended_times: Mutex::default(),
             children_times: Mutex::default(),
+            ended_io: Mutex::default(),
             started: crate::time::monotonic(),
             host_pid: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),

@@ -2,6 +2,7 @@
 
 pub mod calls;
 mod group;
+pub mod io;
 mod sessions;
 mod table;
 pub mod trace;
@@ -97,6 +98,8 @@ pub struct Task {
     pub trace: trace::Trace,
     /// Wait status with which the thread ends if it ends alone.
     pub exit_status: AtomicI32,
+    /// What it has read and written.
+    pub io: io::Counters,
     /// Filters of its calls.
     pub seccomp: Mutex<crate::seccomp::Mode>,
     /// There are some: the only word that each call looks at.
@@ -159,6 +162,7 @@ impl Task {
             sem_undo: crate::ipc::Undo::default(),
             trace: trace::Trace::default(),
             exit_status: AtomicI32::new(0),
+            io: io::Counters::default(),
             seccomp: Mutex::default(),
             filtered: AtomicBool::new(false),
             cut_a_mapped_file: AtomicBool::new(false),

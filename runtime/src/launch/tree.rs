@@ -65,12 +65,13 @@ pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> 
             blank.cover(&secret, new)?;
         }
     }
-    // A grant of the root brings the host's own with it.
-    for directory in view::OF_THE_KERNEL {
-        blank.cover(Path::new(directory), new)?;
-    }
-    // The tree is complete: its own root cannot change any more either.
-    if !view.host_paths.iter().any(|host_path| host_path.path == root) {
+    if view.host_paths.iter().any(|host_path| host_path.path == root) {
+        // It brings the host's own with it. Elsewhere there is nothing in these places but grants below /dev/shm.
+        for directory in view::OF_THE_KERNEL {
+            blank.cover(Path::new(directory), new)?;
+        }
+    } else {
+        // The tree is complete: its own root cannot change any more either.
         let flags = MsFlags::MS_REMOUNT
             | MsFlags::MS_BIND
             | MsFlags::MS_RDONLY

@@ -49,12 +49,14 @@ fn readable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     if file.readable() { Ok(file) } else { Err(Errno::EBADF) }
 }
 
-/// What was read is told to those who watch the file.
-fn told(file: &FileRef, count: usize) -> u64 {
+/// A reading call is over: it is counted, and what was read is told to those who watch the file.
+fn done(context: &Context<'_>, file: &FileRef, outcome: Result<usize>) -> Result<u64> {
+    let count = outcome.unwrap_or(0);
+    context.thread.task.io.read(count as u64);
     if count > 0 {
         notify::read(file);
     }
-    count as u64
+    outcome.map(|count| count as u64)
 }
 
 /// Reads at the file's own position (or from a stream).
@@ -88,7 +90,7 @@ pub fn read_there(file: &FileRef, offset: i64, sink: &mut Sink<'_>) -> Result<us
 fn sys_read(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = readable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    read_here(&file, &mut Sink::user(&spans)).map(|count| told(&file, count))
+    done(context, &file, read_here(&file, &mut Sink::user(&spans)))
 }
 
 fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -97,13 +99,13 @@ fn sys_pread64(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = readable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| told(&file, count))
+    done(context, &file, read_there(&file, args.i64(3), &mut Sink::user(&spans)))
 }
 
 fn sys_readv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    read_here(&file, &mut Sink::user(&spans)).map(|count| told(&file, count))
+    done(context, &file, read_here(&file, &mut Sink::user(&spans)))
 }
 
 fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -112,7 +114,7 @@ fn sys_preadv(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = readable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    read_there(&file, args.i64(3), &mut Sink::user(&spans)).map(|count| told(&file, count))
+    done(context, &file, read_there(&file, args.i64(3), &mut Sink::user(&spans)))
 }
 
 fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -128,10 +130,10 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         file = file.without_blocking();
     }
     let mut sink = Sink::user(&spans);
-    let count = if args.i64(3) == -1 {
+    let outcome = if args.i64(3) == -1 {
         read_here(&file, &mut sink)
     } else {
         read_there(&file, args.i64(3), &mut sink)
     };
-    count.map(|count| told(&file, count))
+    done(context, &file, outcome)
 }

@@ -138,13 +138,15 @@ fn sys_sendfile(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let mut from_place = Place::read(args.u64(2))?;
     let mut to_place = Place { address: 0, offset: None };
     let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), args.u64(3))?;
-    told(&from, &to, count);
+    done(context, &from, &to, count);
     from_place.write_back()?;
     Ok(count)
 }
 
-/// What was copied is told to those who watch the files.
-fn told(from: &FileRef, to: &FileRef, count: u64) {
+/// A call that read and wrote is over: it is counted, and what was copied is told to those who watch the files.
+fn done(context: &Context<'_>, from: &FileRef, to: &FileRef, count: u64) {
+    context.thread.task.io.read(count);
+    context.thread.task.io.written(count);
     if count > 0 {
         notify::read(from);
         notify::written(to);
@@ -194,7 +196,7 @@ fn sys_copy_file_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let count = copy(context, (&from, &mut from_place), (&to, &mut to_place), length)?;
-    told(&from, &to, count);
+    done(context, &from, &to, count);
     from_place.write_back()?;
     to_place.write_back()?;
     Ok(count)

@@ -31,12 +31,14 @@ fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
     if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
 }
 
-/// What was written is told to those who watch the file.
-fn told(file: &FileRef, count: usize) -> u64 {
+/// A writing call is over: it is counted, and what was written is told to those who watch the file.
+fn done(context: &Context<'_>, file: &FileRef, outcome: Result<usize>) -> Result<u64> {
+    let count = outcome.unwrap_or(0);
+    context.thread.task.io.written(count as u64);
     if count > 0 {
         notify::written(file);
     }
-    count as u64
+    outcome.map(|count| count as u64)
 }
 
 /// Checks `RLIMIT_FSIZE` (setrlimit(2)): what goes beyond the limit is not written; SIGXFSZ and `EFBIG` at the limit.
@@ -104,7 +106,8 @@ pub fn write_there(
 fn sys_write(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = writable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    write_here(context, &file, &mut Source::user(&spans)).map(|count| told(&file, count))
+    let outcome = write_here(context, &file, &mut Source::user(&spans));
+    done(context, &file, outcome)
 }
 
 fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -113,13 +116,15 @@ fn sys_pwrite64(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = writable(context, args.i32(0))?;
     let spans = [one_span(args.u64(1), args.u64(2))?];
-    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| told(&file, count))
+    let outcome = write_there(context, &file, args.i64(3), &mut Source::user(&spans));
+    done(context, &file, outcome)
 }
 
 fn sys_writev(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    write_here(context, &file, &mut Source::user(&spans)).map(|count| told(&file, count))
+    let outcome = write_here(context, &file, &mut Source::user(&spans));
+    done(context, &file, outcome)
 }
 
 fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -128,7 +133,8 @@ fn sys_pwritev(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let file = writable(context, args.i32(0))?;
     let spans = uaccess::read_iovec(args.u64(1), args.u64(2))?;
-    write_there(context, &file, args.i64(3), &mut Source::user(&spans)).map(|count| told(&file, count))
+    let outcome = write_there(context, &file, args.i64(3), &mut Source::user(&spans));
+    done(context, &file, outcome)
 }
 
 fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -146,7 +152,7 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         file = file.without_blocking();
     }
     let mut source = Source::user(&spans);
-    let count = if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {
+    let outcome = if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {
         check_limit(context, &file, args.u64(3), &mut source)?;
         file.ops.write_at(&file, args.u64(3), &mut source)
     } else if flags & raw::RWF_APPEND != 0 && file.ops.seekable() && args.i64(3) == -1 {
@@ -162,5 +168,5 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
     } else {
         write_there(context, &file, args.i64(3), &mut source)
     };
-    count.map(|count| told(&file, count))
+    done(context, &file, outcome)
 }

@@ -6,7 +6,7 @@ use crate::table::Context;
 use crate::{Errno, Result};
 use core::sync::atomic::Ordering;
 use kernel::cred::cap;
-use kernel::task::{Task, lock_table};
+use kernel::task::Task;
 use kernel::uaccess;
 use trap_handler::copy;
 
@@ -29,7 +29,7 @@ pub(super) fn sys_set_robust_list(context: &mut Context<'_>, args: Args) -> Resu
 pub(super) fn sys_get_robust_list(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let task = match args.i32(0) {
         0 => context.thread.task.clone(),
-        tid => lock_table()?.task(tid).ok_or(Errno::ESRCH)?,
+        tid => crate::thread::task(tid)?,
     };
     if !may_look_at(context, &task) {
         return Err(Errno::EPERM);

@@ -62,7 +62,23 @@ pub fn file(
     owner: (u32, u32),
     read: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static,
 ) -> Arc<dyn Inode> {
-    Arc::new(File { common: of.node(place, mode, owner), read: Box::new(read), write: None })
+    Arc::new(File { common: of.node(place, mode, owner), check: None, read: Box::new(read), write: None })
+}
+
+/// A read-only file of `/proc` that `check` may keep from being opened.
+pub fn checked(
+    place: &[&[u8]],
+    mode: u32,
+    owner: (u32, u32),
+    check: impl Fn() -> Result<()> + Send + Sync + 'static,
+    read: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static,
+) -> Arc<dyn Inode> {
+    Arc::new(File {
+        common: PROC.node(place, mode, owner),
+        check: Some(Box::new(check)),
+        read: Box::new(read),
+        write: None,
+    })
 }
 
 /// A file that takes writes.
@@ -75,6 +91,7 @@ pub fn writable(
 ) -> Arc<dyn Inode> {
     Arc::new(File {
         common: PROC.node(place, mode, owner),
+        check: None,
         read: Box::new(read),
         write: Some(Box::new(write)),
     })

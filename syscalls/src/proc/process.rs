@@ -1,6 +1,6 @@
 //! `/proc/PID` and `/proc/PID/task/TID`.
 
-use super::nodes::{PROC, file, writable};
+use super::nodes::{self, PROC, checked, writable};
 use super::{memory_file, namespaces, process_files, status};
 use crate::thread::{self, Thread};
 use alloc::boxed::Box;
@@ -19,39 +19,57 @@ use vfs::{Errno, Result};
 /// How a file's text is made from its process's thread.
 type Make = fn(&Thread) -> Result<Vec<u8>>;
 
-/// Files of a process: name, mode, contents.
-const FILES: &[(&str, u32, Make)] = &[
-    ("auxv", 0o400, process_files::auxv),
-    ("cgroup", 0o444, process_files::cgroup),
-    ("cmdline", 0o444, process_files::cmdline),
-    ("cpuset", 0o444, process_files::cpuset),
-    ("environ", 0o400, process_files::environ),
-    ("gid_map", 0o644, process_files::id_map),
-    ("io", 0o400, process_files::io),
-    ("limits", 0o444, process_files::limits),
-    ("maps", 0o444, process_files::maps),
-    ("mountinfo", 0o444, process_files::mountinfo),
-    ("mounts", 0o444, process_files::mounts),
-    ("mountstats", 0o400, process_files::mountstats),
-    ("oom_score", 0o444, process_files::zero),
-    ("pagemap", 0o400, process_files::pagemap),
-    ("projid_map", 0o644, process_files::id_map),
-    ("personality", 0o400, process_files::personality),
-    ("sched", 0o644, process_files::sched),
-    ("schedstat", 0o444, process_files::schedstat),
-    ("setgroups", 0o644, process_files::setgroups),
-    ("syscall", 0o400, process_files::syscall),
-    ("uid_map", 0o644, process_files::id_map),
-    ("loginuid", 0o644, process_files::session_id),
-    ("sessionid", 0o444, process_files::session_id),
-    ("smaps", 0o444, process_files::smaps),
-    ("smaps_rollup", 0o444, process_files::smaps_rollup),
-    ("stack", 0o400, process_files::stack),
-    ("stat", 0o444, status::stat),
-    ("statm", 0o444, status::statm),
-    ("status", 0o444, status::status),
-    ("wchan", 0o444, process_files::wchan),
+/// Who may have a file, and when that is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Everyone.
+    All,
+    /// Who may look into the process, which reading asks.
+    Inspectors,
+    /// The same, which opening asks: of the dead there is nothing to read.
+    InspectorsOfAreas,
+    /// The same, and the dead have none (`proc_mem_open`).
+    InspectorsOfMemory,
+    /// Everyone, and the dead have none.
+    AllOfTheLiving,
+}
+
+/// Files of a process: name, mode, for whom, contents.
+const FILES: &[(&str, u32, For, Make)] = &[
+    ("auxv", 0o400, For::InspectorsOfMemory, process_files::auxv),
+    ("cgroup", 0o444, For::All, process_files::cgroup),
+    ("cmdline", 0o444, For::All, process_files::cmdline),
+    ("cpuset", 0o444, For::All, process_files::cpuset),
+    ("environ", 0o400, For::InspectorsOfMemory, process_files::environ),
+    ("gid_map", 0o644, For::All, process_files::id_map),
+    ("io", 0o400, For::Inspectors, process_files::io),
+    ("limits", 0o444, For::All, process_files::limits),
+    ("maps", 0o444, For::InspectorsOfAreas, process_files::maps),
+    ("mountinfo", 0o444, For::AllOfTheLiving, process_files::mountinfo),
+    ("mounts", 0o444, For::AllOfTheLiving, process_files::mounts),
+    ("mountstats", 0o400, For::AllOfTheLiving, process_files::mountstats),
+    ("oom_score", 0o444, For::All, process_files::zero),
+    ("pagemap", 0o400, For::InspectorsOfMemory, process_files::pagemap),
+    ("projid_map", 0o644, For::All, process_files::id_map),
+    ("personality", 0o400, For::Inspectors, process_files::personality),
+    ("sched", 0o644, For::All, process_files::sched),
+    ("schedstat", 0o444, For::All, process_files::schedstat),
+    ("setgroups", 0o644, For::All, process_files::setgroups),
+    ("syscall", 0o400, For::Inspectors, process_files::syscall),
+    ("uid_map", 0o644, For::All, process_files::id_map),
+    ("loginuid", 0o644, For::All, process_files::session_id),
+    ("sessionid", 0o444, For::All, process_files::session_id),
+    ("smaps", 0o444, For::InspectorsOfAreas, process_files::smaps),
+    ("smaps_rollup", 0o444, For::InspectorsOfMemory, process_files::smaps_rollup),
+    ("stack", 0o400, For::Inspectors, process_files::stack),
+    ("stat", 0o444, For::All, status::stat),
+    ("statm", 0o444, For::All, status::statm),
+    ("status", 0o444, For::All, status::status),
+    ("wchan", 0o444, For::All, process_files::wchan),
 ];
+
+/// What the directory of a thread does not have.
+const OF_PROCESSES: &[&str] = &["coredump_filter", "mountstats", "task", "timerslack_ns"];
 
 /// Links to places and files.
 const LINKS: &[&str] = &["cwd", "exe", "root"];
@@ -60,7 +78,7 @@ const WRITABLE: &[&str] = &["comm", "coredump_filter", "oom_score_adj", "oom_adj
 /// The process's memory.
 const MEMORY: &str = "mem";
 /// Directories.
-const DIRECTORIES: &[&str] = &["fd", "fdinfo", "ns", "task"];
+const DIRECTORIES: &[&str] = &["fd", "fdinfo", "net", "ns", "task"];
 
 fn find(tid: i32) -> Result<Arc<Thread>> {
     thread::find_dead_or_alive(tid).ok_or(Errno::ESRCH)
@@ -107,7 +125,7 @@ fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inod
             let names = names.chain(LINKS.iter().map(|name| (*name, Kind::Symlink)));
             let names = names.chain(DIRECTORIES.iter().map(|name| (*name, Kind::Directory)));
             Ok(names
-                .filter(|(name, _)| is_process || *name != "task")
+                .filter(|(name, _)| is_process || !OF_PROCESSES.contains(name))
                 .map(|(name, kind)| (name.as_bytes().to_vec(), kind))
                 .collect())
         }),
@@ -116,18 +134,37 @@ fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inod
     })
 }
 
+fn may_open(tid: i32, whose: For) -> Result<()> {
+    let thread = of_process(tid)?;
+    if matches!(whose, For::InspectorsOfAreas | For::InspectorsOfMemory) {
+        may_inspect(&thread)?;
+    }
+    match whose {
+        For::InspectorsOfMemory if thread.has_ended() => Err(Errno::ESRCH),
+        For::AllOfTheLiving if thread.has_ended() => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
+}
+
+fn read(tid: i32, whose: For, make: Make) -> Result<Vec<u8>> {
+    let thread = of_process(tid)?;
+    match whose {
+        For::Inspectors => may_inspect(&thread)?,
+        For::InspectorsOfAreas | For::InspectorsOfMemory if thread.has_ended() => return Ok(Vec::new()),
+        _ => {}
+    }
+    make(&thread)
+}
+
 fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<Arc<dyn Inode>> {
     let number = format!("{tid}");
     let place: &[&[u8]] = &[number.as_bytes(), name];
-    if let Some((_, mode, make)) = FILES.iter().find(|(file, ..)| file.as_bytes() == name) {
-        let (mode, make) = (*mode, *make);
-        return Ok(file(PROC, place, mode, owner, move || {
-            let thread = of_process(tid)?;
-            if mode & 0o4 == 0 {
-                may_inspect(&thread)?;
-            }
-            make(&thread)
-        }));
+    if !is_process && OF_PROCESSES.iter().any(|other| other.as_bytes() == name) {
+        return Err(Errno::ENOENT);
+    }
+    if let Some(&(_, mode, whose, make)) = FILES.iter().find(|(file, ..)| file.as_bytes() == name) {
+        let make = if name == b"io" && !is_process { process_files::thread_io } else { make };
+        return Ok(checked(place, mode, owner, move || may_open(tid, whose), move || read(tid, whose, make)));
     }
     match name {
         b"comm" => Ok(writable(
@@ -165,6 +202,10 @@ fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<A
             move || Ok(process_files::timer_slack(&*of_process(tid)?)),
             move |bytes| process_files::set_timer_slack(&*of_process(tid)?, bytes),
         )),
+        b"net" => {
+            let ended = of_process(tid)?.has_ended();
+            Ok(nodes::directory(place, if ended { Vec::new() } else { super::network::entries() }))
+        }
         b"ns" => Ok(namespaces::directory(place, owner, tid)),
         b"mem" => Ok(memory_file::node(place, owner, tid)),
         b"exe" => Ok(magic_link(place, owner, tid, |thread| thread.executable().ok_or(Errno::ENOENT))),
@@ -226,7 +267,7 @@ fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<
         let number = format!("{tid}");
         let place: &[&[u8]] = &[number.as_bytes(), if info { b"fdinfo" } else { b"fd" }, name];
         if info {
-            return Ok(super::nodes::file(PROC, place, 0o444, owner, move || describe_descriptor(tid, fd)));
+            return Ok(nodes::file(PROC, place, 0o444, owner, move || describe_descriptor(tid, fd)));
         }
         let follow = move || {
             let file = of_process(tid)?.files().get_any(fd).map_err(|_| Errno::ENOENT)?;

@@ -8,18 +8,13 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::cred::cap;
 use kernel::mm::{AreaFlags, AreaReport, Prot};
+use kernel::task::io::Transfers;
 use kernel::uaccess;
 use vfs::namespace::{Mount, MountFlags};
 use vfs::{Errno, Result};
 
-/// What needs the memory of a thread: `ESRCH` for one that has ended.
-fn of_the_living(thread: &Thread) -> Result<()> {
-    if thread.has_ended() { Err(Errno::ESRCH) } else { Ok(()) }
-}
-
 /// `auxv`.
 pub fn auxv(thread: &Thread) -> Result<Vec<u8>> {
-    of_the_living(thread)?;
     Ok(thread.space().program().auxv)
 }
 
@@ -47,7 +42,6 @@ pub fn cmdline(thread: &Thread) -> Result<Vec<u8>> {
 
 /// `environ`.
 pub fn environ(thread: &Thread) -> Result<Vec<u8>> {
-    of_the_living(thread)?;
     let program = thread.space().program();
     let (_, environment) = thread.memory().strings();
     Ok(program_bytes(thread, (program.env_start, program.env_end), environment))
@@ -154,6 +148,10 @@ fn adjust(thread: &Thread, value: i32) -> Result<()> {
 
 /// `coredump_filter`.
 pub fn coredump_filter(thread: &Thread) -> Vec<u8> {
+    // It is the memory's.
+    if thread.has_ended() {
+        return Vec::new();
+    }
     format!("{:08x}\n", thread.task.group.coredump_filter.load(Ordering::Relaxed)).into_bytes()
 }
 
@@ -194,10 +192,24 @@ fn number(bytes: &[u8]) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// `io`: nothing is counted.
-pub fn io(_thread: &Thread) -> Result<Vec<u8>> {
-    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
-    Ok(names.iter().flat_map(|name| format!("{name}: 0\n").into_bytes()).collect())
+/// `io` of a process.
+pub fn io(thread: &Thread) -> Result<Vec<u8>> {
+    Ok(transfers(thread.task.group.transfers()))
+}
+
+/// `io` of a thread.
+pub fn thread_io(thread: &Thread) -> Result<Vec<u8>> {
+    Ok(transfers(thread.task.io.sum()))
+}
+
+/// What went to a disk is the host's to know.
+fn transfers(sum: Transfers) -> Vec<u8> {
+    let Transfers { bytes_read, bytes_written, reads, writes } = sum;
+    format!(
+        "rchar: {bytes_read}\nwchar: {bytes_written}\nsyscr: {reads}\nsyscw: {writes}\n\
+         read_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
+    )
+    .into_bytes()
 }
 
 /// `limits`.

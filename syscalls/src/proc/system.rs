@@ -56,8 +56,8 @@ pub fn entries() -> Vec<Entry> {
     });
     entries.push(Entry {
         name: "net",
-        kind: Kind::Directory,
-        make: Box::new(|| directory(&[b"net"], super::network::entries())),
+        kind: Kind::Symlink,
+        make: Box::new(|| link_text(&[b"net"], || String::from("self/net"))),
     });
     entries.push(Entry {
         name: "tty",

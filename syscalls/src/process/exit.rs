@@ -115,6 +115,7 @@ fn leave_group(thread: &Thread, group: &Arc<ThreadGroup>, status: i32) {
     ptrace::tracer_ends(&mut table, task);
     let mut signals = group.signals.lock();
     signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
+    *group.ended_io.lock() += task.io.sum();
     if signals.tasks.is_empty() && signals.exit.is_none() {
         signals.exit = Some(Exit::Group(status));
     }

@@ -55,13 +55,13 @@ impl Target {
 
     /// Virtual id while it lives or is a zombie; `None` once it was waited for.
     fn id(&self) -> Option<i32> {
-        let table = lock_table().ok()?;
         let (id, there) = match self {
             Target::Group(group) => {
-                (group.tgid, table.group(group.tgid).is_some_and(|other| Arc::ptr_eq(&other, group)))
+                let named = lock_table().ok()?.group(group.tgid);
+                (group.tgid, named.is_some_and(|other| Arc::ptr_eq(&other, group)))
             }
             Target::Task(task) => {
-                (task.tid(), table.task(task.tid()).is_some_and(|other| Arc::ptr_eq(&other, task)))
+                (task.tid(), thread::task(task.tid()).is_ok_and(|other| Arc::ptr_eq(&other, task)))
             }
         };
         there.then_some(id)
@@ -72,7 +72,8 @@ impl Target {
             Target::Group(group) => {
                 group.alive.load(Ordering::SeqCst) == 0 && group.family.lock().zombie.is_some()
             }
-            Target::Task(_) => self.id().is_none(),
+            Target::Task(task) => !lock_table()
+                .is_ok_and(|table| table.task(task.tid()).is_some_and(|other| Arc::ptr_eq(&other, task))),
         }
     }
 }
@@ -156,18 +157,16 @@ fn sys_pidfd_open(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if flags & !(raw::O_NONBLOCK | THREAD) != 0 || id <= 0 {
         return Err(Errno::EINVAL);
     }
-    let table = lock_table()?;
     let target = if flags & THREAD != 0 {
-        Target::Task(table.task(id).ok_or(Errno::ESRCH)?)
+        Target::Task(thread::task(id)?)
     } else {
-        match (table.group(id), table.task(id)) {
+        match (lock_table()?.group(id), thread::task(id)) {
             (Some(group), _) => Target::Group(group),
             // The id of a thread that is not the main one (Linux since 6.9 tells them apart).
-            (None, Some(_)) => return Err(Errno::ENOENT),
-            (None, None) => return Err(Errno::ESRCH),
+            (None, Ok(_)) => return Err(Errno::ENOENT),
+            (None, Err(error)) => return Err(error),
         }
     };
-    drop(table);
     install(context, target, flags & raw::O_NONBLOCK).map(|fd| fd as u64)
 }
 

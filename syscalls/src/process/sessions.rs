@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
-use crate::{Errno, Result};
+use crate::{Errno, Result, thread};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kernel::signal::{self, SIGCONT, SIGHUP, SigInfo, si};
@@ -23,11 +23,12 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_getsid, "getsid", sys_getsid, &[Show::Int]),
 ];
 
+/// The process of that id, or of the thread of that id.
 fn find(table: &Table, own: &Arc<ThreadGroup>, pid: i32) -> Result<Arc<ThreadGroup>> {
     if pid == 0 || pid == own.tgid {
         return Ok(own.clone());
     }
-    table.group(pid).ok_or(Errno::ESRCH)
+    table.group(pid).map_or_else(|| thread::task(pid).map(|task| task.group.clone()), Ok)
 }
 
 fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -38,6 +39,9 @@ fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let mut table = lock_table()?;
     let target = find(&table, &own, pid)?;
+    if pid != 0 && pid != target.tgid {
+        return Err(Errno::EINVAL);
+    }
     let pgid = if pgid == 0 { target.tgid } else { pgid };
     let own_sid = own.family.lock().sid;
     {

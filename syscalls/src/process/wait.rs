@@ -207,6 +207,9 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
                 let mut ours = group.children_times.lock();
                 ours.user += times.user;
                 ours.system += times.system;
+                drop(ours);
+                let transfers = child.transfers();
+                *group.ended_io.lock() += transfers;
                 {
                     let mut family = group.family.lock();
                     forget_child(&mut family, &child);

@@ -19,7 +19,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::signal::{self, COUNT, SIGKILL, SigInfo, si};
 use kernel::task::trace::traced;
-use kernel::task::{Task, lock_table, work};
+use kernel::task::{Task, work};
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
 
@@ -56,11 +56,12 @@ struct Request<'a> {
 
 fn sys_ptrace(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (kind, pid) = (args.u64(0), args.i32(1));
-    let Ok(kind) = u32::try_from(kind) else { return find(pid).and(Err(Errno::EIO)) };
+    let Ok(kind) = u32::try_from(kind) else { return crate::thread::task(pid).and(Err(Errno::EIO)) };
     if kind == pt::PTRACE_TRACEME {
         return attach::trace_me(context);
     }
-    let request = Request { context, tracee: find(pid)?, address: args.u64(2), data: args.u64(3) };
+    let request =
+        Request { context, tracee: crate::thread::task(pid)?, address: args.u64(2), data: args.u64(3) };
     match kind {
         pt::PTRACE_ATTACH => attach::attach(&request, false),
         pt::PTRACE_SEIZE => attach::attach(&request, true),
@@ -69,10 +70,6 @@ fn sys_ptrace(context: &mut Context<'_>, args: Args) -> Result<u64> {
             perform(kind, &request)
         }
     }
-}
-
-fn find(pid: i32) -> Result<Arc<Task>> {
-    lock_table()?.task(pid).ok_or(Errno::ESRCH)
 }
 
 impl Request<'_> {

@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
+use crate::thread::task;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::cred::{Cred, cap};
@@ -64,11 +65,9 @@ fn sys_kill(context: &mut Context<'_>, args: Args) -> Result<u64> {
     check_number(signal)?;
     let info = from_us(context, signal, si::USER);
     if pid > 0 {
-        let target = {
-            let table = lock_table()?;
-            table.group(pid).or_else(|| table.task(pid).map(|task| task.group.clone()))
-        };
-        send_group(context, &target.ok_or(Errno::ESRCH)?, info)?;
+        // Also by the id of a thread.
+        let target = lock_table()?.group(pid).map_or_else(|| task(pid).map(|task| task.group.clone()), Ok)?;
+        send_group(context, &target, info)?;
         return Ok(0);
     }
     if pid == i32::MIN {
@@ -97,7 +96,7 @@ fn thread_of(tgid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
     if tid <= 0 || tgid.is_some_and(|tgid| tgid <= 0) {
         return Err(Errno::EINVAL);
     }
-    let task = lock_table()?.task(tid).ok_or(Errno::ESRCH)?;
+    let task = task(tid)?;
     if tgid.is_some_and(|tgid| task.group.tgid != tgid) {
         return Err(Errno::ESRCH);
     }

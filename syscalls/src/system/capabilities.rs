@@ -4,7 +4,6 @@ use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
-use kernel::task::lock_table;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 
@@ -39,7 +38,7 @@ fn sys_capget(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let cred = match pid {
         0 => context.thread.task.cred(),
         pid if pid < 0 => return Err(Errno::EINVAL),
-        pid => lock_table()?.task(pid).ok_or(Errno::ESRCH)?.cred(),
+        pid => crate::thread::task(pid)?.cred(),
     };
     if args.u64(1) == 0 {
         return Ok(0);

@@ -5,7 +5,7 @@ use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::cred::cap;
-use kernel::task::{ThreadGroup, lock_table};
+use kernel::task::ThreadGroup;
 use kernel::{time, uaccess};
 use linux_raw_sys::general as raw;
 use trap_handler::host;
@@ -80,7 +80,7 @@ fn target(context: &Context<'_>, pid: i32) -> Result<Arc<ThreadGroup>> {
     if pid == 0 {
         return Ok(own.group.clone());
     }
-    let task = lock_table()?.task(pid).ok_or(Errno::ESRCH)?;
+    let task = crate::thread::task(pid)?;
     let (ours, theirs) = (own.cred(), task.cred());
     let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == ours.uid)
         && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == ours.gid);

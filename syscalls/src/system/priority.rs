@@ -34,7 +34,7 @@ fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec<Arc<Task>>
     };
     let found = match which {
         0 if who == 0 => [own.clone()].into(),
-        0 => lock_table()?.task(who).into_iter().collect(),
+        0 => [crate::thread::task(who)?].into(),
         1 => {
             let pgid = if who == 0 { own.group.family.lock().pgid } else { who };
             of_groups(&|group| group.family.lock().pgid == pgid)?

@@ -42,13 +42,6 @@ pub const ROWS: &[Row] = &[
     refused(raw::__NR_syslog, "syslog", |_, _| Err(Errno::EPERM), &[A, A, A], PRIVILEGED),
     refused(raw::__NR_adjtimex, "adjtimex", |_, _| Err(Errno::EPERM), &[A], PRIVILEGED),
     refused(raw::__NR_clock_adjtime, "clock_adjtime", |_, _| Err(Errno::EPERM), &[A, A], PRIVILEGED),
-    refused(
-        raw::__NR_open_by_handle_at,
-        "open_by_handle_at",
-        |_, _| Err(Errno::EPERM),
-        &[A, A, A],
-        PRIVILEGED,
-    ),
     refused(raw::__NR_setns, "setns", |_, _| Err(Errno::EPERM), &[A, A], PRIVILEGED),
     refused(raw::__NR_acct, "acct", |_, _| Err(Errno::EPERM), &[Show::Path], PRIVILEGED),
     refused(raw::__NR_vhangup, "vhangup", |_, _| Err(Errno::EPERM), &[], PRIVILEGED),

@@ -5,7 +5,7 @@ use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::cred::cap;
-use kernel::task::{Scheduling, Task, lock_table};
+use kernel::task::{Scheduling, Task};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use trap_handler::host;
@@ -89,7 +89,7 @@ pub const ROWS: &[Row] = &[
 pub(super) fn of(context: &Context<'_>, tid: i32) -> Result<Arc<Task>> {
     match tid {
         0 => Ok(context.thread.task.clone()),
-        tid => lock_table()?.task(tid).ok_or(Errno::ESRCH),
+        tid => crate::thread::task(tid),
     }
 }
 

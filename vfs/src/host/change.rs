@@ -47,6 +47,16 @@ impl HostInode {
         Ok(known.map(|inode| (inode, stat::attributes(&stat, &self.fs.tree.ids))))
     }
 
+    /// A name is about to be taken away.
+    fn prepare_loss(self: &Arc<Self>, before: &Attributes) {
+        // One reference is the caller's, one the dentry's: nobody else has it open in any way.
+        const UNUSED: usize = 2;
+        let last = before.nlink < 2 || self.kind() == Kind::Directory;
+        if last && Arc::strong_count(self) > UNUSED {
+            self.outlive_name();
+        }
+    }
+
     /// A name was taken away; `before` is what the file was like with it.
     fn lost_name(&self, parent: &HostInode, name: &[u8], before: Attributes) {
         self.lost(parent, name);
@@ -216,6 +226,9 @@ impl HostInode {
         self.writable_tree()?;
         let host_name = Name::new(name)?;
         let known = self.known_child(&host_name)?;
+        if let Some((inode, before)) = &known {
+            inode.prepare_loss(before);
+        }
         let directory = self.directory()?;
         host::path_call(
             raw::__NR_unlinkat,
@@ -247,6 +260,9 @@ impl HostInode {
             Err(Errno::ENOENT) => None,
             other => other?,
         };
+        if let Some((inode, before)) = replaced.as_ref().filter(|_| flags & raw::RENAME_EXCHANGE == 0) {
+            inode.prepare_loss(before);
+        }
         let (directory, new_directory) = (self.directory()?, new_parent.directory()?);
         host::two_path_call(
             raw::__NR_renameat2,

@@ -37,6 +37,11 @@ impl HostFd {
         self.number
     }
 
+    /// Whether it is more than a place.
+    pub fn is_open(&self) -> bool {
+        self.access & raw::O_PATH == 0
+    }
+
     /// Whether data can be read and written as `flags` of open(2) ask.
     pub fn covers(&self, flags: u32) -> bool {
         self.access == raw::O_RDWR

@@ -4,9 +4,10 @@ use super::directory::HostDirectory;
 use super::file::HostFile;
 use super::listing::Listing;
 use super::{HostFd, HostFs, Name, stat};
+use crate::acl;
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::FileOps;
-use crate::inode::{Inode, LinkTarget, NewNode};
+use crate::inode::{AclMode, Inode, LinkTarget, NewNode};
 use crate::pipe::{FifoState, open_fifo};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -53,6 +54,8 @@ pub(super) struct State {
     pub(super) made: Option<Arc<HostFd>>,
     /// What it was when its last name was taken away.
     pub(super) gone: Option<Box<Attributes>>,
+    /// The access control list that can never change, or that there is none, if that was asked.
+    pub(super) access_list: Option<Option<Box<[u8]>>>,
     /// The pipe of a named one: the sandbox's own, which the host knows nothing of.
     pub(super) fifo: Option<Arc<FifoState>>,
     /// The descriptor opened last: attributes are asked through it while it is open, so a removed file has some.
@@ -143,6 +146,9 @@ impl HostInode {
     /// Gives up the kept descriptor; who uses it at the moment holds it a little longer.
     pub(super) fn close_kept(&self) {
         let mut state = self.state.lock();
+        if state.gone.is_some() {
+            return;
+        }
         let (kept, made) = (state.kept.take(), state.made.take());
         drop(state);
         drop((kept, made));
@@ -198,7 +204,7 @@ impl HostInode {
         kept
     }
 
-    /// An `O_PATH` descriptor of a directory: the kept one, or reopened through its parents.
+    /// A descriptor of a directory, which may be `O_PATH`: the kept one, or reopened through its parents.
     pub(super) fn directory(&self) -> Result<Arc<HostFd>> {
         if self.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
@@ -219,12 +225,23 @@ impl HostInode {
             at = parent;
         };
         while let Some((inode, name)) = missing.pop() {
-            let flags = raw::O_PATH | raw::O_DIRECTORY;
-            fd = inode.fs.tree.pool.open_at(&fd, Name::new(&name)?.as_c_str(), flags, 0)?;
+            fd = inode.open_directory(&fd, &Name::new(&name)?)?;
             inode.check(&fd)?;
             fd = inode.keep(fd);
         }
         Ok(fd)
+    }
+
+    /// For reading where there may be access control lists, which a descriptor that is only a place does not give.
+    fn open_directory(&self, above: &HostFd, name: &Name) -> Result<Arc<HostFd>> {
+        let open = |flags| self.fs.tree.pool.open_at(above, name.as_c_str(), flags | raw::O_DIRECTORY, 0);
+        if !self.has_lists() {
+            return open(raw::O_PATH);
+        }
+        match open(raw::O_RDONLY) {
+            Err(Errno::EACCES) => open(raw::O_PATH),
+            other => other,
+        }
     }
 
     /// `ESTALE` if the name has come to mean something else.
@@ -261,10 +278,29 @@ impl HostInode {
         call(directory.number(), name.as_c_str(), raw::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// The descriptor that is open for data, if one is.
+    /// The descriptor that is open, not only for its place, if one is.
     pub(super) fn open_descriptor(&self) -> Option<Arc<HostFd>> {
         let state = self.state.lock();
-        state.open.upgrade().or_else(|| state.made.clone())
+        let kept = state.kept.as_ref().filter(|kept| kept.is_open());
+        state.open.upgrade().or_else(|| state.made.clone()).or_else(|| kept.cloned())
+    }
+
+    /// Its last name is about to go. Whoever only has its place (`O_PATH`) can open it all the same, or change it.
+    pub(super) fn outlive_name(&self) {
+        match self.kind {
+            Kind::Directory => drop(self.directory()),
+            Kind::Regular if self.open_descriptor().is_none() => {
+                let made =
+                    [raw::O_RDWR, raw::O_RDONLY].into_iter().find_map(|access| self.open_data(access).ok());
+                self.state.lock().made = made;
+            }
+            Kind::Symlink => {
+                if let Ok(LinkTarget::Text(text)) = self.read_link() {
+                    self.state.lock().link = Some(text.into_boxed_slice());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Opens the data of a regular file.
@@ -279,8 +315,13 @@ impl HostInode {
         {
             return Ok(fd);
         }
-        let made = self.state.lock().made.take();
+        let made = {
+            let mut state = self.state.lock();
+            // It is all that there is of a file without a name.
+            if state.gone.is_some() { state.made.clone() } else { state.made.take() }
+        };
         let fd = match made {
+            Some(made) if !made.covers(flags) => return Err(Errno::EACCES),
             Some(made) => {
                 if flags & raw::O_TRUNC != 0 {
                     host::ftruncate(made.number(), 0)?;
@@ -309,8 +350,7 @@ impl HostInode {
 
     /// A descriptor that data can be written through, for changes of the size.
     pub(super) fn writable(&self) -> Result<Arc<HostFd>> {
-        let open = self.state.lock().open.upgrade();
-        match open {
+        match self.open_descriptor() {
             Some(fd) if fd.covers(raw::O_WRONLY) => Ok(fd),
             _ => {
                 let (directory, name) = self.place()?;
@@ -381,10 +421,11 @@ impl Inode for HostInode {
     }
 
     fn owner(&self) -> Result<Owner> {
-        match &self.fixed {
-            Some(attributes) => Ok(Owner::from(attributes)),
-            None => self.attributes().map(|attributes| Owner::from(&attributes)),
-        }
+        let owner = match &self.fixed {
+            Some(attributes) => Owner::from(attributes),
+            None => Owner::from(&self.attributes()?),
+        };
+        Ok(Owner { acl: self.has_lists(), ..owner })
     }
 
     fn kind(&self) -> Kind {
@@ -498,7 +539,19 @@ impl Inode for HostInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        self.value_of(name)
+        if acl::is_name(name) { self.list_of(name) } else { self.value_of(name) }
+    }
+
+    fn keeps_acls(&self) -> bool {
+        self.has_lists()
+    }
+
+    fn hands_acls_on(&self) -> bool {
+        true
+    }
+
+    fn set_acl(&self, name: &[u8], value: Option<Vec<u8>>, mode: &AclMode) -> Result<()> {
+        self.set_list(name, value, mode)
     }
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {

@@ -11,6 +11,7 @@
 //!
 //! Locks: an inode's state is an inode lock; the table of inodes, the pool and the queue of listings are leaves below it.
 
+mod acl;
 mod change;
 pub(crate) mod copy;
 mod descriptor;

@@ -198,7 +198,7 @@ fn attributes_of_users_are_kept_on_the_host_and_others_are_not() -> Result<()> {
     assert_eq!((file.xattr(b"user.a")?, file.list_xattr()?), (b"1".to_vec(), b"user.a\0".to_vec()));
     root.set_xattr(b"user.b", Some(b""), 0)?;
     assert_eq!(root.list_xattr()?, b"user.b\0");
-    for name in [&b"security.capability"[..], b"trusted.x", b"system.posix_acl_access"] {
+    for name in [&b"security.capability"[..], b"trusted.x", b"system.x"] {
         assert_eq!(file.set_xattr(name, Some(b"1"), 0).err(), Some(Errno::EOPNOTSUPP));
     }
     file.set_xattr(b"user.a", None, 0)?;

@@ -1,8 +1,9 @@
-//! Extended attributes of host files: those of users (`user.*`). The others say what host programs may do (capabilities, ACLs,
-//! labels), and are neither shown nor set: `EOPNOTSUPP`.
+//! Extended attributes of host files: those of users (`user.*`), and access control lists ([`super::acl`]). The others say what host
+//! programs may do (capabilities, labels), and are neither shown nor set: `EOPNOTSUPP`.
 
 use super::change::uninterrupted;
 use super::{HostFd, HostInode};
+use crate::acl;
 use crate::attributes::Kind;
 use crate::inode::Inode;
 use crate::{Errno, Result};
@@ -22,12 +23,12 @@ fn of_users(name: &[u8]) -> bool {
 
 impl HostInode {
     /// A descriptor of the file itself, which the calls need: the open one, or one for reading, or for writing.
-    fn own_descriptor(&self) -> Result<Arc<HostFd>> {
+    pub(super) fn own_descriptor(&self) -> Result<Arc<HostFd>> {
         match self.kind() {
-            Kind::Directory => {
-                let flags = raw::O_RDONLY | raw::O_DIRECTORY;
-                self.fs.tree.pool.open_at(&*self.directory()?, c".", flags, 0)
-            }
+            Kind::Directory => match self.directory()? {
+                kept if kept.is_open() => Ok(kept),
+                kept => self.fs.tree.pool.open_at(&kept, c".", raw::O_RDONLY | raw::O_DIRECTORY, 0),
+            },
             Kind::Regular => match self.open_descriptor() {
                 Some(fd) => Ok(fd),
                 None => match self.open_data(raw::O_RDONLY) {
@@ -47,9 +48,22 @@ impl HostInode {
     }
 
     pub(super) fn value_of(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let name = self.supported(name)?;
+        self.supported(name)?;
+        self.host_value(name)
+    }
+
+    /// What the host says. Most values are short.
+    pub(super) fn host_value(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        let fd = self.own_descriptor()?;
+        let mut short = [0; 256];
+        match host::fgetxattr(fd.number(), &name, &mut short) {
+            Ok(length) => return Ok(short.get(..length).unwrap_or(&[]).to_vec()),
+            Err(Errno::ERANGE) => {}
+            Err(error) => return Err(error),
+        }
         let mut value = vec![0; MAX];
-        let length = host::fgetxattr(self.own_descriptor()?.number(), &name, &mut value)?;
+        let length = host::fgetxattr(fd.number(), &name, &mut value)?;
         value.truncate(length);
         Ok(value)
     }
@@ -78,7 +92,9 @@ impl HostInode {
             other => other?,
         };
         names.truncate(length);
-        let names = names.split_inclusive(|&byte| byte == 0).filter(|name| of_users(name));
+        let names = names
+            .split_inclusive(|&byte| byte == 0)
+            .filter(|name| of_users(name) || name.strip_suffix(b"\0").is_some_and(acl::is_name));
         Ok(names.flatten().copied().collect())
     }
 }

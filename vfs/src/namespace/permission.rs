@@ -50,18 +50,23 @@ pub fn check(cred: &Cred, owner: &Owner, wanted: Access) -> Result<()> {
 
 /// Linux's generic_permission: `EACCES`.
 pub fn check_inode(cred: &Cred, inode: &dyn Inode, wanted: Access) -> Result<()> {
-    let owner = inode.owner()?;
-    // Without bits for the group (the mask) a list gives nobody anything.
-    if !owner.acl || cred.fsuid == owner.uid || owner.mode & 0o070 == 0 {
-        return check(cred, &owner, wanted);
+    check_owned(cred, inode, &inode.owner()?, wanted)
+}
+
+/// The same, of an inode whose owner is known.
+pub(super) fn check_owned(cred: &Cred, inode: &dyn Inode, owner: &Owner, wanted: Access) -> Result<()> {
+    // Without bits for the group (the mask) a list gives nobody anything, and whom capabilities let in it does not keep out.
+    let decides = owner.acl && cred.fsuid != owner.uid && owner.mode & 0o070 != 0;
+    if !decides || by_capability(cred, owner, wanted).is_ok() {
+        return check(cred, owner, wanted);
     }
-    let acl = inode.xattr(acl::ACCESS).and_then(|value| Acl::parse(&value));
+    let acl = inode.xattr(acl::ACCESS).and_then(|value| Acl::kept(&value));
     let granted = match acl {
-        Ok(Some(acl)) => acl.permits(cred, &owner, wanted).is_ok(),
-        // It was taken away meanwhile.
-        _ => by_mode(cred, &owner, wanted),
+        Ok(Some(acl)) => acl.permits(cred, owner, wanted).is_ok(),
+        // There is none, or it was taken away meanwhile.
+        _ => by_mode(cred, owner, wanted),
     };
-    if granted { Ok(()) } else { by_capability(cred, &owner, wanted) }
+    if granted { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 fn by_mode(cred: &Cred, owner: &Owner, wanted: Access) -> bool {
@@ -181,11 +186,15 @@ impl Start {
         }
         let default = match inode.xattr(acl::DEFAULT) {
             Ok(default) => default,
-            Err(Errno::ENODATA) => return Ok(none),
+            // Also of the host's directories that keep none, or that the sandbox may not read.
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EACCES) => return Ok(none),
             Err(error) => return Err(error),
         };
-        let Some(list) = Acl::parse(&default)? else { return Ok(none) };
+        let Some(list) = Acl::kept(&default)? else { return Ok(none) };
         let (mode, own) = list.inherited(mode);
+        if inode.hands_acls_on() {
+            return Ok(Start { mode, ..none });
+        }
         let handed_on = (mode & raw::S_IFMT == raw::S_IFDIR).then_some(default);
         Ok(Start { gid, mode, lists: [own.map(|own| own.value()), handed_on] })
     }

@@ -1,6 +1,6 @@
 //! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
 
-use super::permission::{Access, check, check_inode};
+use super::permission::{Access, check_inode, check_owned};
 use super::texts::{Texts, component_length, only_slashes};
 use super::{Lookup, NAME_MAX, PATH_MAX, Path};
 use crate::attributes::{Attributes, Kind, Owner};
@@ -202,8 +202,11 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENOTDIR);
         }
         match &self.told {
-            // The host told it, of which no access control lists are seen.
-            Some(told) => check(self.lookup.cred, &Owner::from(told), Access::EXECUTE),
+            Some(told) => {
+                let inode = self.at.inode();
+                let owner = Owner { acl: inode.keeps_acls(), ..Owner::from(told) };
+                check_owned(self.lookup.cred, &**inode, &owner, Access::EXECUTE)
+            }
             None => check_inode(self.lookup.cred, &**self.at.inode(), Access::EXECUTE),
         }
     }

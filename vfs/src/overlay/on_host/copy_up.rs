@@ -1,9 +1,10 @@
 //! The first change of what the lower has: it comes to be in the upper, with everything that is above it.
 
 use super::{Node, TEMPORARY, child};
+use crate::acl::{self, Acl};
 use crate::attributes::{AttributeChange, Attributes, Kind};
 use crate::host::{HostInode, SET_ID};
-use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::inode::{AclMode, Inode, LinkTarget, NewKind, NewNode};
 use crate::{Errno, Result};
 use alloc::format;
 use alloc::sync::Arc;
@@ -114,8 +115,9 @@ fn copy(lower: &HostInode, made: &Arc<HostInode>, attributes: &Attributes, limit
     if made.kind() == Kind::Regular {
         made.fill_from(lower, attributes.size.min(limit))?;
     }
+    copy_lists(lower, made)?;
     let names = lower.list_xattr()?;
-    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty() && !acl::is_name(name)) {
         match made.set_xattr(name, Some(&lower.xattr(name)?), 0) {
             // A filesystem without them is no reason not to write the file.
             Ok(()) | Err(Errno::EOPNOTSUPP) => {}
@@ -126,4 +128,25 @@ fn copy(lower: &HostInode, made: &Arc<HostInode>, attributes: &Attributes, limit
     let mode = (made.kind() != Kind::Symlink).then_some(attributes.mode & !SET_ID);
     let (atime, mtime) = (Some(attributes.atime), Some(attributes.mtime));
     made.set_attributes(&AttributeChange { mode, atime, mtime, ..AttributeChange::default() })
+}
+
+/// Access control lists: those of the lower, and none that the directory has handed on.
+fn copy_lists(lower: &HostInode, made: &HostInode) -> Result<()> {
+    if !made.keeps_acls() {
+        return Ok(());
+    }
+    for name in [acl::ACCESS, acl::DEFAULT] {
+        if name == acl::DEFAULT && made.kind() != Kind::Directory {
+            continue;
+        }
+        let list = match lower.xattr(name) {
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EACCES) => None,
+            list => Acl::kept(&list?)?.map(|list| list.value()),
+        };
+        match made.set_acl(name, list, &AclMode::default()) {
+            Ok(()) | Err(Errno::EOPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

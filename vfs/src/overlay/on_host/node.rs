@@ -1,10 +1,10 @@
 //! Inodes of an overlay on the host: what they are in either layer.
 
 use super::OnHost;
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::FileOps;
 use crate::host::HostInode;
-use crate::inode::{Inode, LinkTarget, NewNode};
+use crate::inode::{AclMode, Inode, LinkTarget, NewNode};
 use crate::overlay::OVERLAYFS_SUPER_MAGIC;
 use crate::overlay::listing::{Listable, Listed, OpenDirectory};
 use crate::{Errno, Result};
@@ -157,6 +157,10 @@ impl Inode for Node {
         Ok(attributes)
     }
 
+    fn owner(&self) -> Result<Owner> {
+        self.top()?.owner()
+    }
+
     fn kind(&self) -> Kind {
         self.kind
     }
@@ -236,6 +240,18 @@ impl Inode for Node {
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
         self.copied_up(u64::MAX)?.set_xattr(name, value, flags)
+    }
+
+    fn keeps_acls(&self) -> bool {
+        self.top().is_ok_and(|top| top.keeps_acls())
+    }
+
+    fn hands_acls_on(&self) -> bool {
+        true
+    }
+
+    fn set_acl(&self, name: &[u8], value: Option<Vec<u8>>, mode: &AclMode) -> Result<()> {
+        self.copied_up(u64::MAX)?.set_acl(name, value, mode)
     }
 
     fn list_xattr(&self) -> Result<Vec<u8>> {
