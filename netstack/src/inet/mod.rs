@@ -7,12 +7,15 @@ mod options;
 mod outside;
 mod ping;
 mod ports;
+mod remains;
 mod remote;
 mod report;
 pub mod stack;
 pub mod tcp;
 pub mod udp;
 
+pub use options::Congestion;
+pub use remains::REMAINS_MAX;
 pub use report::{Line, counts, lines, tcp_table, udp_table};
 
 use crate::socket::Socket;
@@ -34,8 +37,8 @@ pub fn init() {
     udp::init();
 }
 
-/// socket(2) for `AF_INET` and `AF_INET6`: `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `EPERM` for raw sockets, which nobody may have
-/// here.
+/// socket(2) for `AF_INET` and `AF_INET6`: `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `EPERM` for raw sockets, of which there are those of
+/// ICMP alone, for who has the capability.
 pub fn create(family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>> {
     match (kind, protocol) {
         (net::SOCK_STREAM, 0 | TCP) => Ok(tcp::Tcp::new(family)),
@@ -43,6 +46,8 @@ pub fn create(family: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>> 
         (net::SOCK_DGRAM, ping::ICMP) if family == net::AF_INET => Ok(ping::Ping::new(family, protocol)?),
         (net::SOCK_DGRAM, ping::ICMP_V6) if family == net::AF_INET6 => Ok(ping::Ping::new(family, protocol)?),
         (net::SOCK_DGRAM, UDP_LITE) => Ok(udp::Udp::new(family, UDP_LITE)),
+        (net::SOCK_RAW, ping::ICMP) if family == net::AF_INET => Ok(ping::Ping::raw(family, protocol)?),
+        (net::SOCK_RAW, ping::ICMP_V6) if family == net::AF_INET6 => Ok(ping::Ping::raw(family, protocol)?),
         (net::SOCK_RAW, 1..=255) => Err(Errno::EPERM),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) if protocol > 255 => Err(Errno::EINVAL),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),

@@ -1,6 +1,7 @@
 //! Options of the levels `IPPROTO_IP`, `IPPROTO_IPV6`, `IPPROTO_TCP` and `IPPROTO_UDP`. What would shape packets is kept and told
 //! again, as there are none.
 
+use super::stack;
 use crate::options::{OptionValue, number};
 use crate::{Errno, Result};
 use alloc::vec::Vec;
@@ -78,6 +79,58 @@ const MEMBERSHIPS: &[(u32, u32)] = &[
     (net::SOL_IPV6, net::IPV6_ADD_MEMBERSHIP),
     (net::SOL_IPV6, net::IPV6_DROP_MEMBERSHIP),
 ];
+
+/// `TCP_CA_NAME_MAX`.
+pub const CONGESTION_NAME: usize = 16;
+
+/// Ways to control congestion (`TCP_CONGESTION`). In memory there is none; over an interface it is smoltcp's Reno, and there is no other
+/// (its Cubic, of version 0.14, needs the standard library).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 9438.
+    Cubic,
+    /// RFC 6582.
+    Reno,
+}
+
+impl Congestion {
+    /// Those there are, the usual one first.
+    pub fn available() -> &'static [Congestion] {
+        match stack::interface() {
+            Some(_) => &[Congestion::Reno],
+            None => &[Congestion::Cubic, Congestion::Reno],
+        }
+    }
+
+    /// What a socket has by default.
+    pub fn usual() -> Congestion {
+        Congestion::available().first().copied().unwrap_or(Congestion::Reno)
+    }
+
+    /// As programs write it: `EINVAL` for no name, `ENOENT` for one that there is not.
+    pub fn named(value: &[u8]) -> Result<Congestion> {
+        if value.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let name = value.get(..CONGESTION_NAME - 1).unwrap_or(value);
+        let name = name.split(|byte| *byte == 0).next().unwrap_or(name);
+        let mut known = Congestion::available().iter().copied();
+        known.find(|control| control.name().as_bytes() == name).ok_or(Errno::ENOENT)
+    }
+
+    /// From what `as u32` has made of it.
+    pub fn of_number(number: u32) -> Congestion {
+        if number == Congestion::Reno as u32 { Congestion::Reno } else { Congestion::Cubic }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Congestion::Cubic => "cubic",
+            Congestion::Reno => "reno",
+        }
+    }
+}
 
 /// What a program has set.
 #[derive(Default)]

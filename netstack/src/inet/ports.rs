@@ -1,7 +1,12 @@
 //! Who has which port: the rules of bind(2) (socket(7), `SO_REUSEADDR`, `SO_REUSEPORT`), and who is found at an address.
+//!
+//! A port is had by those who were bound to it, by connections that a listening socket has accepted there, and for a while by what
+//! connections have left ([`super::remains`]).
 
+use super::remains::{Remains, Waiting};
 use crate::common::{Common, Switches};
 use crate::{Errno, Result};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use boundary::boot::UNPRIVILEGED_PORTS;
@@ -25,6 +30,14 @@ pub trait Bound {
     fn is_listening(&self) -> bool;
     /// Whether it is a stream: datagram sockets share by `SO_REUSEADDR` whatever they do.
     fn is_stream(&self) -> bool;
+    /// Whether its connection is over, and with it what it had of a port that it did not ask for.
+    fn is_over(&self) -> bool {
+        false
+    }
+    /// The other end of its connection.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 struct Entry<S> {
@@ -41,6 +54,9 @@ pub struct Ports<S> {
 
 struct Table<S> {
     entries: HashMap<u16, Vec<Entry<S>>>,
+    /// Accepted connections, by port and inode number.
+    accepted: BTreeMap<(u16, u64), Entry<S>>,
+    waiting: Waiting,
     next: u16,
     turn: usize,
 }
@@ -48,7 +64,15 @@ struct Table<S> {
 impl<S> Default for Ports<S> {
     fn default() -> Self {
         let seed = (time::monotonic() / 1000 % u64::from(LAST - FIRST)) as u16;
-        Ports { table: Mutex::new(Table { entries: HashMap::new(), next: FIRST + seed, turn: 0 }) }
+        Ports {
+            table: Mutex::new(Table {
+                entries: HashMap::new(),
+                accepted: BTreeMap::new(),
+                waiting: Waiting::default(),
+                next: FIRST + seed,
+                turn: 0,
+            }),
+        }
     }
 }
 
@@ -61,19 +85,54 @@ fn overlap(a: (IpAddr, bool), b: (IpAddr, bool)) -> bool {
 }
 
 impl<S: Bound> Table<S> {
+    fn accepted_at(&self, port: u16) -> impl Iterator<Item = &Entry<S>> {
+        self.accepted.range((port, 0)..=(port, u64::MAX)).map(|(_, entry)| entry)
+    }
+
     fn conflicts(&self, socket: &S, at: SocketAddr, only_v6: bool) -> bool {
         let shares = |switch| socket.common().is_on(switch);
         let uid = task::current().cred().euid;
-        self.entries.get(&at.port()).into_iter().flatten().any(|entry| {
+        let mut entries =
+            self.entries.get(&at.port()).into_iter().flatten().chain(self.accepted_at(at.port()));
+        let others = entries.any(|entry| {
             let Some(other) = entry.socket.upgrade() else { return false };
-            if core::ptr::eq(&*other, socket) || !overlap((entry.ip, entry.only_v6), (at.ip(), only_v6)) {
+            if core::ptr::eq(&*other, socket)
+                || !overlap((entry.ip, entry.only_v6), (at.ip(), only_v6))
+                || other.is_over()
+            {
                 return false;
             }
             let both = |switch| shares(switch) && other.common().is_on(switch);
             let by_address = both(Switches::REUSE_ADDRESS) && !(socket.is_stream() && other.is_listening());
             let by_port = both(Switches::REUSE_PORT) && entry.uid == uid;
             !by_address && !by_port
-        })
+        });
+        others
+            || self.waiting.at(at.port()).any(|remains| {
+                let both = |switch| shares(switch) && remains.shared.contains(switch);
+                overlap((remains.local.ip(), true), (at.ip(), only_v6))
+                    && !both(Switches::REUSE_ADDRESS)
+                    && !both(Switches::REUSE_PORT)
+            })
+    }
+
+    /// A port of the kernel's choice that nobody has; what connections have left keeps it unless `may_follow` says otherwise.
+    fn free(&mut self, may_follow: impl Fn(&Remains) -> bool) -> Result<u16> {
+        for _ in FIRST..=LAST {
+            let port = self.next;
+            self.next = if port >= LAST { FIRST } else { port + 1 };
+            let taken = self.entries.contains_key(&port) || self.accepted_at(port).next().is_some();
+            if !taken && self.waiting.at(port).all(&may_follow) {
+                return Ok(port);
+            }
+        }
+        Err(Errno::EADDRINUSE)
+    }
+
+    fn enter(&mut self, socket: &Arc<S>, place: SocketAddr, only_v6: bool) {
+        let uid = task::current().cred().euid;
+        let entry = Entry { socket: Arc::downgrade(socket), ip: place.ip(), only_v6, uid };
+        self.entries.entry(place.port()).or_default().push(entry);
     }
 }
 
@@ -86,24 +145,78 @@ impl<S: Bound> Ports<S> {
             return Err(Errno::EACCES);
         }
         let mut table = self.table.lock();
+        table.waiting.expire();
         let place = if at.port() == 0 {
-            let mut tries = FIRST..=LAST;
-            loop {
-                tries.next().ok_or(Errno::EADDRINUSE)?;
-                let port = table.next;
-                table.next = if port >= LAST { FIRST } else { port + 1 };
-                if !table.entries.contains_key(&port) {
-                    break SocketAddr::new(at.ip(), port);
-                }
-            }
+            SocketAddr::new(at.ip(), table.free(|_| false)?)
         } else if table.conflicts(socket, at, only_v6) {
             return Err(Errno::EADDRINUSE);
         } else {
             at
         };
-        let entry = Entry { socket: Arc::downgrade(socket), ip: place.ip(), only_v6, uid: cred.euid };
-        table.entries.entry(place.port()).or_default().push(entry);
+        table.enter(socket, place, only_v6);
         Ok(place)
+    }
+
+    /// Gives `socket` a place at `source` to connect to `to` from: `EADDRINUSE` if there is no port left.
+    pub fn bind_to_connect(
+        &self,
+        socket: &Arc<S>,
+        source: IpAddr,
+        only_v6: bool,
+        to: SocketAddr,
+    ) -> Result<SocketAddr> {
+        let mut table = self.table.lock();
+        table.waiting.expire();
+        let now = time::monotonic();
+        let follows = |remains: &Remains| {
+            let same = remains.peer == to && remains.local.ip() == source;
+            !remains.was_bound && (!same || remains.may_be_followed(now))
+        };
+        let place = SocketAddr::new(source, table.free(follows)?);
+        table.waiting.forget(place, to);
+        table.enter(socket, place, only_v6);
+        Ok(place)
+    }
+
+    /// Whether a socket that has a place already may connect to `to` from there: `EADDRNOTAVAIL` if there is such a connection. What
+    /// an earlier one has left gives way: the program has asked for the port (`__inet_check_established`).
+    pub fn check_connect(&self, socket: &S, place: SocketAddr, to: SocketAddr) -> Result<()> {
+        let mut table = self.table.lock();
+        table.waiting.expire();
+        let mut sockets = table.entries.get(&place.port()).into_iter().flatten();
+        let same = sockets.any(|entry| {
+            let Some(other) = entry.socket.upgrade() else { return false };
+            let same = entry.ip == place.ip() && !core::ptr::eq(&*other, socket);
+            same && other.peer() == Some(to) && !other.is_over()
+        });
+        if same {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        table.waiting.forget(place, to);
+        Ok(())
+    }
+
+    /// A listening socket has been asked for a connection, which shares its port from now on; it may follow one between the same
+    /// places at once (RFC 6191).
+    pub fn share(&self, socket: &Arc<S>, at: SocketAddr, peer: SocketAddr) {
+        let mut table = self.table.lock();
+        table.waiting.forget(at, peer);
+        let common = socket.common();
+        let entry =
+            Entry { socket: Arc::downgrade(socket), ip: at.ip(), only_v6: true, uid: common.birth.uid };
+        table.accepted.insert((at.port(), common.birth.ino), entry);
+    }
+
+    /// A connection has ended in order; it leaves this.
+    pub fn leave(&self, remains: Remains) {
+        self.table.lock().waiting.add(remains);
+    }
+
+    /// What connections have left.
+    pub fn remains(&self) -> Vec<Remains> {
+        let mut table = self.table.lock();
+        table.waiting.expire();
+        table.waiting.all().copied().collect()
     }
 
     /// Whether a bound socket may go on to listen: `EADDRINUSE`.
@@ -123,6 +236,9 @@ impl<S: Bound> Ports<S> {
     /// Gives the place back.
     pub fn release(&self, socket: &S, port: u16) {
         let mut table = self.table.lock();
+        if table.accepted.remove(&(port, socket.common().birth.ino)).is_some() {
+            return;
+        }
         if let Some(entries) = table.entries.get_mut(&port) {
             entries.retain(|entry| !core::ptr::eq(entry.socket.as_ptr(), socket));
             if entries.is_empty() {
@@ -162,7 +278,8 @@ impl<S: Bound> Ports<S> {
     /// Everyone who has a port.
     pub fn all(&self) -> Vec<Arc<S>> {
         let table = self.table.lock();
-        table.entries.values().flatten().filter_map(|entry| entry.socket.upgrade()).collect()
+        let entries = table.entries.values().flatten().chain(table.accepted.values());
+        entries.filter_map(|entry| entry.socket.upgrade()).collect()
     }
 }
 

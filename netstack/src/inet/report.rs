@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
+use kernel::time;
 use linux_raw_sys::net;
 
 /// One line's facts.
@@ -23,6 +24,15 @@ pub struct Line {
     pub limit: usize,
     /// Owner and inode number.
     pub owner: (u32, u64),
+    /// When it goes by itself (`TIME_WAIT`, and `FIN_WAIT2` that no program has).
+    pub until: Option<u64>,
+}
+
+impl Line {
+    /// Nanoseconds until then.
+    pub fn left(&self) -> Option<u64> {
+        self.until.map(|until| until.saturating_sub(time::monotonic()))
+    }
 }
 
 const HEAD: &str =
@@ -64,11 +74,20 @@ fn table(family: u32, lines: Vec<Line>) -> String {
         text.push(' ');
         place(&mut text, family, line.peer.unwrap_or(SocketAddr::new(super::endpoint::any(family), 0)));
         let (uid, ino) = line.owner;
-        let _ = writeln!(
-            text,
-            " {:02X} 00000000:{:08X} 00:00000000 00000000 {uid:5}        0 {ino} 1 0000000000000000 100 0 0 10 0",
-            line.state, line.waiting
-        );
+        let state = line.state;
+        let _ = match line.left() {
+            // `get_timewait4_sock`: the time is in hundredths of a second.
+            Some(left) => writeln!(
+                text,
+                " {state:02X} 00000000:00000000 03:{:08X} 00000000     0        0 0 3 0000000000000000",
+                left / (time::SECOND / 100)
+            ),
+            None => writeln!(
+                text,
+                " {state:02X} 00000000:{:08X} 00:00000000 00000000 {uid:5}        0 {ino} 1 0000000000000000 100 0 0 10 0",
+                line.waiting
+            ),
+        };
     }
     text
 }

@@ -50,7 +50,9 @@ fn internet(family: u32, protocol: u32, states: u32) -> Vec<Vec<u8>> {
         .map(|line| {
             let peer = line.peer.unwrap_or(SocketAddr::new(endpoint::any(family), 0));
             let (uid, ino) = line.owner;
-            let mut body = vec![family as u8, line.state as u8, 0, 0];
+            // The kind of the timer (`TIME_WAIT`'s), and the milliseconds that are left of it.
+            let (timer, left) = line.left().map_or((0, 0), |left| (3, left / 1_000_000));
+            let mut body = vec![family as u8, line.state as u8, timer, 0];
             body.extend_from_slice(&line.local.port().to_be_bytes());
             body.extend_from_slice(&peer.port().to_be_bytes());
             body.extend_from_slice(&address(family, line.local.ip()));
@@ -58,7 +60,7 @@ fn internet(family: u32, protocol: u32, states: u32) -> Vec<Vec<u8>> {
             // No interface; the cookie, which tells sockets apart.
             body.extend_from_slice(&[0; 4]);
             body.extend_from_slice(&ino.to_ne_bytes());
-            let words = [0, line.waiting as u32, line.limit as u32, uid, ino as u32];
+            let words = [left as u32, line.waiting as u32, line.limit as u32, uid, ino as u32];
             body.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
             body
         })

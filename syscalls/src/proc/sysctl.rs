@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use boundary::boot::{PING_GROUPS, SOMAXCONN, UNPRIVILEGED_PORTS};
 use kernel::boot;
+use netstack::inet::{Congestion, REMAINS_MAX};
 use vfs::attributes::Kind;
 use vfs::{Errno, Result, tty};
 
@@ -218,9 +219,20 @@ fn core_entries() -> Vec<Entry> {
     ]
 }
 
+fn congestion_controls() -> Vec<u8> {
+    let names: Vec<_> = Congestion::available().iter().map(|control| control.name()).collect();
+    format!("{}\n", names.join(" ")).into_bytes()
+}
+
 fn ipv4_entries() -> Vec<Entry> {
     vec![
         constant!("ip_local_port_range", "32768\t60999"),
+        text_entry("tcp_max_tw_buckets", || Ok(format!("{}\n", REMAINS_MAX).into_bytes())),
+        constant!("tcp_fin_timeout", "60"),
+        constant!("tcp_tw_reuse", "2"),
+        text_entry("tcp_available_congestion_control", || Ok(congestion_controls())),
+        text_entry("tcp_allowed_congestion_control", || Ok(congestion_controls())),
+        text_entry("tcp_congestion_control", || Ok(format!("{}\n", Congestion::usual().name()).into_bytes())),
         setting!("ip_unprivileged_port_start", UNPRIVILEGED_PORTS, "1024"),
         setting!("ping_group_range", PING_GROUPS, "0\t2147483647"),
     ]

@@ -68,6 +68,8 @@ impl Tcp {
         let from = self.place_for(to)?;
         let asked = match &listener {
             Some(listener) => self.ask(listener, from, to),
+            // Both are being connected to each other (RFC 9293, section 3.5).
+            None if from == to => self.connect_to_itself(to),
             None => Asked::Refused,
         };
         match asked {
@@ -97,21 +99,24 @@ impl Tcp {
         self.common.queue.wake_all(events);
     }
 
-    /// The place that it connects from: `EADDRNOTAVAIL` if there is no port left.
+    /// The place that it connects from: `EADDRNOTAVAIL` if there is no port left, or a connection between the same places.
     pub(super) fn place_for(&self, to: SocketAddr) -> Result<SocketAddr> {
         let source = endpoint::source_for(to.ip());
         let bound = self.link.lock().local;
         let place = match bound {
             Some(local) if local.ip().is_unspecified() => {
                 let place = SocketAddr::new(source, local.port());
+                ports()?.check_connect(self, place, to)?;
                 ports()?.moved(self, place);
                 place
             }
-            Some(local) => local,
-            None => {
-                let any = SocketAddr::new(source, 0);
-                ports()?.bind(&self.this()?, any, self.only_v6()).map_err(|_| Errno::EADDRNOTAVAIL)?
+            Some(local) => {
+                ports()?.check_connect(self, local, to)?;
+                local
             }
+            None => ports()?
+                .bind_to_connect(&self.this()?, source, self.only_v6(), to)
+                .map_err(|_| Errno::EADDRNOTAVAIL)?,
         };
         let mut link = self.link.lock();
         (link.local, link.has_port) = (Some(place), true);
@@ -136,26 +141,44 @@ impl Tcp {
         }
     }
 
+    /// A connection with itself: what it sends, it receives.
+    fn connect_to_itself(&self, place: SocketAddr) -> Asked {
+        let Some(this) = self.this.upgrade() else { return Asked::Refused };
+        {
+            let mut link = self.link.lock();
+            link.state = State::Connected;
+            link.peer_place = Some(place);
+            link.peer = Some(this);
+        }
+        self.grow();
+        self.common.queue.wake_all(PollEvents::WRITABLE);
+        Asked::Connected
+    }
+
+    /// The send buffer grows with a connection, unless the program has said how large it is to be.
+    fn grow(&self) {
+        let _ = self.common.send_buffer.compare_exchange(
+            super::SEND_DEFAULT,
+            super::SEND_CONNECTED,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
     /// One attempt to get into the queue of `listener`.
     fn ask(&self, listener: &Arc<Tcp>, from: SocketAddr, to: SocketAddr) -> Asked {
         let child = Tcp::new(listener.common.family);
-        child.common.inherit(&listener.common);
-        child.numbers.inherit(&listener.numbers);
-        let grown = |socket: &Tcp| {
-            let _ = socket.common.send_buffer.compare_exchange(
-                super::SEND_DEFAULT,
-                super::SEND_CONNECTED,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-        };
+        child.inherit(listener);
+        // Known before anybody can have it, and with it its end.
+        if let Ok(ports) = ports() {
+            ports.share(&child, to, from);
+        }
         let asked = {
             let mut link = self.link.lock();
-            if link.closed {
-                return Asked::Refused;
-            }
             let mut inbox = listener.inbox.lock();
-            if inbox.backlog.is_none() {
+            if link.closed {
+                Asked::Refused
+            } else if inbox.backlog.is_none() {
                 link.state = State::Fresh;
                 Asked::Refused
             } else if !inbox.has_place() {
@@ -173,19 +196,22 @@ impl Tcp {
                     theirs.local = Some(to);
                     theirs.peer_place = Some(from);
                     theirs.peer = self.this.upgrade();
+                    (theirs.has_port, theirs.is_queued) = (true, true);
                 }
                 link.state = State::Connected;
                 link.peer_place = Some(to);
                 link.peer = Some(child.clone());
-                grown(self);
-                grown(&child);
-                inbox.ready.push_back(child);
+                self.grow();
+                child.grow();
+                inbox.ready.push_back(child.clone());
                 Asked::Connected
             }
         };
         if matches!(asked, Asked::Connected) {
             listener.common.queue.wake(PollEvents::READABLE);
             self.common.queue.wake_all(PollEvents::WRITABLE);
+        } else if let Ok(ports) = ports() {
+            ports.release(&child, to.port());
         }
         asked
     }
@@ -310,6 +336,7 @@ impl Tcp {
                 peer.reset();
             }
             child.inbox.lock().closed = true;
+            child.release_port();
         }
         for client in asking {
             client.turned_away();
@@ -362,7 +389,10 @@ impl Tcp {
         })?;
         self.admit();
         Ok(match accepted {
-            Accepted::Inside(child) => child,
+            Accepted::Inside(child) => {
+                child.link.lock().is_queued = false;
+                child
+            }
             Accepted::Outside(arrival) => self.accept_from_outside(arrival),
         })
     }

@@ -5,12 +5,13 @@
 //! knows yet.
 
 mod connect;
+mod end;
 mod outside;
 mod report;
 mod stream;
 mod urgent;
 
-use super::options::Numbers;
+use super::options::{CONGESTION_NAME, Congestion, Numbers};
 use super::outside::Outside;
 use super::ports::{Bound, Ports};
 use super::{TCP, endpoint};
@@ -30,7 +31,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::{BootCell, Mutex};
-use kernel::uaccess;
+use kernel::{time, uaccess};
 use linux_raw_sys::{ioctl, net};
 pub use outside::{arrived, listening};
 pub use report::lines;
@@ -44,6 +45,10 @@ const SEND_DEFAULT: u32 = 16_384;
 const SEND_CONNECTED: u32 = 2_626_560;
 /// Bytes on their way at most, as long as the program did not set sizes of its own: what a cache holds.
 const ON_THE_WAY_DEFAULT: usize = 512 << 10;
+
+/// State numbers of the host kernel.
+const FIN_WAIT2: u32 = 5;
+const CLOSE: u32 = 7;
 
 static PORTS: BootCell<Box<Ports<Tcp>>> = BootCell::new();
 
@@ -65,7 +70,7 @@ enum State {
     /// In the queue of a listening socket that has no place.
     Connecting,
     Connected,
-    /// Reset, or closed by both sides.
+    /// Reset, closed, or ended by both sides.
     Ended,
 }
 
@@ -73,7 +78,7 @@ enum State {
 struct Link {
     state: State,
     local: Option<SocketAddr>,
-    /// It has a port in the table, not one that it shares with a listening socket.
+    /// It is in the table of ports.
     has_port: bool,
     /// bind(2) gave the port, and the address.
     bound: (bool, bool),
@@ -81,8 +86,12 @@ struct Link {
     peer: Option<Arc<Tcp>>,
     /// A connect(2) that did not wait, and of which nothing was told yet.
     unreported: bool,
-    /// The peer was reset or closed while this side had already been told of its end.
+    /// No program has it any more.
     closed: bool,
+    /// It was closed while the other side may still send (`FIN_WAIT2`): until when its port is kept for that.
+    waits_until: Option<u64>,
+    /// It waits to be accepted.
+    is_queued: bool,
 }
 
 /// What waits in a socket.
@@ -117,6 +126,8 @@ pub struct Tcp {
     /// [`Shutdown`] bits. The peer's end of stream is `RECEIVE`.
     shut: AtomicU32,
     numbers: Numbers,
+    /// [`Congestion`]
+    congestion: AtomicU32,
     /// What it stands for outside, and whether there is something.
     remote: Mutex<Option<Arc<dyn Outside>>>,
     is_outside: AtomicBool,
@@ -134,6 +145,18 @@ impl Bound for Tcp {
     fn is_stream(&self) -> bool {
         true
     }
+
+    fn is_over(&self) -> bool {
+        let link = self.link.lock();
+        match link.waits_until {
+            Some(until) => until <= time::monotonic(),
+            None => link.state == State::Ended && !link.bound.0,
+        }
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.link.lock().peer_place
+    }
 }
 
 impl Tcp {
@@ -146,12 +169,20 @@ impl Tcp {
             inbox: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
+            congestion: AtomicU32::new(Congestion::usual() as u32),
             remote: Mutex::default(),
             is_outside: AtomicBool::new(false),
         });
         socket.common.send_buffer.store(SEND_DEFAULT, Ordering::Relaxed);
         socket.common.receive_buffer.store(RECEIVE_DEFAULT, Ordering::Relaxed);
         socket
+    }
+
+    /// Takes over what an accepted socket has from the listening one.
+    fn inherit(&self, from: &Tcp) {
+        self.common.inherit(&from.common);
+        self.numbers.inherit(&from.numbers);
+        self.congestion.store(from.congestion.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn this(&self) -> Result<Arc<Tcp>> {
@@ -170,14 +201,9 @@ impl Tcp {
         self.shut.load(Ordering::SeqCst) & how.bits() != 0
     }
 
-    fn shut(&self, how: Shutdown) {
+    /// Ends directions; which were ended before.
+    fn shut(&self, how: Shutdown) -> Shutdown {
         let before = self.shut.fetch_or(how.bits(), Ordering::SeqCst);
-        if before | how.bits() == Shutdown::all().bits() {
-            let mut link = self.link.lock();
-            if link.state == State::Connected {
-                link.state = State::Ended;
-            }
-        }
         // Whoever looks under the lock has seen the inbox as it is from now on.
         drop(self.inbox.lock());
         self.common.queue.wake_all(
@@ -187,17 +213,7 @@ impl Tcp {
                 | PollEvents::HUP
                 | PollEvents::ERR,
         );
-    }
-
-    /// The other side has reset the connection.
-    fn reset(&self) {
-        let told = self.is_shut(Shutdown::RECEIVE);
-        if self.state() == State::Ended {
-            return;
-        }
-        self.common.set_error(if told { Errno::EPIPE } else { Errno::ECONNRESET });
-        self.link.lock().state = State::Ended;
-        self.shut(Shutdown::all());
+        Shutdown::from_bits_truncate(before)
     }
 
     /// Bytes that this socket may have on their way to `peer`.
@@ -212,13 +228,17 @@ impl Tcp {
 
     /// State number of the host kernel (`TCP_*` of `tcp_states.h`).
     fn state_number(&self) -> u32 {
-        let shut = Shutdown::from_bits_truncate(self.shut.load(Ordering::SeqCst));
-        match self.state() {
-            State::Fresh | State::Ended => 7,
+        let (state, peer, waits) = {
+            let link = self.link.lock();
+            (link.state, link.peer.clone(), link.waits_until.is_some())
+        };
+        match state {
+            State::Ended if waits => FIN_WAIT2,
+            State::Fresh | State::Ended => CLOSE,
             State::Listening => 10,
             State::Connecting => 2,
-            State::Connected if shut.contains(Shutdown::SEND) => 5,
-            State::Connected if shut.contains(Shutdown::RECEIVE) => 8,
+            State::Connected if self.is_shut(Shutdown::SEND) => FIN_WAIT2,
+            State::Connected if peer.is_some_and(|peer| peer.is_shut(Shutdown::SEND)) => 8,
             State::Connected => 1,
         }
     }
@@ -337,10 +357,12 @@ impl Socket for Tcp {
                 Ok(())
             }
             State::Connected => {
-                let ends = how.contains(Shutdown::SEND) && !self.is_shut(Shutdown::SEND);
-                self.shut(how);
-                if let Some(peer) = peer.filter(|_| ends) {
-                    peer.shut(Shutdown::RECEIVE);
+                let before = self.shut(how);
+                if let Some(peer) = peer
+                    && how.contains(Shutdown::SEND)
+                    && !before.contains(Shutdown::SEND)
+                {
+                    self.send_end(&peer);
                 }
                 Ok(())
             }
@@ -391,8 +413,9 @@ impl Socket for Tcp {
                 None => Ok(OptionValue::Bytes(self.info())),
             },
             (net::SOL_TCP, net::TCP_CONGESTION) => {
-                let mut name = b"cubic".to_vec();
-                name.resize(16, 0);
+                let mut name =
+                    Congestion::of_number(self.congestion.load(Ordering::Relaxed)).name().as_bytes().to_vec();
+                name.resize(CONGESTION_NAME, 0);
                 Ok(OptionValue::Bytes(name))
             }
             (net::SOL_UDP, _) => Err(Errno::EOPNOTSUPP),
@@ -405,8 +428,9 @@ impl Socket for Tcp {
             (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
             (net::SOL_IPV6, net::IPV6_V6ONLY) if self.link.lock().local.is_some() => Err(Errno::EINVAL),
             (net::SOL_TCP, net::TCP_CONGESTION) => {
-                let name = value.split(|byte| *byte == 0).next().unwrap_or(value);
-                if matches!(name, b"cubic" | b"reno") { Ok(()) } else { Err(Errno::ENOENT) }
+                let control = Congestion::named(value)?;
+                self.congestion.store(control as u32, Ordering::Relaxed);
+                Ok(())
             }
             _ => self.numbers.set(level, name, value),
         }
@@ -445,35 +469,6 @@ impl Socket for Tcp {
     }
 
     fn close(&self) {
-        self.set_remote(None);
-        match self.state() {
-            State::Listening => self.stop_listening(),
-            State::Connecting => self.leave_queue(),
-            _ => {}
-        }
-        let (peer, port) = {
-            let mut link = self.link.lock();
-            link.state = State::Ended;
-            link.closed = true;
-            let port = link.local.filter(|_| link.has_port).map(|local| local.port());
-            link.has_port = false;
-            (link.peer.take(), port)
-        };
-        if let (Some(port), Ok(ports)) = (port, ports()) {
-            ports.release(self, port);
-        }
-        let (unread, ring) = {
-            let mut inbox = self.inbox.lock();
-            inbox.closed = true;
-            (!inbox.ring.is_empty(), core::mem::take(&mut inbox.ring))
-        };
-        drop(ring);
-        let at_once = self.common.linger.load(Ordering::Relaxed) == 0;
-        self.shut(Shutdown::all());
-        match peer {
-            Some(peer) if unread || at_once => peer.reset(),
-            Some(peer) => peer.shut(Shutdown::RECEIVE),
-            None => {}
-        }
+        self.leave();
     }
 }

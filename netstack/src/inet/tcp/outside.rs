@@ -136,8 +136,7 @@ impl Tcp {
 
     pub(super) fn accept_from_outside(&self, arrival: Arrival) -> Arc<Tcp> {
         let child = Tcp::new(self.common.family);
-        child.common.inherit(&self.common);
-        child.numbers.inherit(&self.numbers);
+        child.inherit(self);
         let remote: Arc<dyn Outside> = match arrival {
             Arrival::Host(descriptor, at, from) => {
                 let local = self.link.lock().local.filter(|local| !local.ip().is_unspecified()).unwrap_or(at);
@@ -145,10 +144,16 @@ impl Tcp {
             }
             Arrival::Stack(stream) => {
                 stream.accepted(&child.common.queue);
-                child.link.lock().local = Some(stream.local());
                 Arc::new(stream)
             }
         };
+        if let Ok(ports) = ports() {
+            ports.share(&child, remote.local(), remote.peer());
+        }
+        {
+            let mut link = child.link.lock();
+            (link.local, link.has_port) = (Some(remote.local()), true);
+        }
         child.pass_options_on(&*remote);
         child.set_remote(Some(remote));
         child

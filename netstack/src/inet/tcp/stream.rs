@@ -68,6 +68,7 @@ impl Tcp {
                 // The peer is closed: what is sent is lost, and answered by a reset.
                 Ok(0) if total < wanted => {
                     self.reset();
+                    peer.reset();
                     return Ok(wanted);
                 }
                 Ok(count) => {

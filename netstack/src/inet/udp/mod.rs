@@ -436,6 +436,7 @@ pub fn lines() -> Vec<Line> {
             waiting: socket.inbox.lock().used,
             limit: 0,
             owner: (socket.common.birth.uid, socket.common.birth.ino),
+            until: None,
         })
     };
     ports.all().into_iter().filter_map(line).collect()
