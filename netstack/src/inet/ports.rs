@@ -4,18 +4,18 @@ use crate::common::{Common, Switches};
 use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use boundary::boot::UNPRIVILEGED_PORTS;
+use boundary::sysctl::{LOCAL_PORTS, UNPRIVILEGED_PORTS};
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
 use kernel::cred::cap;
 use kernel::sync::Mutex;
 use kernel::{boot, task, time};
 
-/// Ports that are handed out (`net.ipv4.ip_local_port_range`).
-const FIRST: u16 = 32768;
-const LAST: u16 = 60999;
-/// Ports below need a capability, unless the sandbox is given another number.
-const UNPRIVILEGED: u32 = 1024;
+/// Ports that are handed out: the first and the last.
+fn handed_out() -> (u16, u16) {
+    let end = |place| u16::try_from(boot::sysctl_number(&LOCAL_PORTS, place)).unwrap_or(u16::MAX);
+    (end(0), end(1))
+}
 
 /// What has a port.
 pub trait Bound {
@@ -47,8 +47,9 @@ struct Table<S> {
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        let seed = (time::monotonic() / 1000 % u64::from(LAST - FIRST)) as u16;
-        Ports { table: Mutex::new(Table { entries: HashMap::new(), next: FIRST + seed, turn: 0 }) }
+        let (first, last) = handed_out();
+        let seed = time::monotonic() / 1000 % (u64::from(last.saturating_sub(first)) + 1);
+        Ports { table: Mutex::new(Table { entries: HashMap::new(), next: first + seed as u16, turn: 0 }) }
     }
 }
 
@@ -81,17 +82,18 @@ impl<S: Bound> Ports<S> {
     /// Gives `socket` a place: `EACCES` for a privileged port, `EADDRINUSE`. Port 0 asks for one that is free. The place.
     pub fn bind(&self, socket: &Arc<S>, at: SocketAddr, only_v6: bool) -> Result<SocketAddr> {
         let cred = task::current().cred();
-        let privileged = 1..boot::sysctl_number(UNPRIVILEGED_PORTS, UNPRIVILEGED);
-        if privileged.contains(&u32::from(at.port())) && !cred.has(cap::NET_BIND_SERVICE) {
+        let privileged = 1..boot::sysctl_number(&UNPRIVILEGED_PORTS, 0);
+        if privileged.contains(&u64::from(at.port())) && !cred.has(cap::NET_BIND_SERVICE) {
             return Err(Errno::EACCES);
         }
         let mut table = self.table.lock();
         let place = if at.port() == 0 {
-            let mut tries = FIRST..=LAST;
+            let (first, last) = handed_out();
+            let mut tries = first..=last;
             loop {
                 tries.next().ok_or(Errno::EADDRINUSE)?;
                 let port = table.next;
-                table.next = if port >= LAST { FIRST } else { port + 1 };
+                table.next = if port >= last { first } else { port + 1 };
                 if !table.entries.contains_key(&port) {
                     break SocketAddr::new(at.ip(), port);
                 }
