@@ -51,6 +51,8 @@ pub struct BootConfig {
     pub host_ids: HostIds,
     /// Virtual host name.
     pub hostname: String,
+    /// Virtual NIS domain name.
+    pub domainname: String,
     /// The sandbox's mount table, in the order in which to mount. The first entry mounts `/`.
     pub mounts: Vec<MountSpec>,
     /// The seccomp program, each `sock_filter` as its eight bytes in memory order.
@@ -211,7 +213,9 @@ pub struct BootOptions {
     /// The sandbox is a container: its first process is number 1 and adopts orphans, others may enter, and its tree on the host
     /// belongs to it alone, set-user-ID bits included.
     pub container: bool,
-    /// Settings of `/proc/sys` that differ from ours: names of [`SYSCTLS`] and values, each good.
+    /// The first process waits for [`Go`](crate::control::ToSandbox::Go) before it executes its program.
+    pub held: bool,
+    /// Settings of `/proc/sys` that differ from ours: names of [`SYSCTLS`](crate::sysctl::SYSCTLS) and values, each good.
     pub sysctls: Vec<(String, String)>,
     /// What was changed is told with the contents of files.
     pub changes_with_data: bool,
@@ -226,15 +230,6 @@ pub struct BootOptions {
     /// Size of the caller's terminal: rows, columns, and both in pixels.
     pub terminal_size: [u16; 4],
 }
-
-/// The settings of `/proc/sys` that a sandbox can be given. Each holds one number, [`PING_GROUPS`] two.
-pub const SYSCTLS: &[&str] = &[SOMAXCONN, UNPRIVILEGED_PORTS, PING_GROUPS];
-/// Longest queue of connections.
-pub const SOMAXCONN: &str = "net.core.somaxconn";
-/// First port that needs no capability.
-pub const UNPRIVILEGED_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
-/// First and last group that may have echo sockets.
-pub const PING_GROUPS: &str = "net.ipv4.ping_group_range";
 
 /// What only the launcher could read: the host's `/proc` is not visible inside.
 #[derive(Debug, Clone, Serialize, Deserialize)]

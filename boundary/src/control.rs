@@ -124,6 +124,13 @@ pub enum ToSandbox {
         /// Whose.
         process: u32,
     },
+    /// The first process, which waits for it ([`BootOptions::held`](crate::boot::BootOptions::held)), may execute its program.
+    Go,
+    /// There may be this many tasks from now on. Those that there are stay.
+    Tasks {
+        /// At most.
+        limit: u32,
+    },
 }
 
 #[cfg(test)]

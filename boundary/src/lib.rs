@@ -13,3 +13,4 @@ pub mod changes;
 pub mod control;
 pub mod layout;
 pub mod process;
+pub mod sysctl;

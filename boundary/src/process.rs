@@ -36,6 +36,8 @@ pub struct Process {
     pub ignored_signals: u64,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: i32,
+    /// personality(2).
+    pub personality: u32,
     /// Filters of its calls (seccomp(2)), each a program of `sock_filter`s, eight bytes in memory order each.
     pub filters: Vec<Vec<u64>>,
 }

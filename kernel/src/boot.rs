@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader};
 use boundary::control::{FromSandbox, MAX_MESSAGE};
 use boundary::layout::{HEAP_BOOT_BYTES, HEAP_OFFSET};
+use boundary::sysctl::Sysctl;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU32;
 use trap_handler::{host, region};
@@ -35,15 +36,19 @@ pub fn load() -> bool {
     }
 }
 
-/// A setting of `/proc/sys` that the sandbox was given.
-pub fn sysctl(name: &str) -> Option<&'static str> {
-    let given = &config()?.options.sysctls;
-    given.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+/// A setting of `/proc/sys`: what the sandbox was given, or ours.
+pub fn sysctl(setting: &Sysctl) -> &'static str {
+    let given = config().and_then(|config| {
+        let mut given = config.options.sysctls.iter();
+        given.find(|(name, _)| name == setting.name)
+    });
+    given.map_or(setting.otherwise, |(_, value)| value.as_str())
 }
 
-/// As [`sysctl`], for one that is a number.
-pub fn sysctl_number(name: &str, otherwise: u32) -> u32 {
-    sysctl(name).and_then(|text| text.trim().parse().ok()).unwrap_or(otherwise)
+/// One of the numbers of a setting, the first being at `place` 0.
+pub fn sysctl_number(setting: &Sysctl, place: usize) -> u64 {
+    let number = |text: &str| text.split_ascii_whitespace().nth(place)?.parse().ok();
+    number(sysctl(setting)).or_else(|| number(setting.otherwise)).unwrap_or(0)
 }
 
 /// The word by which the filter's listener is handed over (see [`boundary::boot::listener`]).

@@ -8,7 +8,7 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Where the monitor is asked to start.
@@ -25,6 +25,8 @@ pub enum Request {
     Start,
     /// Send the program a signal.
     Signal(i32),
+    /// So many tasks at most.
+    Tasks(u32),
 }
 
 /// To a verb.
@@ -95,8 +97,18 @@ impl Asker {
         Some((Asker(connection), request))
     }
 
-    /// Answers. Who has gone need not hear it.
+    /// Its socket, for who closes all others.
+    pub fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Answers, once. Who has gone need not hear it.
     pub fn answer(self, reply: &Reply) {
+        self.tell(reply);
+    }
+
+    /// As [`Asker::answer`], for one of several processes of which only one will.
+    pub fn tell(&self, reply: &Reply) {
         if let Ok(bytes) = serde_json::to_vec(reply) {
             let _ = send(self.0.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
         }

@@ -79,7 +79,7 @@ pub const FIELDS: &[Field] = &[
     Field("process.scheduler", Refused, "nor policies of scheduling but the default"),
     Field("process.execCPUAffinity", Refused, "use resources.cpu.cpus"),
     Field("hostname", Honoured, ""),
-    Field("domainname", Refused, "the kernel inside has none"),
+    Field("domainname", Honoured, ""),
     Field("hooks.prestart", Honoured, "in the caller's namespaces"),
     Field("hooks.createRuntime", Honoured, "likewise"),
     Field(
@@ -89,8 +89,8 @@ pub const FIELDS: &[Field] = &[
     ),
     Field(
         "hooks.startContainer",
-        Refused,
-        "a program of the container that runs before its first one has no kernel to run on",
+        Honoured,
+        "in the container, as its user, while its first process waits; that one is 1 in the state",
     ),
     Field("hooks.poststart", Honoured, ""),
     Field("hooks.poststop", Honoured, ""),
@@ -111,7 +111,8 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.devices",
         Honoured,
-        "the default ones, which are the sandbox's own; others are refused by name",
+        "null, zero, full, random, urandom and tty, which are the sandbox's own, under any name; others are refused by name, or left out \
+         and named in the log where every device is allowed (`--privileged`)",
     ),
     Field("linux.netDevices", Refused, "use a network namespace"),
     Field("linux.cgroupsPath", Honoured, "version 1, 2 and both; `--systemd-cgroup` for SLICE:PREFIX:NAME"),
@@ -121,7 +122,7 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.resources.pids",
         Honoured,
-        "exactly inside; the host's limit is twice that and 64, for what is not shown",
+        "exactly inside, also after `update`; the host's limit is twice that and 64, for what is not shown",
     ),
     Field("linux.resources.blockIO", Honoured, "by the host's control group"),
     Field("linux.resources.hugepageLimits", Honoured, "likewise"),
@@ -133,14 +134,15 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.sysctl",
         Honoured,
-        "net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ping_group_range; others are refused by name",
+        "kernel: shmmax, shmall, shmmni, msgmax, msgmnb, msgmni, sem; fs.mqueue: all; net.core.somaxconn; net.ipv4: ip_local_port_range, \
+         ip_unprivileged_port_start, ping_group_range, tcp_keepalive_time, _intvl and _probes; others are refused by name",
     ),
     Field("linux.seccomp", Honoured, "by the kernel inside, for the container's calls"),
     Field("linux.rootfsPropagation", Honoured, "private, which a sandbox is; others are refused"),
     Field("linux.maskedPaths", Honoured, ""),
     Field("linux.readonlyPaths", Honoured, ""),
     Field("linux.mountLabel", Ignored, "as process.selinuxLabel"),
-    Field("linux.personality", Refused, "the kernel inside has one"),
+    Field("linux.personality", Honoured, "LINUX and LINUX32; of flags `ADDR_NO_RANDOMIZE`"),
     Field("solaris", Silent, "for another system"),
     Field("windows", Silent, "likewise"),
     Field("vm", Silent, "likewise"),
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_field() {
-        let config = json!({ "process": { "scheduler": { "policy": "SCHED_FIFO" }, "apparmorProfile": "p" }, "domainname": "" });
+        let config = json!({ "process": { "scheduler": { "policy": "SCHED_FIFO" }, "apparmorProfile": "p" }, "domainname": "d" });
         let findings = check(&config);
         assert_eq!(findings.refused.len(), 1);
         assert!(findings.refused[0].starts_with("process.scheduler is not supported"));

@@ -1,10 +1,10 @@
-//! Hooks: programs of the bundle's author that run, outside of the sandbox, at fixed points of a container's life (runtime-spec,
-//! "POSIX-platform Hooks"). Each gets the container's state on its standard input.
+//! Hooks: programs of the bundle's author that run at fixed points of a container's life (runtime-spec, "POSIX-platform Hooks"). Each
+//! gets the container's state on its standard input. All but those of [`crate::start_hooks`] run outside of the sandbox.
 
 use crate::state::{Container, Status};
 use anyhow::Context;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use oci_spec::runtime::{Hook, Hooks};
+use oci_spec::runtime::{Hook, Hooks, Spec};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -25,6 +25,8 @@ pub const PRESTART: Point = ("prestart", Hooks::prestart);
 pub const CREATE_RUNTIME: Point = ("createRuntime", Hooks::create_runtime);
 /// Then, in the container's namespaces.
 pub const CREATE_CONTAINER: Point = ("createContainer", Hooks::create_container);
+/// In the container, before its program is executed.
+pub const START_CONTAINER: Point = ("startContainer", Hooks::start_container);
 /// Once the program runs.
 pub const POSTSTART: Point = ("poststart", Hooks::poststart);
 /// Once the container is removed.
@@ -32,8 +34,12 @@ pub const POSTSTOP: Point = ("poststop", Hooks::poststop);
 
 /// The hooks of a point, in order.
 pub fn of(container: &Container, point: Point) -> &[Hook] {
-    let hooks = container.record.spec.hooks().as_ref();
-    hooks.and_then(|hooks| (point.1)(hooks).as_deref()).unwrap_or_default()
+    all(&container.record.spec, point)
+}
+
+/// As [`of`], by config.json.
+pub fn all(spec: &Spec, point: Point) -> &[Hook] {
+    spec.hooks().as_ref().and_then(|hooks| (point.1)(hooks).as_deref()).unwrap_or_default()
 }
 
 /// Runs the hooks of a point one after the other, up to the first that fails.
@@ -57,7 +63,6 @@ pub fn run_all(container: &Container, point: Point, status: Status) {
 
 fn one(hook: &Hook, state: &[u8]) -> anyhow::Result<()> {
     let path = hook.path();
-    anyhow::ensure!(path.is_absolute(), "{}: not an absolute path", path.display());
     let mut command = Command::new(path);
     if let Some((name, arguments)) = hook.args().as_ref().and_then(|arguments| arguments.split_first()) {
         command.arg0(name).args(arguments);
@@ -71,22 +76,52 @@ fn one(hook: &Hook, state: &[u8]) -> anyhow::Result<()> {
     let (input, said) = (in_memory(state)?, in_memory(b"")?);
     command.stdin(input).stdout(Stdio::null()).stderr(said.try_clone()?);
     let mut child = command.spawn().with_context(|| path.display().to_string())?;
-    let status =
-        match hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0) {
-            None => child.wait().context("waiting")?,
-            Some(seconds) => match within(&mut child, Duration::from_secs(seconds))? {
-                Some(status) => status,
-                None => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    anyhow::bail!("{}: timed out after {seconds} s", path.display());
-                }
-            },
-        };
+    let status = match patience(hook) {
+        None => child.wait().context("waiting")?,
+        Some(patience) => match within(&mut child, patience)? {
+            Some(status) => status,
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(too_late(hook));
+            }
+        },
+    };
     judge(status, said)
 }
 
-fn in_memory(content: &[u8]) -> anyhow::Result<File> {
+/// How long a hook may take; `None`: as long as it likes.
+pub fn patience(hook: &Hook) -> Option<Duration> {
+    hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
+}
+
+/// The error of one that took longer.
+pub fn too_late(hook: &Hook) -> anyhow::Error {
+    let seconds = hook.timeout().unwrap_or_default();
+    anyhow::anyhow!("{}: timed out after {seconds} s", hook.path().display())
+}
+
+/// Refuses hooks that can never run: the specification wants an absolute path and a timeout above zero.
+pub fn check(hooks: &Hooks) -> anyhow::Result<()> {
+    for (name, of) in [PRESTART, CREATE_RUNTIME, CREATE_CONTAINER, START_CONTAINER, POSTSTART, POSTSTOP] {
+        for (index, hook) in of(hooks).iter().flatten().enumerate() {
+            let path = hook.path();
+            anyhow::ensure!(
+                path.is_absolute(),
+                "hooks: {name} hook #{index}: {:?} is not an absolute path",
+                path.display()
+            );
+            anyhow::ensure!(
+                hook.timeout().is_none_or(|seconds| seconds > 0),
+                "hooks: {name} hook #{index}: the timeout is not above zero"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A file in memory.
+pub fn in_memory(content: &[u8]) -> anyhow::Result<File> {
     let mut file = File::from(memfd_create(c"hook", MFdFlags::MFD_CLOEXEC).context("a file in memory")?);
     file.write_all(content)?;
     file.seek(SeekFrom::Start(0))?;
@@ -103,7 +138,8 @@ fn within(child: &mut Child, patience: Duration) -> anyhow::Result<Option<ExitSt
     }
 }
 
-fn judge(status: ExitStatus, mut output: File) -> anyhow::Result<()> {
+/// What becomes of a hook that has ended with `status` and said `output`.
+pub fn judge(status: ExitStatus, mut output: File) -> anyhow::Result<()> {
     if status.success() {
         return Ok(());
     }

@@ -5,8 +5,9 @@ use crate::control::{self, Asker, Reply, Request};
 use crate::namespaces::Network as Whose;
 use crate::network::Network;
 use crate::plan::Plan;
+use crate::process::Process;
 use crate::state::{Container, Status};
-use crate::{console, hooks, log, namespaces, word};
+use crate::{console, hooks, log, namespaces, start_hooks, word};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -75,12 +76,13 @@ impl Monitor {
     fn live(mut self, control: OwnedFd, entrance: OwnedFd, orders: OwnedFd) -> u8 {
         // Until the container is complete, nothing of it is to be left if the command is killed.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        self.container.record.init = Process::own();
         obey(&orders, || self.prepare([&control, &entrance, &orders]));
         obey(&orders, || hooks::run(&self.container, hooks::CREATE_CONTAINER, Status::Creating));
         obey(&orders, || prctl::set_pdeathsig(None).context("PR_SET_PDEATHSIG"));
         drop(orders);
         log::close();
-        let asker = match wait(&control) {
+        let asker = match wait(&control, &mut self.plan) {
             Ok(asker) => asker,
             Err(error) => return failed(&error),
         };
@@ -98,7 +100,7 @@ impl Monitor {
         if !self.foreground {
             nix::unistd::setsid().context("setsid")?;
         }
-        self.network = namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
+        self.network = namespaces::enter(spec)?;
         let process = spec.process().as_ref();
         if let Some(adjustment) = process.and_then(|process| process.oom_score_adj()) {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
@@ -116,6 +118,10 @@ impl Monitor {
             .container
             .mark_started()
             .context("the container's directory")
+            .and_then(|()| match self.plan.held {
+                true => start_hooks::attend(&self.container, &self.plan.first, &asker),
+                false => Ok(()),
+            })
             .and_then(|()| begin(self.plan, self.network));
         let Begun { launched, signals, terminal, broker } = match begun {
             Ok(begun) => begun,
@@ -200,7 +206,7 @@ fn begin(plan: Plan, whose: Whose) -> anyhow::Result<Begun> {
 }
 
 /// Waits for `start`. A signal means this process itself until then, with its default action.
-fn wait(listener: &OwnedFd) -> anyhow::Result<Asker> {
+fn wait(listener: &OwnedFd, plan: &mut Plan) -> anyhow::Result<Asker> {
     loop {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
@@ -213,6 +219,10 @@ fn wait(listener: &OwnedFd) -> anyhow::Result<Asker> {
                 asker.answer(&Reply::Done);
                 // SAFETY: only numbers.
                 unsafe { libc::kill(libc::getpid(), number) };
+            }
+            Some((asker, Request::Tasks(limit))) => {
+                plan.pids = limit;
+                asker.answer(&Reply::Done);
             }
             None => {}
         }

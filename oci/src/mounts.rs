@@ -1,10 +1,10 @@
 //! `root` and `mounts` of config.json: what the container's kernel mounts, and what of the host lies below.
 
 use crate::command::Writes;
-use crate::inside;
+use crate::{inside, log};
 use anyhow::Context;
 use boundary::boot::{MountKind, MountSpec};
-use oci_spec::runtime::{Linux, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
 use pathrs::Root;
 use pathrs::flags::OpenFlags;
 use runtime::view::{HostPath, View};
@@ -303,20 +303,31 @@ impl Building<'_> {
         self.view.mounts.iter().filter(around).count() == 1
     }
 
-    /// The devices of every container where nothing is mounted on `/dev`, and those that are asked for, which must be among them.
+    /// The devices of every container where nothing is mounted on `/dev`, and those that are asked for, which must be among them: under
+    /// their own names or under others.
     fn devices(&mut self, linux: &Linux) -> anyhow::Result<()> {
+        let mut left_out = Vec::new();
         for device in linux.devices().iter().flatten() {
-            let path = device.path();
-            let known = path.strip_prefix("/dev").ok().and_then(Path::to_str).is_some_and(|name| {
-                DEVICES.contains(&(name, device.major(), device.minor()))
-                    || name == "console"
-                    || name == "ptmx"
-            });
-            anyhow::ensure!(
-                known,
-                "linux.devices: {}: a sandbox opens no device of the host; it has null, zero, full, random, urandom and tty of its own",
-                path.display()
-            );
+            let at = clean(device.path());
+            let number = (device.major(), device.minor());
+            let own = DEVICES.iter().find(|(_, major, minor)| (*major, *minor) == number);
+            match own.filter(|_| device.typ() == LinuxDeviceType::C) {
+                Some((name, ..)) if at == Path::new("/dev").join(name) => {}
+                Some((name, ..)) => {
+                    self.make_place(&at, false)?;
+                    self.push(&at, MountKind::Device { name: (*name).to_owned() }, false, 0);
+                }
+                None if [Path::new("/dev/console"), Path::new("/dev/ptmx")].contains(&&*at) => {}
+                None => left_out.push(at.display().to_string()),
+            }
+        }
+        if !left_out.is_empty() {
+            let why = format!("linux.devices: {}: {NO_DEVICES}", left_out.join(", "));
+            // Who allows every device lists those that there are (`--privileged`), and asks for none of them.
+            anyhow::ensure!(allows_all(linux), why);
+            if self.purpose == Purpose::Make {
+                log::warn(&format!("{why}; left out"));
+            }
         }
         let dev = Path::new("/dev");
         if self.view.mounts.iter().any(|mount| mount.target == target(dev)) {
@@ -329,6 +340,21 @@ impl Building<'_> {
         }
         Ok(())
     }
+}
+
+/// Why a device is not there.
+const NO_DEVICES: &str =
+    "a sandbox opens no device of the host; it has null, zero, full, random, urandom and tty of its own";
+
+/// Whether the rules of the control group allow every device.
+fn allows_all(linux: &Linux) -> bool {
+    let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_deref());
+    let about_all = |rule: &&LinuxDeviceCgroup| {
+        let any = |number: Option<i64>| number.is_none_or(|number| number < 0);
+        rule.typ().is_none_or(|kind| kind == LinuxDeviceType::A) && any(rule.major()) && any(rule.minor())
+    };
+    // Later rules count.
+    rules.and_then(|rules| rules.iter().rev().find(about_all)).is_some_and(|rule| rule.allow())
 }
 
 /// What stands for a source that belongs to the host's kernel: the sandbox shows its own.

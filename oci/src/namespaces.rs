@@ -79,8 +79,9 @@ fn network_now() -> anyhow::Result<PathBuf> {
     std::fs::read_link("/proc/self/ns/net").context("the network namespace")
 }
 
-/// Joins and makes the namespaces that the monitor is to be in; an ordinary user's makes none, but the sandbox does. `hostname` is set in a new uts namespace.
-pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<Network> {
+/// Joins and makes the namespaces that the monitor is to be in; an ordinary user's makes none, but the sandbox does. A new uts namespace
+/// gets the names that config.json has.
+pub fn enter(spec: &Spec) -> anyhow::Result<Network> {
     let callers = network_now()?;
     let makes_none = !nix::unistd::geteuid().is_root();
     let kinds = [
@@ -99,12 +100,9 @@ pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<Network> {
             None if makes_none => {}
             None => {
                 unshare(flag).with_context(|| format!("linux.namespaces: a new {kind} namespace"))?;
-                match (kind, hostname) {
-                    (LinuxNamespaceType::Network, _) => loopback_up()?,
-                    (LinuxNamespaceType::Uts, Some(name)) => {
-                        nix::unistd::sethostname(name).context("hostname")?;
-                    }
-                    _ => {}
+                match kind {
+                    LinuxNamespaceType::Network => loopback_up()?,
+                    _ => set_names(spec)?,
                 }
             }
         }
@@ -117,6 +115,23 @@ pub fn enter(spec: &Spec, hostname: Option<&str>) -> anyhow::Result<Network> {
         Some(path) if path.starts_with("/proc") => Network::Others,
         _ => Network::Own,
     })
+}
+
+fn set_names(spec: &Spec) -> anyhow::Result<()> {
+    if let Some(name) = named(spec.hostname()) {
+        nix::unistd::sethostname(name).context("hostname")?;
+    }
+    if let Some(name) = named(spec.domainname()) {
+        // SAFETY: the bytes of a string, and how many they are.
+        let result = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+        anyhow::ensure!(result == 0, "domainname: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A name that is there.
+pub fn named(name: &Option<String>) -> Option<&str> {
+    name.as_deref().filter(|name| !name.is_empty())
 }
 
 /// Brings `lo` up in a new network namespace, as others expect it.

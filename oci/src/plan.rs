@@ -4,12 +4,13 @@ use crate::command::Writes;
 use crate::mounts::Purpose;
 use crate::network::{self, Network};
 use crate::state::{Container, Record};
-use crate::{fields, inside, log, mounts, namespaces, seccomp};
+use crate::{fields, hooks, inside, log, mounts, namespaces, personality, seccomp};
 use anyhow::Context;
-use boundary::boot::{BootOptions, PING_GROUPS, SYSCTLS};
+use boundary::boot::BootOptions;
 use boundary::process::{Capabilities, Process as First};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Process, Spec};
-use runtime::launch::{self, IMAGE, Request};
+use boundary::sysctl::SYSCTLS;
+use oci_spec::runtime::{Linux, LinuxNamespaceType, PosixRlimitType, Process, Spec};
+use runtime::launch::{self, IMAGE, MOST_TASKS, Request};
 use runtime::view::View;
 use std::fs;
 use std::net::IpAddr;
@@ -19,8 +20,6 @@ use std::path::{Path, PathBuf};
 
 /// The annotation that chooses where writes go.
 const WRITES_ANNOTATION: &str = "dev.trapbox.overlay";
-/// Processes where config.json sets no limit.
-const DEFAULT_PIDS: u32 = 32768;
 
 /// A checked bundle.
 pub struct Bundle {
@@ -84,14 +83,15 @@ fn check(spec: &Spec) -> anyhow::Result<()> {
             "linux.rootfsPropagation: {other:?} is not supported; a sandbox's mounts are private"
         ),
     }
-    if let Some(name) = spec.hostname() {
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        let Some(name) = namespaces::named(name) else { continue };
         anyhow::ensure!(
-            namespaces::has(spec, LinuxNamespaceType::Uts) || name.is_empty(),
-            "hostname: a container without a uts namespace of its own cannot have one"
+            namespaces::has(spec, LinuxNamespaceType::Uts),
+            "{field}: a container without a uts namespace of its own cannot have one"
         );
-        anyhow::ensure!(name.len() <= 64, "hostname: {name:?} is longer than 64 bytes");
+        anyhow::ensure!(name.len() <= 64, "{field}: {name:?} is longer than 64 bytes");
     }
-    Ok(())
+    spec.hooks().as_ref().map_or(Ok(()), hooks::check)
 }
 
 /// Refuses a process that cannot be.
@@ -112,12 +112,7 @@ pub enum Hidden {
 }
 
 /// What a process starts with. The program must be there.
-pub fn first(
-    view: &View,
-    process: &Process,
-    seccomp: Option<&LinuxSeccomp>,
-    hidden: Hidden,
-) -> anyhow::Result<First> {
+pub fn first(view: &View, process: &Process, linux: Option<&Linux>, hidden: Hidden) -> anyhow::Result<First> {
     let arguments = process.args().as_deref().unwrap_or_default();
     let name = arguments.first().context("process.args must not be empty")?;
     let mut env: Vec<String> = process.env().clone().unwrap_or_default();
@@ -149,7 +144,15 @@ pub fn first(
         rlimits: limits(process)?,
         ignored_signals: 0,
         oom_score_adj: process.oom_score_adj().unwrap_or(0),
-        filters: seccomp.map(seccomp::compile).transpose()?.into_iter().collect(),
+        personality: linux
+            .and_then(|linux| linux.personality().as_ref())
+            .map_or(Ok(0), personality::number)?,
+        filters: linux
+            .and_then(|linux| linux.seccomp().as_ref())
+            .map(seccomp::compile)
+            .transpose()?
+            .into_iter()
+            .collect(),
     })
 }
 
@@ -176,8 +179,11 @@ fn bits(set: &Option<oci_spec::runtime::Capabilities>) -> anyhow::Result<u64> {
 /// The limits by number: those of this process, but for the ones that config.json sets.
 fn limits(process: &Process) -> anyhow::Result<Vec<(u64, u64)>> {
     let mut limits = runtime::program::resource_limits();
+    let mut seen = Vec::new();
     for limit in process.rlimits().iter().flatten() {
         let number = number_of(limit.typ());
+        anyhow::ensure!(!seen.contains(&number), "process.rlimits: {} is there twice", limit.typ());
+        seen.push(number);
         anyhow::ensure!(limit.soft() <= limit.hard(), "process.rlimits: {}: soft is above hard", limit.typ());
         if let Some(place) = limits.get_mut(number) {
             *place = (limit.soft(), limit.hard());
@@ -212,10 +218,15 @@ fn number_of(kind: PosixRlimitType) -> usize {
 /// What the monitor launches.
 pub struct Plan {
     view: View,
-    first: First,
+    /// Its first process.
+    pub first: First,
+    /// Hooks run in the container before that.
+    pub held: bool,
     hostname: Option<String>,
+    domainname: Option<String>,
     memory: u64,
-    pids: u32,
+    /// Tasks at most.
+    pub pids: u32,
     sysctls: Vec<(String, String)>,
     /// The program has a terminal.
     pub terminal: bool,
@@ -227,21 +238,20 @@ impl Plan {
         let spec = &record.spec;
         let process = spec.process().as_ref().context("config.json: process is missing")?;
         let view = mounts::view(spec, &record.bundle, &record.rootfs, record.writes, Purpose::Make)?;
-        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        let first = first(&view, process, seccomp, Hidden::None)?;
+        let first = first(&view, process, spec.linux().as_ref(), Hidden::None)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let positive = |limit: i64| u64::try_from(limit).ok().filter(|&limit| limit > 0);
         let memory = resources.and_then(|resources| resources.memory().as_ref()?.limit()).and_then(positive);
-        let pids = resources
-            .and_then(|resources| resources.pids().as_ref().map(|pids| pids.limit()))
-            .and_then(positive);
+        let pids = resources.and_then(|resources| resources.pids().as_ref().map(|pids| pids.limit()));
         Ok(Plan {
             view,
             first,
-            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            held: !hooks::all(spec, hooks::START_CONTAINER).is_empty(),
+            hostname: namespaces::named(spec.hostname()).map(str::to_owned),
+            domainname: namespaces::named(spec.domainname()).map(str::to_owned),
             sysctls: sysctls(spec)?,
             memory: memory.unwrap_or_else(half_of_memory),
-            pids: pids.and_then(|pids| u32::try_from(pids).ok()).unwrap_or(DEFAULT_PIDS),
+            pids: tasks(pids),
             terminal: process.terminal().unwrap_or(false),
         })
     }
@@ -256,11 +266,10 @@ impl Plan {
     /// The request for the launcher, which this process is about to call.
     pub fn request(self, terminal: Option<OwnedFd>, network: &mut Network) -> anyhow::Result<Request> {
         let first = self.first;
-        let hostname = match self.hostname {
-            Some(name) => name,
-            // That of the uts namespace that this process is in.
-            None => nix::unistd::gethostname().context("the host's name")?.to_string_lossy().into_owned(),
-        };
+        // Those of the uts namespace that this process is in, if there are no others.
+        let names = nix::sys::utsname::uname().context("the host's name")?;
+        let hostname = self.hostname.unwrap_or_else(|| names.nodename().to_string_lossy().into_owned());
+        let domainname = self.domainname.unwrap_or_else(|| names.domainname().to_string_lossy().into_owned());
         Ok(Request {
             image: IMAGE,
             allow_missing: Vec::new(),
@@ -269,6 +278,7 @@ impl Plan {
             first,
             identity: launch::container(),
             hostname,
+            domainname,
             view: self.view,
             options: BootOptions {
                 log_level: 0,
@@ -276,6 +286,7 @@ impl Plan {
                 pids_limit: self.pids,
                 container: true,
                 host_pids: false,
+                held: self.held,
                 sysctls: self.sysctls,
                 changes_with_data: false,
                 host_xattrs: true,
@@ -301,18 +312,22 @@ fn sysctls(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
     let mut settings = Vec::new();
     for (name, value) in asked.into_iter().flatten() {
         let dotted = name.replace('/', ".");
-        let known = SYSCTLS.iter().find(|known| **known == dotted);
-        let known = known.with_context(|| {
-            format!("linux.sysctl: {name} is not supported; the kernel inside has {}", SYSCTLS.join(", "))
+        let known = SYSCTLS.iter().find(|known| known.name == dotted).with_context(|| {
+            let names: Vec<&str> = SYSCTLS.iter().map(|known| known.name).collect();
+            format!("linux.sysctl: {name} is not supported; the kernel inside has {}", names.join(", "))
         })?;
-        let numbers: Vec<&str> = value.split_whitespace().collect();
-        let count = if *known == PING_GROUPS { 2 } else { 1 };
-        let good = numbers.len() == count && numbers.iter().all(|number| number.parse::<u32>().is_ok());
-        anyhow::ensure!(good, "linux.sysctl: {name} cannot be {value:?}");
-        settings.push(((*known).to_owned(), numbers.join(" ")));
+        let value =
+            known.parse(value).with_context(|| format!("linux.sysctl: {name} cannot be {value:?}"))?;
+        settings.push((known.name.to_owned(), value));
     }
     settings.sort();
     Ok(settings)
+}
+
+/// The number of tasks that a limit of config.json means to the kernel inside.
+pub fn tasks(limit: Option<i64>) -> u32 {
+    let limit = limit.filter(|&limit| limit > 0);
+    limit.map_or(MOST_TASKS, |limit| u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
 fn half_of_memory() -> u64 {
@@ -340,9 +355,9 @@ mod tests {
     #[test]
     fn settings_that_the_kernel_inside_has_are_passed_and_others_refused() {
         let groups = with("net/ipv4/ping_group_range", "0\t2147483647").expect("known");
-        assert_eq!(groups, [("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned())]);
+        assert_eq!(groups, [("net.ipv4.ping_group_range".to_owned(), "0\t2147483647".to_owned())]);
         for (name, value) in
-            [("kernel.shmmax", "1"), ("net.core.somaxconn", "many"), ("net.ipv4.ping_group_range", "0")]
+            [("kernel.panic", "1"), ("net.core.somaxconn", "many"), ("net.ipv4.ping_group_range", "0")]
         {
             let error = with(name, value).expect_err("refused").to_string();
             assert!(error.contains(name), "{error}");

@@ -96,6 +96,13 @@ pub struct HookState<'a> {
     annotations: HashMap<String, String>,
 }
 
+impl HookState<'_> {
+    /// With the process id as the hook sees it.
+    pub fn with_pid(self, pid: i32) -> Self {
+        HookState { pid, ..self }
+    }
+}
+
 fn is_zero(pid: &i32) -> bool {
     *pid == 0
 }

@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Standard files of the process.
 pub enum Files<'a> {
@@ -66,24 +67,49 @@ pub fn enter(path: &Path, process: &Process, files: Files<'_>) -> io::Result<Att
 
 /// Sends a signal to the first process of the sandbox, or to `all`.
 pub fn signal(path: &Path, number: i32, all: bool) -> io::Result<()> {
+    ask(path, &if all { Request::SignalAll { number } } else { Request::Signal { number } })
+}
+
+/// Lets the first process execute its program, if it waits for that (`BootOptions::held`).
+pub fn go(path: &Path) -> io::Result<()> {
+    ask(path, &Request::Go)
+}
+
+/// Sets how many tasks the sandbox may have, and waits until it was told, unless it cannot be now.
+pub fn limit_tasks(path: &Path, limit: u32, wait: bool) -> io::Result<()> {
+    let request = Request::Tasks { limit };
+    if wait { ask(path, &request) } else { say(path, &request).map(drop) }
+}
+
+fn say(path: &Path, request: &Request) -> io::Result<OwnedFd> {
     let socket = connection(path)?;
-    let request = if all { Request::SignalAll { number } } else { Request::Signal { number } };
-    send_with::<_>(socket.as_fd(), &request, &[] as &[OwnedFd])?;
-    match next(socket.as_fd())? {
+    send_with::<_>(socket.as_fd(), request, &[] as &[OwnedFd])?;
+    Ok(socket)
+}
+
+fn ask(path: &Path, request: &Request) -> io::Result<()> {
+    let socket = say(path, request)?;
+    match next(socket.as_fd(), None)? {
         Some(Reply::Busy) => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
         _ => Ok(()),
     }
 }
 
-/// Waits for a reply; `None` when the sandbox has ended.
-fn next(socket: BorrowedFd<'_>) -> io::Result<Option<Reply>> {
+/// Waits for a reply; `None` when the sandbox has ended. `ETIMEDOUT` if none comes before `end`.
+fn next(socket: BorrowedFd<'_>, end: Option<Instant>) -> io::Result<Option<Reply>> {
     loop {
         match receive(socket)? {
             Received::Message(reply, _) => return Ok(Some(reply)),
             Received::End => return Ok(None),
             Received::Nothing => {}
         }
-        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::NONE) {
+        let timeout = match end.map(|end| end.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+            // Rounded up, so as not to look again and again in the last millisecond.
+            Some(rest) => PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -105,7 +131,7 @@ impl Attached {
     /// Waits until the program runs. Otherwise how it ended before that.
     pub fn started(&self) -> io::Result<Result<(), End>> {
         loop {
-            match next(self.socket.as_fd())? {
+            match next(self.socket.as_fd(), None)? {
                 Some(Reply::Started) => return Ok(Ok(())),
                 Some(reply) => {
                     if let Some(end) = end_of(reply) {
@@ -113,6 +139,21 @@ impl Attached {
                     }
                 }
                 None => return Ok(Err(LOST)),
+            }
+        }
+    }
+
+    /// Waits until the process has ended. `ETIMEDOUT` if it has not before `end`: it is killed then, as always when nobody attends
+    /// to it any more.
+    pub fn end(self, end: Option<Instant>) -> io::Result<End> {
+        loop {
+            match next(self.socket.as_fd(), end)? {
+                Some(reply) => {
+                    if let Some(end) = end_of(reply) {
+                        return Ok(end);
+                    }
+                }
+                None => return Ok(LOST),
             }
         }
     }

@@ -370,6 +370,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
         // The sandbox goes before its user's other programs.
         oom_score_adj: 500,
         hostname: options.hostname.clone(),
+        domainname: "(none)".into(),
         view,
         options: BootOptions {
             log_level: ["error", "warn", "info", "debug", "trace"]
@@ -379,6 +380,7 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
             memory_limit: memory,
             pids_limit: options.pids,
             container: false,
+            held: false,
             sysctls: Vec::new(),
             changes_with_data: wanted.with_data(),
             host_xattrs,

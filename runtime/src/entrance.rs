@@ -44,6 +44,13 @@ pub enum Request {
     },
     /// The terminal outside has gone.
     TerminalGone,
+    /// The first process may execute its program.
+    Go,
+    /// So many tasks at most from now on.
+    Tasks {
+        /// At most.
+        limit: u32,
+    },
 }
 
 /// To a client.
@@ -63,7 +70,7 @@ pub enum Reply {
         /// As wait(2) has it.
         status: i32,
     },
-    /// The signal was sent.
+    /// The sandbox was told.
     Done,
     /// The sandbox takes no message now.
     Busy,
@@ -185,10 +192,9 @@ impl Client {
                     self.reply(if sent { &Reply::Done } else { &Reply::Busy });
                 }
             }
-            Request::SignalAll { number } => {
-                let sent = tell(control, &ToSandbox::SignalAll { number }, &[]);
-                self.reply(if sent { &Reply::Done } else { &Reply::Busy });
-            }
+            Request::SignalAll { number } => self.pass_on(control, &ToSandbox::SignalAll { number }),
+            Request::Go => self.pass_on(control, &ToSandbox::Go),
+            Request::Tasks { limit } => self.pass_on(control, &ToSandbox::Tasks { limit }),
             Request::Window { size } => {
                 if let Some(process) = self.process {
                     tell(control, &ToSandbox::WindowChanged { process, size }, &[]);
@@ -200,6 +206,10 @@ impl Client {
                 }
             }
         }
+    }
+
+    fn pass_on(&self, control: BorrowedFd<'_>, message: &ToSandbox) {
+        self.reply(if tell(control, message, &[]) { &Reply::Done } else { &Reply::Busy });
     }
 
     fn reply(&self, reply: &Reply) {

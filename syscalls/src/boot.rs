@@ -77,7 +77,7 @@ fn set_up() -> Result<(), String> {
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
     let outside = if config.options.container { 0 } else { 1 };
     task::init_table(ThreadGroup::sandbox(outside), config.options.pids_limit as usize);
-    crate::system::init(&config.hostname);
+    crate::system::init(&config.hostname, &config.domainname);
     crate::time::timers::init();
     crate::stats::init();
     kernel::time::init();

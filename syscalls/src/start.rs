@@ -11,11 +11,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::control::{FIRST, FromSandbox, MAX_DESCRIPTORS, Standard};
 use boundary::process::{MAX_PROCESS, Process};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::cred::Cred;
+use kernel::poll::PollEvents;
 use kernel::sync::{BootCell, Mutex};
 use kernel::task::{Task, ThreadGroup, lock_table};
-use kernel::{boot, log, signal};
+use kernel::wait::WaitQueue;
+use kernel::{boot, log, signal, wait};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
 use trap_handler::{entry, host};
@@ -39,6 +41,9 @@ struct Shared {
     first_files: Mutex<Option<StandardFiles>>,
     /// Process ids of those that have entered, with the supervisor's numbers. A leaf of the lock order.
     entered: Mutex<Vec<(i32, u32)>>,
+    /// The first process waits here until it may execute its program.
+    held: AtomicBool,
+    gate: WaitQueue,
 }
 
 static SHARED: BootCell<Box<Shared>> = BootCell::new();
@@ -58,7 +63,8 @@ pub fn init() -> Result<(), String> {
             .map_err(|errno| format!("the terminal: {errno}"))?,
     };
     let (first_files, entered) = (Mutex::new(Some(files)), Mutex::default());
-    SHARED.set(Box::new(Shared { context, first_files, entered }));
+    let (held, gate) = (AtomicBool::new(config.options.held), WaitQueue::new());
+    SHARED.set(Box::new(Shared { context, first_files, entered, held, gate }));
     Ok(())
 }
 
@@ -83,16 +89,31 @@ pub fn first() {
     }
 }
 
+/// Lets the first process execute its program, if it waits for that.
+pub fn go() {
+    if let Some(shared) = SHARED.get() {
+        shared.held.store(false, Ordering::SeqCst);
+        shared.gate.wake_all(PollEvents::IN);
+    }
+}
+
 /// Starts a process for the supervisor, with what came with its message. Called by the warden.
 pub fn enter(number: u32, length: u64, standard: Standard, descriptors: [i32; MAX_DESCRIPTORS]) {
     let Some(shared) = SHARED.get() else { return };
     let [file, rest @ ..] = descriptors;
     let process = read_process(file, length);
     let _ = host::close(file);
-    let outcome = process.map_err(Failure::from).and_then(|process| {
-        let files = standard_files(number, standard, rest, &process)?;
-        shared.start(number, &Arc::new(process), files)
-    });
+    let outcome = match process {
+        Ok(process) => standard_files(number, standard, rest, &process)
+            .and_then(|files| shared.start(number, &Arc::new(process), files)),
+        Err(errno) => {
+            // Who waits outside for the end of what the process says would wait for ever.
+            for descriptor in rest.into_iter().filter(|&descriptor| descriptor >= 0) {
+                let _ = host::close(descriptor);
+            }
+            Err(errno.into())
+        }
+    };
     if let Err(failure) = outcome {
         failure.tell(number);
         tty::host_left(number);
@@ -207,6 +228,7 @@ impl Shared {
             group.set_rlimit(resource, *limit);
         }
         group.oom_score_adj.store(process.oom_score_adj, Ordering::Relaxed);
+        group.personality.store(process.personality, Ordering::Relaxed);
         {
             // It leads a session and a process group of its own, like a login shell.
             let mut family = group.family.lock();
@@ -243,6 +265,9 @@ impl Shared {
 fn run(child: &Arc<Thread>, number: u32, process: &Process) -> ! {
     child.install();
     child.adopt_host_process();
+    if number == FIRST {
+        wait_for_go();
+    }
     let mut regs = trap_handler::regs::Regs::default();
     let mut context = Context { regs: &mut regs, thread: thread::current() };
     match execute_first_of(&mut context, process) {
@@ -258,6 +283,16 @@ fn run(child: &Arc<Thread>, number: u32, process: &Process) -> ! {
             failure.tell(number);
             crate::process::exit_group(thread::current(), failure.status())
         }
+    }
+}
+
+/// Waits until the first process may execute its program; it can be killed meanwhile.
+fn wait_for_go() {
+    let Some(shared) = SHARED.get() else { return };
+    let may_go = || !shared.held.load(Ordering::SeqCst);
+    wait::killable(&shared.gate, may_go);
+    if !may_go() {
+        crate::process::exit_group(thread::current(), signal::SIGKILL);
     }
 }
 

@@ -265,6 +265,12 @@ fn control_message(control: i32) {
             }
         }
         Some(ToSandbox::TerminalGone { process }) => tty::host_gone(process),
+        Some(ToSandbox::Go) => start::go(),
+        Some(ToSandbox::Tasks { limit }) => {
+            if let Ok(mut table) = lock_table() {
+                table.set_limit(limit as usize);
+            }
+        }
         None => kernel::warn!("the supervisor sent a message that cannot be read"),
     }
 }

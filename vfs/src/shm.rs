@@ -8,18 +8,22 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
+use boundary::sysctl::{SHMALL, SHMMAX, SHMMNI};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::ipc::{Ids, Object, Perm, seconds};
 use kernel::mm::{Backing, Mappable};
 use kernel::sync::{BootCell, Mutex, MutexGuard};
-use kernel::{frames, task};
+use kernel::{boot, frames, task};
 
-/// Segments at most (`SHMMNI`).
-pub const SEGMENTS: usize = 4096;
 /// Bytes of a segment at most (`SHMMAX`).
-pub const SIZE_MAX: u64 = u64::MAX - (1 << 24);
+pub fn size_max() -> u64 {
+    boot::sysctl_number(&SHMMAX, 0)
+}
+
 /// Pages of all segments at most (`SHMALL`).
-pub const PAGES_MAX: u64 = u64::MAX - (1 << 24);
+pub fn pages_max() -> u64 {
+    boot::sysctl_number(&SHMALL, 0)
+}
 
 /// Flags in a segment's mode, as shmctl(2) tells them.
 pub mod mode {
@@ -60,7 +64,10 @@ static ALL: BootCell<Box<All>> = BootCell::new();
 
 /// Sets up the table. Called once, at boot.
 pub fn init() {
-    ALL.set(Box::new(All { ids: Ids::new(SEGMENTS), pages: AtomicU64::new(0) }));
+    ALL.set(Box::new(All {
+        ids: Ids::new(boot::sysctl_number(&SHMMNI, 0) as usize),
+        pages: AtomicU64::new(0),
+    }));
 }
 
 /// All segments.
@@ -77,18 +84,21 @@ pub fn pages() -> u64 {
 pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
     let fits = |segment: &Segment| if size > segment.size { Err(Errno::EINVAL) } else { Ok(()) };
     segments()?.get(key, flags, fits, |id| {
-        if size == 0 || size > SIZE_MAX {
+        if size == 0 || size > size_max() {
             return Err(Errno::EINVAL);
         }
-        let pages = size.div_ceil(PAGE_SIZE);
+        let new = size.div_ceil(PAGE_SIZE);
+        if pages().saturating_add(new) > pages_max() {
+            return Err(Errno::ENOSPC);
+        }
         // As Linux, which wants memory for what it promises.
-        if pages > frames::usage().1 {
+        if new > frames::usage().1 {
             return Err(Errno::ENOMEM);
         }
         let data = PageFile::new(None);
         data.truncate(size)?;
         if let Some(all) = ALL.get() {
-            all.pages.fetch_add(pages, Ordering::Relaxed);
+            all.pages.fetch_add(new, Ordering::Relaxed);
         }
         let state = State {
             perm: Perm::new(key, flags),

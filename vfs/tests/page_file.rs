@@ -26,6 +26,7 @@ fn set_up() {
             first: Process::default(),
             host_ids: HostIds::default(),
             hostname: String::new(),
+            domainname: String::new(),
             mounts: vec![],
             filter: vec![],
             fds: BootFds {
@@ -47,6 +48,7 @@ fn set_up() {
                 memory_limit: FRAMES / 2,
                 pids_limit: 1,
                 container: false,
+                held: false,
                 sysctls: vec![],
                 changes_with_data: false,
                 host_xattrs: false,

@@ -1,6 +1,7 @@
 //! A containerd and a dockerd of our own, in a network namespace of their own, with everything below a scratch directory. They end with
 //! the test, also if it fails.
 
+use crate::{PATIENCE, wait_for};
 use conformance::{Outcome, run, scratch, trapbox};
 use serde_json::json;
 use std::fs;
@@ -44,9 +45,7 @@ impl Daemons {
             at("containerd.sock")
         );
         fs::write(at("containerd.toml"), containerd).expect("written");
-        let runtimes = json!({ "trapbox": { "path": trapbox() }, "in-memory": { "path": trapbox(), "runtimeArgs": ["--overlay=memory"] } });
-        fs::write(at("daemon.json"), json!({ "runtimes": runtimes, "live-restore": true }).to_string())
-            .expect("written");
+        configure(&at("daemon.json"), "runc");
         let mut network = Command::new("unshare");
         network
             .args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"])
@@ -80,7 +79,7 @@ impl Daemons {
         command.arg("--pidfile").arg(self.path("dockerd.pid"));
         command.args(["--iptables=false", "--ip6tables=false", "-H", &self.host()]);
         self.dockerd = Some(command.spawn().expect("dockerd starts"));
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + PATIENCE;
         while self.docker(&["version"]).status != 0 {
             assert!(
                 Instant::now() < end,
@@ -89,6 +88,15 @@ impl Daemons {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Has the daemon use this runtime where nobody names one, as `docker build` does not.
+    pub fn set_default_runtime(&self, name: &str) {
+        configure(&self.path("daemon.json"), name);
+        let dockerd = fs::read_to_string(self.path("dockerd.pid")).expect("a pid file");
+        assert!(Command::new("kill").args(["-HUP", dockerd.trim()]).status().expect("kill runs").success());
+        let now = || self.ok(&["info", "--format", "{{.DefaultRuntime}}"]);
+        assert!(wait_for(|| now().trim() == name), "the default runtime stays {}", now());
     }
 
     /// Ends dockerd alone, and starts it again.
@@ -101,7 +109,7 @@ impl Daemons {
     }
 
     fn appears(&self, name: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + PATIENCE;
         while !self.path(name).exists() {
             assert!(Instant::now() < end, "{name} does not appear");
             std::thread::sleep(Duration::from_millis(50));
@@ -168,6 +176,15 @@ impl Daemons {
     }
 }
 
+fn configure(file: &Path, default: &str) {
+    let runtimes = json!({
+        "trapbox": { "path": trapbox() },
+        "in-memory": { "path": trapbox(), "runtimeArgs": ["--overlay=memory"] },
+    });
+    let configuration = json!({ "runtimes": runtimes, "live-restore": true, "default-runtime": default });
+    fs::write(file, configuration.to_string()).expect("written");
+}
+
 /// A daemon in the network namespace, which leads a process group and writes to a log.
 fn inside(network: &Child, program: &str, log: &Path) -> Command {
     let log = fs::File::options().append(true).create(true).open(log).expect("a log");
@@ -181,7 +198,7 @@ fn inside(network: &Child, program: &str, log: &Path) -> Command {
 /// Ends a daemon by its id, with patience.
 fn end(daemon: &mut Child) {
     let _ = Command::new("kill").arg(daemon.id().to_string()).status();
-    let patience = Instant::now() + Duration::from_secs(20);
+    let patience = Instant::now() + PATIENCE;
     while matches!(daemon.try_wait(), Ok(None)) && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(50));
     }

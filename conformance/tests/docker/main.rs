@@ -1,6 +1,7 @@
 //! Docker with this runtime, beside Docker with runc: the same command must show the same. The daemons are ours.
 
 mod daemon;
+mod images;
 mod others;
 
 use conformance::Outcome;
@@ -103,6 +104,10 @@ fn docker_does_with_this_runtime_what_it_does_with_runc() {
     others::network(&mut suite);
     others::ctr(&mut suite);
     others::podman(&mut suite);
+    images::build(&mut suite);
+    images::services(&mut suite);
+    images::published(&mut suite);
+    images::devices(&mut suite);
     live_restore(&mut suite);
     assert!(suite.failures.is_empty(), "{}", suite.failures.join("\n"));
 }
@@ -151,8 +156,9 @@ fn life(suite: &mut Suite) {
         IMAGE,
         "sh",
         "-c",
-        "echo up; trap 'echo usr; exit 9' USR1; while :; do sleep 0.1; done",
+        "trap 'echo usr; exit 9' USR1; echo up; while :; do sleep 0.1; done",
     ]);
+    wait_for(|| daemons.ok(&["logs", "life"]) == "up\n");
     let mut found = vec![];
     let exec = daemons.docker(&[
         "exec",
@@ -202,23 +208,39 @@ fn life(suite: &mut Suite) {
 }
 
 fn stopping(suite: &mut Suite) {
-    for (what, script, quick) in [
-        ("with a handler", "trap 'exit 7' TERM; while :; do sleep 0.1; done", true),
-        ("without one", "while :; do sleep 0.1; done", false),
+    // Patience that the end does not need, or that is waited out.
+    for (what, script, patience, quick) in [
+        ("with a handler", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done", 120, true),
+        ("without one", "echo up; while :; do sleep 0.1; done", 2, false),
     ] {
         suite.same(&format!("stop {what}"), |daemons, runtime| {
             daemons.ok(&["run", "-d", "--name", "stopping", "--runtime", runtime, IMAGE, "sh", "-c", script]);
-            std::thread::sleep(Duration::from_millis(500));
+            let up = wait_for(|| daemons.ok(&["logs", "stopping"]) == "up\n");
             let start = Instant::now();
-            daemons.ok(&["stop", "-t", "3", "stopping"]);
-            let was_quick = start.elapsed() < Duration::from_secs(3);
+            daemons.ok(&["stop", "-t", &patience.to_string(), "stopping"]);
+            let was_quick = start.elapsed() < Duration::from_secs(patience);
             let mut outcome =
                 daemons.docker(&["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", "stopping"]);
             daemons.ok(&["rm", "stopping"]);
-            outcome.stdout.push_str(if was_quick == quick { "in time" } else { "not in time" });
+            outcome.stdout.push_str(if up && was_quick == quick { "in time" } else { "not in time" });
             outcome
         });
     }
+}
+
+/// How long what must come at once may take on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Whether it comes.
+fn wait_for(mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    true
 }
 
 /// What a container writes is Docker's layer.
@@ -308,7 +330,7 @@ fn limits(suite: &mut Suite) {
         outcome
     });
     suite.same("--pids-limit", |daemons, runtime| {
-        let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done 2>&1 | head -1; wait";
+        let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100000 & done 2>&1 | head -1; wait";
         let outcome = daemons.docker(&[
             "run",
             "--rm",
@@ -325,7 +347,7 @@ fn limits(suite: &mut Suite) {
         Outcome { stdout: refused.to_string(), stderr: String::new(), status: outcome.status }
     });
     suite.same("update", |daemons, runtime| {
-        daemons.ok(&["run", "-d", "--name", "updated", "--runtime", runtime, IMAGE, "sleep", "60"]);
+        daemons.ok(&["run", "-d", "--name", "updated", "--runtime", runtime, IMAGE, "sleep", "100000"]);
         let outcome = daemons.docker(&[
             "update",
             "--memory",
@@ -360,7 +382,6 @@ fn restarts(suite: &mut Suite) {
             "-c",
             "echo once; exit 3",
         ]);
-        let end = Instant::now() + Duration::from_secs(20);
         let state = || {
             daemons.ok(&[
                 "inspect",
@@ -369,9 +390,7 @@ fn restarts(suite: &mut Suite) {
                 "restarted",
             ])
         };
-        while state() != "exited 2 3\n" && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_for(|| state() == "exited 2 3\n");
         let all = state() + &daemons.ok(&["logs", "restarted"]);
         daemons.ok(&["rm", "-f", "restarted"]);
         Outcome { stdout: all, stderr: String::new(), status: 0 }
@@ -394,18 +413,14 @@ fn health(suite: &mut Suite) {
             "--health-retries",
             "1",
         ];
-        daemons.ok(&[&head[..], &[IMAGE, "sh", "-c", "sleep 3; touch /well; sleep 60"]].concat());
+        daemons.ok(&[&head[..], &[IMAGE, "sleep", "100000"]].concat());
         let reaches = |wanted: &str| {
-            let end = Instant::now() + Duration::from_secs(20);
-            while Instant::now() < end {
-                if daemons.ok(&["inspect", "-f", "{{.State.Health.Status}}", "healthy"]).trim() == wanted {
-                    return true;
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            false
+            let status = || daemons.ok(&["inspect", "-f", "{{.State.Health.Status}}", "healthy"]);
+            wait_for(|| status().trim() == wanted)
         };
-        let all = format!("{} {}", reaches("unhealthy"), reaches("healthy"));
+        let ill = reaches("unhealthy");
+        daemons.ok(&["exec", "healthy", "touch", "/well"]);
+        let all = format!("{ill} {}", reaches("healthy"));
         daemons.ok(&["rm", "-f", "healthy"]);
         Outcome { stdout: all, stderr: String::new(), status: 0 }
     });
@@ -442,12 +457,13 @@ fn live_restore(suite: &mut Suite) {
         IMAGE,
         "sh",
         "-c",
-        "trap 'exit 6' TERM; while :; do sleep 0.1; done",
+        "trap 'exit 6' TERM; echo up; while :; do sleep 0.1; done",
     ]);
+    wait_for(|| suite.daemons.ok(&["logs", "restored"]) == "up\n");
     suite.daemons.restart_dockerd();
     let state = suite.daemons.docker(&["inspect", "-f", "{{.State.Status}}", "restored"]);
     let entered = suite.daemons.docker(&["exec", "restored", "echo", "here"]);
-    suite.daemons.docker(&["stop", "-t", "3", "restored"]);
+    suite.daemons.docker(&["stop", "-t", "120", "restored"]);
     let code = suite.daemons.docker(&["inspect", "-f", "{{.State.ExitCode}}", "restored"]);
     suite.daemons.docker(&["rm", "-f", "restored"]);
     let good = state.stdout == "running\n" && entered.stdout == "here\n" && code.stdout == "6\n";

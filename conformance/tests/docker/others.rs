@@ -1,12 +1,11 @@
 //! Terminals, networks, and who else calls an OCI runtime: ctr and Podman.
 
-use crate::Suite;
 use crate::daemon::{Daemons, IMAGE};
+use crate::{Suite, wait_for};
 use conformance::{Outcome, run, trapbox};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A terminal for `docker run -it` and `docker exec -it`, by script(1).
 pub fn interactive(suite: &mut Suite) {
@@ -16,13 +15,21 @@ pub fn interactive(suite: &mut Suite) {
         let mut command = Command::new("script");
         command.args(["-qec", &docker, "/dev/null"]).env("DOCKER_CONFIG", daemons.path("config"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1) runs");
-        let mut input = child.stdin.take().expect("a pipe");
-        // What is typed before the container reads is kept for it.
-        std::thread::sleep(Duration::from_secs(2));
-        input.write_all(keys.as_bytes()).expect("typed");
-        let output = child.wait_with_output().expect("ends");
-        drop(input);
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let (mut input, mut output) =
+            (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut shown = String::new();
+        let mut piece = [0u8; 1024];
+        // The shell asks when it reads.
+        while !shown.contains("# ")
+            && let Ok(length @ 1..) = output.read(&mut piece)
+        {
+            shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+        }
+        let _ = input.write_all(keys.as_bytes());
+        while let Ok(length @ 1..) = output.read(&mut piece) {
+            shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+        }
+        (child.wait().expect("ends").code(), shown)
     };
     let run = typed(
         &format!("run -it --name talk --runtime trapbox {IMAGE} sh"),
@@ -94,14 +101,14 @@ pub fn network(suite: &mut Suite) {
             "/etc",
         ]);
         let url = "http://127.0.0.1:18081/passwd";
-        wait(|| !fetched(daemons, url).is_empty());
+        wait_for(|| !fetched(daemons, url).is_empty());
         let head = ["run", "--rm", "--network", "host", "--runtime", runtime];
         let outcome = daemons.docker(&[&head[..], &[IMAGE, "wget", "-qO-", url]].concat());
         daemons.ok(&["rm", "-f", "web"]);
         outcome
     });
     let daemons = &suite.daemons;
-    daemons.ok(&["run", "-d", "--name", "other", "--runtime", "runc", IMAGE, "sleep", "60"]);
+    daemons.ok(&["run", "-d", "--name", "other", "--runtime", "runc", IMAGE, "sleep", "100000"]);
     let refused = daemons.docker(&[
         "run",
         "--rm",
@@ -122,17 +129,10 @@ pub fn network(suite: &mut Suite) {
     );
 }
 
-fn wait(mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !done() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// What a server says to a client in the daemons' network.
 fn fetched(daemons: &Daemons, url: &str) -> String {
     let mut page = String::new();
-    wait(|| {
+    wait_for(|| {
         page = run(&mut daemons.in_network("busybox", &["wget", "-qO-", url])).expect("runs").stdout;
         !page.is_empty()
     });
@@ -159,7 +159,7 @@ pub fn ctr(suite: &mut Suite) {
     let paused = ctr(&["task", "ls"]);
     ctr(&["task", "resume", "two"]);
     ctr(&["task", "kill", "-s", "KILL", "two"]);
-    wait(|| ctr(&["task", "ls"]).stdout.contains("STOPPED"));
+    wait_for(|| ctr(&["task", "ls"]).stdout.contains("STOPPED"));
     let removed = ctr(&["task", "rm", "two"]);
     ctr(&["containers", "rm", "two"]);
     ctr(&["images", "rm", &image]);
@@ -207,11 +207,12 @@ pub fn podman(suite: &mut Suite) {
         let shown = format!("\n  runc: {wanted:?}\n  here: {found:?}");
         suite.check(&format!("podman run {options:?}"), wanted == found, &shown);
     }
-    let loops = "trap 'exit 7' TERM; while :; do sleep 0.1; done";
+    let loops = "trap 'exit 7' TERM; echo > /up; while :; do sleep 0.1; done";
     podman(&binary, &["run", "-d", "--name", "pod", "--network", "none", IMAGE, "sh", "-c", loops]);
+    wait_for(|| podman(&binary, &["exec", "pod", "test", "-e", "/up"]).status == 0);
     let entered = podman(&binary, &["exec", "pod", "sh", "-c", "echo in; exit 5"]);
     let missing = podman(&binary, &["exec", "pod", "no-such"]);
-    podman(&binary, &["stop", "pod"]);
+    podman(&binary, &["stop", "-t", "120", "pod"]);
     let code = podman(&binary, &["inspect", "-f", "{{.State.ExitCode}}", "pod"]);
     let removed = podman(&binary, &["rm", "pod"]);
     let good = (entered.status, entered.stdout.as_str()) == (5, "in\n") && missing.status == 127;

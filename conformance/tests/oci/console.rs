@@ -69,7 +69,7 @@ fn a_terminal_has_its_size_its_keys_and_an_end() {
     sees(&output, &mut all, "marked\r\n");
     assert!(all.contains("33 77\r\n") && all.contains("/dev/pts/0"), "{all}");
     terminal.write_all(b"sleep 100; echo after $?\n").expect("typed");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_for("the sleeper", || bundle.ok(&["exec", &bundle.id, "ps", "-o", "args"]).contains("sleep 100\n"));
     terminal.write_all(&[3]).expect("typed");
     terminal.write_all(b"echo aga''in\n").expect("typed");
     sees(&output, &mut all, "again\r\n");

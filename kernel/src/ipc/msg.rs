@@ -5,6 +5,7 @@
 
 use super::abi::IPC_NOWAIT;
 use super::{Charge, Ids, Object, Perm, seconds};
+use crate::boot;
 use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
 use crate::wait::{self, Ended, WaitQueue, Waiter};
@@ -13,13 +14,17 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use boundary::sysctl::{MSGMAX, MSGMNB, MSGMNI};
 
 /// Bytes of a message at most (`MSGMAX`).
-pub const SIZE_MAX: usize = 8192;
+pub fn size_max() -> u64 {
+    boot::sysctl_number(&MSGMAX, 0)
+}
+
 /// Bytes of a queue at most, unless privileged (`MSGMNB`).
-pub const QUEUE_BYTES: u64 = 16384;
-/// Queues at most (`MSGMNI`).
-pub const QUEUES: usize = 32000;
+pub fn queue_bytes() -> u64 {
+    boot::sysctl_number(&MSGMNB, 0)
+}
 
 /// msgrcv(2)'s flags.
 #[allow(missing_docs, reason = "the names are msgrcv(2)'s")]
@@ -145,7 +150,7 @@ pub struct Queue {
 static QUEUES_BY_ID: BootCell<Box<Ids<Queue>>> = BootCell::new();
 
 pub(super) fn init() {
-    QUEUES_BY_ID.set(Box::new(Ids::new(QUEUES)));
+    QUEUES_BY_ID.set(Box::new(Ids::new(boot::sysctl_number(&MSGMNI, 0) as usize)));
 }
 
 /// All queues.
@@ -167,7 +172,7 @@ pub fn get(key: i32, flags: u32) -> Result<i32> {
                 rtime: 0,
                 ctime: seconds(),
                 cbytes: 0,
-                qbytes: QUEUE_BYTES,
+                qbytes: queue_bytes(),
                 lspid: 0,
                 lrpid: 0,
                 removed: false,

@@ -7,6 +7,7 @@
 use super::abi::IPC_NOWAIT;
 use super::sem_undo::{self, UndoList};
 use super::{Charge, Ids, Object, Perm, seconds};
+use crate::boot;
 use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
 use crate::wait::{self, Ended, Waiter};
@@ -15,16 +16,28 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, Ordering};
+use boundary::sysctl::SEM;
+use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 /// Semaphores of a set at most (`SEMMSL`).
-pub const SETS_SEMAPHORES: usize = 32000;
-/// Sets at most (`SEMMNI`).
-pub const SETS: usize = 32000;
+pub fn of_a_set() -> usize {
+    limit(0)
+}
+
 /// Semaphores of all sets at most (`SEMMNS`).
-pub const ALL_SEMAPHORES: usize = SETS_SEMAPHORES * SETS;
+pub fn of_all_sets() -> usize {
+    limit(1)
+}
+
 /// Operations of one call at most (`SEMOPM`).
-pub const OPERATIONS: usize = 500;
+pub fn operations() -> usize {
+    limit(2)
+}
+
+fn limit(place: usize) -> usize {
+    boot::sysctl_number(&SEM, place) as usize
+}
+
 /// Highest value of a semaphore (`SEMVMX`).
 pub const VALUE_MAX: i32 = 32767;
 /// `SEM_UNDO`.
@@ -120,24 +133,39 @@ pub struct Set {
     state: Mutex<State>,
 }
 
-static SETS_BY_ID: BootCell<Box<Ids<Set>>> = BootCell::new();
+struct All {
+    ids: Ids<Set>,
+    /// Of all sets that were not removed. Grows with the lock of `ids` held.
+    semaphores: AtomicUsize,
+}
+
+static ALL: BootCell<Box<All>> = BootCell::new();
 
 pub(super) fn init() {
-    SETS_BY_ID.set(Box::new(Ids::new(SETS)));
+    // `SEMMNI`.
+    ALL.set(Box::new(All { ids: Ids::new(limit(3)), semaphores: AtomicUsize::new(0) }));
+}
+
+fn all() -> Result<&'static All> {
+    ALL.get().map(|all| &**all).ok_or(Errno::ENOSYS)
 }
 
 /// All sets.
 pub fn sets() -> Result<&'static Ids<Set>> {
-    SETS_BY_ID.get().map(|ids| &**ids).ok_or(Errno::ENOSYS)
+    Ok(&all()?.ids)
 }
 
 /// semget(2): `EINVAL`, `ENOSPC`, `ENOMEM`, and what [`Ids::get`] gives.
 pub fn get(key: i32, count: i32, flags: u32) -> Result<i32> {
-    let count = usize::try_from(count).ok().filter(|&count| count <= SETS_SEMAPHORES).ok_or(Errno::EINVAL)?;
+    let count = usize::try_from(count).ok().filter(|&count| count <= of_a_set()).ok_or(Errno::EINVAL)?;
     let fits = |set: &Set| if count > set.count() { Err(Errno::EINVAL) } else { Ok(()) };
-    sets()?.get(key, flags, fits, |id| {
+    let all = all()?;
+    all.ids.get(key, flags, fits, |id| {
         if count == 0 {
             return Err(Errno::EINVAL);
+        }
+        if all.semaphores.load(Ordering::Relaxed).saturating_add(count) > of_all_sets() {
+            return Err(Errno::ENOSPC);
         }
         let charge = Charge::new((count * size_of::<Semaphore>()) as u64)?;
         let state = State {
@@ -150,6 +178,7 @@ pub fn get(key: i32, count: i32, flags: u32) -> Result<i32> {
             undos: Vec::new(),
             _charge: charge,
         };
+        all.semaphores.fetch_add(count, Ordering::Relaxed);
         Ok(Arc::new(Set { id, state: Mutex::new(state) }))
     })
 }
@@ -315,6 +344,7 @@ impl Set {
         let mut state = self.lock()?;
         state.perm.check_owner(&task::current().cred())?;
         state.removed = true;
+        all()?.semaphores.fetch_sub(state.semaphores.len(), Ordering::Relaxed);
         let sleepers = core::mem::take(&mut state.sleepers);
         let undos = core::mem::take(&mut state.undos);
         drop(state);

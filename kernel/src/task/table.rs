@@ -91,6 +91,16 @@ impl Table {
         self.groups.get(&1).unwrap_or(&self.sandbox)
     }
 
+    /// Tasks at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Changes that. Tasks that are too many stay.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Number of tasks.
     pub fn len(&self) -> usize {
         self.tasks.len()

@@ -5,6 +5,8 @@ use super::stack;
 use crate::options::{OptionValue, number};
 use crate::{Errno, Result};
 use alloc::vec::Vec;
+use boundary::sysctl::{KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, KEEPALIVE_TIME};
+use kernel::boot;
 use kernel::sync::Mutex;
 use linux_raw_sys::net;
 
@@ -140,6 +142,17 @@ fn known(level: u32, name: u32) -> Option<&'static Known> {
     KNOWN.iter().find(|known| (known.0, known.1) == (level, name))
 }
 
+/// What the sandbox has for all sockets (tcp(7)).
+fn setting(level: u32, name: u32) -> Option<i32> {
+    let setting = match (level, name) {
+        (net::SOL_TCP, net::TCP_KEEPIDLE) => &KEEPALIVE_TIME,
+        (net::SOL_TCP, net::TCP_KEEPINTVL) => &KEEPALIVE_INTERVAL,
+        (net::SOL_TCP, net::TCP_KEEPCNT) => &KEEPALIVE_PROBES,
+        _ => return None,
+    };
+    i32::try_from(boot::sysctl_number(setting, 0)).ok()
+}
+
 impl Numbers {
     /// The value of an option that is a number, of a socket of `family`: `EOPNOTSUPP` for a level that it does not have,
     /// `ENOPROTOOPT`.
@@ -157,7 +170,7 @@ impl Numbers {
     /// As [`Self::get`], the number itself.
     pub fn value(&self, level: u32, name: u32) -> Result<i32> {
         let default = known(level, name).ok_or(Errno::ENOPROTOOPT)?.2;
-        Ok(self.if_set(level, name).unwrap_or(default))
+        Ok(self.if_set(level, name).or_else(|| setting(level, name)).unwrap_or(default))
     }
 
     /// What a program has set it to, if it has.

@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use boundary::boot::PING_GROUPS;
+use boundary::sysctl::PING_GROUPS;
 use core::any::Any;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -104,14 +104,12 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(folded as u16)
 }
 
-/// Everybody may, unless the sandbox is given a range of groups (`ping_init_sock`).
+/// Those in a range of groups may (`ping_init_sock`).
 fn may_have_them() -> Result<()> {
-    let Some(range) = boot::sysctl(PING_GROUPS) else { return Ok(()) };
-    let mut ends = range.split_ascii_whitespace().filter_map(|text| text.parse::<u32>().ok());
-    let (Some(first), Some(last)) = (ends.next(), ends.next()) else { return Err(Errno::EACCES) };
+    let range = boot::sysctl_number(&PING_GROUPS, 0)..=boot::sysctl_number(&PING_GROUPS, 1);
     let cred = task::current().cred();
     let mut groups = core::iter::once(cred.egid).chain(cred.groups.iter().copied());
-    if groups.any(|group| (first..=last).contains(&group)) { Ok(()) } else { Err(Errno::EACCES) }
+    if groups.any(|group| range.contains(&u64::from(group))) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 impl Ping {

@@ -9,18 +9,18 @@ use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use boundary::boot::UNPRIVILEGED_PORTS;
+use boundary::sysctl::{LOCAL_PORTS, UNPRIVILEGED_PORTS};
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
 use kernel::cred::cap;
 use kernel::sync::Mutex;
 use kernel::{boot, task, time};
 
-/// Ports that are handed out (`net.ipv4.ip_local_port_range`).
-const FIRST: u16 = 32768;
-const LAST: u16 = 60999;
-/// Ports below need a capability, unless the sandbox is given another number.
-const UNPRIVILEGED: u32 = 1024;
+/// Ports that are handed out: the first and the last.
+fn handed_out() -> (u16, u16) {
+    let end = |place| u16::try_from(boot::sysctl_number(&LOCAL_PORTS, place)).unwrap_or(u16::MAX);
+    (end(0), end(1))
+}
 
 /// What has a port.
 pub trait Bound {
@@ -63,13 +63,14 @@ struct Table<S> {
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        let seed = (time::monotonic() / 1000 % u64::from(LAST - FIRST)) as u16;
+        let (first, last) = handed_out();
+        let seed = time::monotonic() / 1000 % (u64::from(last.saturating_sub(first)) + 1);
         Ports {
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 accepted: BTreeMap::new(),
                 waiting: Waiting::default(),
-                next: FIRST + seed,
+                next: first + seed as u16,
                 turn: 0,
             }),
         }
@@ -118,9 +119,10 @@ impl<S: Bound> Table<S> {
 
     /// A port of the kernel's choice that nobody has; what connections have left keeps it unless `may_follow` says otherwise.
     fn free(&mut self, may_follow: impl Fn(&Remains) -> bool) -> Result<u16> {
-        for _ in FIRST..=LAST {
+        let (first, last) = handed_out();
+        for _ in first..=last {
             let port = self.next;
-            self.next = if port >= LAST { FIRST } else { port + 1 };
+            self.next = if port >= last { first } else { port + 1 };
             let taken = self.entries.contains_key(&port) || self.accepted_at(port).next().is_some();
             if !taken && self.waiting.at(port).all(&may_follow) {
                 return Ok(port);
@@ -140,8 +142,8 @@ impl<S: Bound> Ports<S> {
     /// Gives `socket` a place: `EACCES` for a privileged port, `EADDRINUSE`. Port 0 asks for one that is free. The place.
     pub fn bind(&self, socket: &Arc<S>, at: SocketAddr, only_v6: bool) -> Result<SocketAddr> {
         let cred = task::current().cred();
-        let privileged = 1..boot::sysctl_number(UNPRIVILEGED_PORTS, UNPRIVILEGED);
-        if privileged.contains(&u32::from(at.port())) && !cred.has(cap::NET_BIND_SERVICE) {
+        let privileged = 1..boot::sysctl_number(&UNPRIVILEGED_PORTS, 0);
+        if privileged.contains(&u64::from(at.port())) && !cred.has(cap::NET_BIND_SERVICE) {
             return Err(Errno::EACCES);
         }
         let mut table = self.table.lock();

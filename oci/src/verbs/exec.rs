@@ -70,12 +70,12 @@ fn enter(global: &Global, options: &Exec) -> anyhow::Result<u8> {
     }
     let process = wanted(&container, options)?;
     plan::check_process(&process)?;
-    let seccomp = container.record.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let linux = container.record.spec.linux().as_ref();
     let hidden = match container.record.writes {
         Writes::Host => Hidden::None,
         Writes::Memory => Hidden::Some,
     };
-    let first = plan::first(&plan::view_of(&container)?, &process, seccomp, hidden)?;
+    let first = plan::first(&plan::view_of(&container)?, &process, linux, hidden)?;
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, options.detach, &options.console_socket) {
         (true, true, None) => {

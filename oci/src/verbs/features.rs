@@ -8,7 +8,7 @@ pub fn features() -> anyhow::Result<u8> {
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": crate::state::OCI_VERSION,
-        "hooks": ["prestart", "createRuntime", "createContainer", "poststart", "poststop"],
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": [
             "async", "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "nosuid",
             "private", "rbind", "relatime", "ro", "rprivate", "rro", "rw", "suid", "tmpcopyup",

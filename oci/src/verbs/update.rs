@@ -2,8 +2,10 @@
 
 use crate::command::{Global, Update};
 use crate::state::{Container, Status};
+use crate::{control, plan};
 use anyhow::Context;
 use oci_spec::runtime::{Linux, LinuxResources};
+use runtime::attach;
 use serde_json::{Map, Value, json};
 use std::io::Read;
 
@@ -17,8 +19,24 @@ pub fn update(global: &Global, options: &Update) -> anyhow::Result<u8> {
     };
     let resources: LinuxResources = serde_json::from_value(asked.clone()).context("resources")?;
     container.record.group.update(&resources)?;
+    if let Some(pids) = resources.pids() {
+        limit_tasks(&container, plan::tasks(Some(pids.limit())))?;
+    }
     remember(&mut container, asked)?;
     Ok(0)
+}
+
+/// Has the kernel inside keep another number of tasks, or the monitor as long as there is none.
+fn limit_tasks(container: &Container, limit: u32) -> anyhow::Result<()> {
+    let status = container.status();
+    match status {
+        Status::Created => return control::ask(&container.directory, &control::Request::Tasks(limit)),
+        Status::Running | Status::Paused => {}
+        _ => return Ok(()),
+    }
+    let entrance = control::address(&container.directory, control::ENTRANCE)?;
+    // One that is paused answers when it goes on.
+    attach::limit_tasks(&entrance.path, limit, status == Status::Running).context("container not running")
 }
 
 fn read(path: &std::path::Path) -> anyhow::Result<Value> {

@@ -115,6 +115,9 @@ impl LaunchError {
     }
 }
 
+/// Tasks of a container that the host lets it have, whatever its kernel allows: its control group bounds them as its owner wants.
+pub const MOST_TASKS: u32 = 32768;
+
 /// What to launch.
 pub struct Request {
     /// The kernel image: [`IMAGE`].
@@ -131,6 +134,8 @@ pub struct Request {
     pub oom_score_adj: i32,
     /// Its host name.
     pub hostname: String,
+    /// Its NIS domain name, `(none)` by default as on Linux.
+    pub domainname: String,
     /// What it sees.
     pub view: View,
     /// What the kernel is to do.
@@ -333,7 +338,9 @@ fn prepare(
         None => None,
     };
     confine::reset_signals()?;
-    confine::limits(request.walls, request.options.pids_limit, &facts.release, request.oom_score_adj)?;
+    // A container's number can be raised later, which a limit of the host cannot.
+    let tasks = request.options.pids_limit.max(if request.identity.container { MOST_TASKS } else { 0 });
+    confine::limits(request.walls, tasks, &facts.release, request.oom_score_adj)?;
     let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
     let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
     facts::special_maps(&mut facts)?;
@@ -410,6 +417,7 @@ fn prepare(
         first: request.first,
         host_ids,
         hostname: request.hostname,
+        domainname: request.domainname,
         mounts: request.view.mounts,
         filter: filter::compile(&configuration, mapped.gadget)?,
         fds,

@@ -4,18 +4,24 @@
 //! The launch forks, so that this program must have one thread: it has a `main` of its own.
 
 use boundary::boot::{BootOptions, MountKind, MountSpec};
+use boundary::control::Standard;
 use boundary::process::{Capabilities, Process};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen,
+    recv, sendmsg, socket,
+};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use runtime::attach::{self, Files};
-use runtime::entrance::Entrance;
+use runtime::entrance::{Entrance, Reply, Request};
 use runtime::launch;
 use runtime::supervisor::{self, End};
 use runtime::terminal;
 use runtime::view::{HostPath, View};
 use std::fs;
-use std::io::{PipeWriter, Read, Write};
+use std::io::{IoSlice, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -37,6 +43,7 @@ fn main() {
         ("capabilities_umask_and_limits_are_as_given", identity),
         ("processes_enter_with_files", entering),
         ("what_cannot_enter_says_why", not_entering),
+        ("what_comes_with_an_unreadable_process_is_let_go_of", unreadable),
         ("a_process_enters_with_a_terminal", entering_with_terminal),
         ("signals_reach_whom_they_are_for", signals),
     ];
@@ -169,6 +176,7 @@ fn monitor(
         identity: launch::container(),
         oom_score_adj: 0,
         hostname: "container".into(),
+        domainname: String::new(),
         view: View { mounts: all, host_paths, granted: true },
         options: BootOptions {
             log_level: 1,
@@ -176,6 +184,7 @@ fn monitor(
             pids_limit: 100,
             container: true,
             host_pids: false,
+            held: false,
             sysctls: Vec::new(),
             changes_with_data: false,
             host_xattrs: true,
@@ -430,5 +439,31 @@ fn signals() {
         "read id < /mark; for i in 1 2 3 4 5 6 7 8 9; do [ -d /proc/$id ] || break; sleep 0.1; done; ls -d /proc/$id 2>&1",
     );
     wait_until(|| container.enter(&script, None).1.contains("No such file"), "the end of the process");
+    ended(container);
+}
+
+/// What came with a process that cannot be read is let go of: who waits outside for the end of its output is not kept waiting.
+fn unreadable() {
+    let container = waiting();
+    let (output, writer) = std::io::pipe().expect("a pipe");
+    let file = memfd_create(c"process", MFdFlags::MFD_CLOEXEC).expect("a file");
+    fs::File::from(file.try_clone().expect("a descriptor")).write_all(&[0xff; 16]).expect("written");
+    let standard = Standard::Files { flags: [None, Some(libc::O_WRONLY as u32), None] };
+    let request = postcard::to_allocvec(&Request::Enter { length: 16, standard }).expect("encoded");
+    let client =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    connect(client.as_raw_fd(), &UnixAddr::new(&container.entrance()).expect("a name")).expect("connects");
+    let descriptors = [file.as_raw_fd(), writer.as_raw_fd()];
+    let with = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<UnixAddr>(client.as_raw_fd(), &[IoSlice::new(&request)], &with, MsgFlags::empty(), None)
+        .expect("sent");
+    drop(writer);
+    let mut reply = [0u8; 1024];
+    let length = recv(client.as_raw_fd(), &mut reply, MsgFlags::empty()).expect("a reply");
+    let reply: Reply = postcard::from_bytes(&reply[..length]).expect("decoded");
+    assert!(matches!(reply, Reply::NotExecuted { errno: libc::EINVAL, .. }), "{reply:?}");
+    let mut ends = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ends, PollTimeout::from(60_000u16)).expect("polls");
+    assert_eq!(ends[0].revents(), Some(PollFlags::POLLHUP), "somebody inside has the pipe still");
     ended(container);
 }

@@ -50,8 +50,8 @@ fn sys_msgget(_context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_msgsnd(_context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (id, address) = (args.i32(0), args.u64(1));
     let kind: i64 = uaccess::read(address)?;
-    let length = usize::try_from(args.u64(2)).ok().filter(|&length| length <= msg::SIZE_MAX);
-    let length = length.filter(|_| id >= 0 && kind >= 1).ok_or(Errno::EINVAL)?;
+    let length = Some(args.u64(2)).filter(|&length| length <= msg::size_max());
+    let length = length.filter(|_| id >= 0 && kind >= 1).ok_or(Errno::EINVAL)? as usize;
     let text = uaccess::read_bytes(address.wrapping_add(size_of::<i64>() as u64), length)?;
     msg::send(id, Message::new(kind, text)?, args.u32(3)).map(|()| 0)
 }
@@ -96,7 +96,7 @@ fn sys_msgctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let queue = queues.find(id)?;
             let mut state = queue.lock()?;
             state.perm.check_owner(&cred)?;
-            if bytes > msg::QUEUE_BYTES && !cred.has(cap::SYS_RESOURCE) {
+            if bytes > msg::queue_bytes() && !cred.has(cap::SYS_RESOURCE) {
                 return Err(Errno::EPERM);
             }
             state.perm.set(uid, gid, bits);
@@ -118,8 +118,8 @@ fn write_limits(what: u32, address: u64) -> Result<u64> {
     const SEGMENTS: i32 = 0xffff;
     let queues = msg::queues()?;
     let (used, highest) = queues.usage();
-    let bytes = msg::QUEUE_BYTES as i32;
-    let all = msg::QUEUES as i32;
+    let bytes = msg::queue_bytes() as i32;
+    let all = queues.max() as i32;
     let (pool, map, tql) = if what == command::MSG_INFO {
         let states: (usize, u64) = queues.all().iter().fold((0, 0), |(count, bytes), queue| {
             queue.lock().map_or((count, bytes), |state| (count + state.count(), bytes + state.cbytes))
@@ -130,7 +130,7 @@ fn write_limits(what: u32, address: u64) -> Result<u64> {
     };
     // msgpool, msgmap, msgmax, msgmnb, msgmni, msgssz, msgtql, msgseg.
     let mut info = [0u8; 32];
-    let words = [pool, map, msg::SIZE_MAX as i32, bytes, all, SEGMENT_SIZE, tql, SEGMENTS];
+    let words = [pool, map, msg::size_max() as i32, bytes, all, SEGMENT_SIZE, tql, SEGMENTS];
     for (slot, word) in info.chunks_exact_mut(4).zip(words) {
         slot.copy_from_slice(&word.to_ne_bytes());
     }

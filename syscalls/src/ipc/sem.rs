@@ -49,7 +49,7 @@ fn sys_semtimedop(_context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn operate(args: Args, timeout: Option<raw::timespec>) -> Result<u64> {
     let (id, count) = (args.i32(0), args.u32(2) as usize);
-    if count > sem::OPERATIONS {
+    if count > sem::operations() {
         return Err(Errno::E2BIG);
     }
     if count == 0 {
@@ -174,7 +174,7 @@ fn write_limits(what: u32, address: u64) -> Result<u64> {
     const UNDO_BYTES: i32 = 20;
     let sets = sem::sets()?;
     let (used, highest) = sets.usage();
-    let all = sem::ALL_SEMAPHORES as i32;
+    let all = sem::of_all_sets() as i32;
     let (usz, aem) = if what == command::SEM_INFO {
         let semaphores: usize = sets.all().iter().map(|set| set.count()).sum();
         (used as i32, semaphores as i32)
@@ -182,13 +182,13 @@ fn write_limits(what: u32, address: u64) -> Result<u64> {
         (UNDO_BYTES, VALUE_MAX)
     };
     // semmap, semmni, semmns, semmnu, semmsl, semopm, semume, semusz, semvmx, semaem.
-    let operations = sem::OPERATIONS as i32;
+    let operations = sem::operations() as i32;
     let info = [
         all,
-        sem::SETS as i32,
+        sets.max() as i32,
         all,
         all,
-        sem::SETS_SEMAPHORES as i32,
+        sem::of_a_set() as i32,
         operations,
         operations,
         usz,

@@ -128,7 +128,7 @@ fn sys_shmctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         command::IPC_INFO => {
             // shmmax, shmmin, shmmni, shmseg, shmall, and four that are not used.
             let most = segments.max() as u64;
-            uaccess::write(address, &[shm::SIZE_MAX, 1, most, most, shm::PAGES_MAX, 0, 0, 0, 0])?;
+            uaccess::write(address, &[shm::size_max(), 1, most, most, shm::pages_max(), 0, 0, 0, 0])?;
             Ok(segments.usage().1 as u64)
         }
         command::SHM_INFO => {

@@ -106,7 +106,7 @@ fn memory_limit() -> Result<u64> {
 }
 
 fn pids_limit() -> Result<u64> {
-    Ok(u64::from(options()?.pids_limit))
+    Ok(lock_table()?.limit() as u64)
 }
 
 /// Page frames and kernel heap, as `/proc/meminfo` has it; private memory is the host's to count.

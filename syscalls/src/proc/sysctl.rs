@@ -1,12 +1,14 @@
 //! `/proc/sys`: the settings that programs read.
 
 use super::nodes::{Entry, directory, text_entry};
+use crate::system;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use boundary::boot::{PING_GROUPS, SOMAXCONN, UNPRIVILEGED_PORTS};
+use boundary::sysctl as settings;
 use kernel::boot;
+use kernel::task::lock_table;
 use netstack::inet::{Congestion, REMAINS_MAX};
 use vfs::attributes::Kind;
 use vfs::{Errno, Result, tty};
@@ -27,8 +29,8 @@ macro_rules! constant {
 
 /// One that the sandbox can be given.
 macro_rules! setting {
-    ($name:literal, $full:expr, $text:literal) => {
-        text_entry($name, || Ok(format!("{}\n", boot::sysctl($full).unwrap_or($text)).into_bytes()))
+    ($name:literal, $setting:ident) => {
+        text_entry($name, || Ok(format!("{}\n", boot::sysctl(&settings::$setting)).into_bytes()))
     };
 }
 
@@ -71,15 +73,13 @@ fn kernel_entries() -> Vec<Entry> {
     vec![
         constant!("cap_last_cap", "40"),
         constant!("core_pattern", "core"),
-        constant!("domainname", "(none)"),
-        text_entry("hostname", || {
-            Ok(format!("{}\n", boot::config().map_or("sandbox", |config| &config.hostname)).into_bytes())
-        }),
+        text_entry("domainname", || Ok([&system::domainname()[..], b"\n"].concat())),
+        text_entry("hostname", || Ok([&system::hostname()[..], b"\n"].concat())),
         constant!("dmesg_restrict", "1"),
         constant!("kptr_restrict", "2"),
-        constant!("msgmax", "8192"),
-        constant!("msgmnb", "16384"),
-        constant!("msgmni", "32000"),
+        setting!("msgmax", MSGMAX),
+        setting!("msgmnb", MSGMNB),
+        setting!("msgmni", MSGMNI),
         constant!("ngroups_max", "65536"),
         text_entry("osrelease", || {
             Ok(format!("{}\n", boot::config().map_or("", |config| &config.host.release)).into_bytes())
@@ -120,14 +120,12 @@ fn kernel_entries() -> Vec<Entry> {
             }),
         },
         constant!("randomize_va_space", "2"),
-        constant!("sem", "32000\t1024000000\t500\t32000"),
+        setting!("sem", SEM),
         constant!("sched_child_runs_first", "0"),
-        constant!("shmall", "18446744073692774399"),
-        constant!("shmmax", "18446744073692774399"),
-        constant!("shmmni", "4096"),
-        text_entry("threads-max", || {
-            Ok(format!("{}\n", boot::config().map_or(0, |config| config.options.pids_limit)).into_bytes())
-        }),
+        setting!("shmall", SHMALL),
+        setting!("shmmax", SHMMAX),
+        setting!("shmmni", SHMMNI),
+        text_entry("threads-max", || Ok(format!("{}\n", lock_table()?.limit()).into_bytes())),
         text_entry("version", || {
             Ok(format!("{}\n", boot::config().map_or("", |config| &config.host.version)).into_bytes())
         }),
@@ -173,11 +171,11 @@ fn fs_entries() -> Vec<Entry> {
                 directory(
                     &[b"sys", b"fs", b"mqueue"],
                     vec![
-                        constant!("msg_default", "10"),
-                        constant!("msg_max", "10"),
-                        constant!("msgsize_default", "8192"),
-                        constant!("msgsize_max", "8192"),
-                        constant!("queues_max", "256"),
+                        setting!("msg_default", MSG_DEFAULT),
+                        setting!("msg_max", MSG_MAX),
+                        setting!("msgsize_default", MSGSIZE_DEFAULT),
+                        setting!("msgsize_max", MSGSIZE_MAX),
+                        setting!("queues_max", QUEUES_MAX),
                     ],
                 )
             }),
@@ -210,7 +208,7 @@ fn net_entries() -> Vec<Entry> {
 
 fn core_entries() -> Vec<Entry> {
     vec![
-        setting!("somaxconn", SOMAXCONN, "4096"),
+        setting!("somaxconn", SOMAXCONN),
         constant!("netdev_max_backlog", "1000"),
         constant!("rmem_default", "212992"),
         constant!("rmem_max", "212992"),
@@ -226,14 +224,17 @@ fn congestion_controls() -> Vec<u8> {
 
 fn ipv4_entries() -> Vec<Entry> {
     vec![
-        constant!("ip_local_port_range", "32768\t60999"),
+        setting!("ip_local_port_range", LOCAL_PORTS),
         text_entry("tcp_max_tw_buckets", || Ok(format!("{}\n", REMAINS_MAX).into_bytes())),
         constant!("tcp_fin_timeout", "60"),
         constant!("tcp_tw_reuse", "2"),
         text_entry("tcp_available_congestion_control", || Ok(congestion_controls())),
         text_entry("tcp_allowed_congestion_control", || Ok(congestion_controls())),
         text_entry("tcp_congestion_control", || Ok(format!("{}\n", Congestion::usual().name()).into_bytes())),
-        setting!("ip_unprivileged_port_start", UNPRIVILEGED_PORTS, "1024"),
-        setting!("ping_group_range", PING_GROUPS, "0\t2147483647"),
+        setting!("ip_unprivileged_port_start", UNPRIVILEGED_PORTS),
+        setting!("ping_group_range", PING_GROUPS),
+        setting!("tcp_keepalive_intvl", KEEPALIVE_INTERVAL),
+        setting!("tcp_keepalive_probes", KEEPALIVE_PROBES),
+        setting!("tcp_keepalive_time", KEEPALIVE_TIME),
     ]
 }

@@ -5,7 +5,7 @@ use crate::args::Args;
 use crate::file::{Walk, descriptor_limit};
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
-use boundary::boot::SOMAXCONN;
+use boundary::sysctl::SOMAXCONN;
 use kernel::{boot, uaccess};
 use linux_raw_sys::{general as raw, net};
 use netstack::socket::{Shutdown, create, create_pair, open};
@@ -33,8 +33,6 @@ pub const ROWS: &[Row] = &[
 const FLAGS: u32 = raw::O_CLOEXEC | raw::O_NONBLOCK;
 /// The bits of a socket's type.
 const KIND: u32 = 0xf;
-/// Longest queue of connections, unless the sandbox is given another number.
-const BACKLOG_MAX: u32 = 4096;
 
 fn kind_and_flags(kind: u32) -> Result<(u32, u32)> {
     if kind & !(KIND | FLAGS) != 0 {
@@ -80,7 +78,8 @@ fn sys_connect(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_listen(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (socket, _file) = socket(context, args.i32(0))?;
     // As unsigned: a negative backlog is the longest.
-    socket.listen(args.u32(1).min(boot::sysctl_number(SOMAXCONN, BACKLOG_MAX)) as usize).map(|()| 0)
+    let most = boot::sysctl_number(&SOMAXCONN, 0);
+    socket.listen(u64::from(args.u32(1)).min(most) as usize).map(|()| 0)
 }
 
 fn sys_accept(context: &mut Context<'_>, args: Args) -> Result<u64> {

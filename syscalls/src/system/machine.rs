@@ -7,6 +7,7 @@ use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use kernel::cred::cap;
 use kernel::sync::{BootCell, Mutex};
 use kernel::task::{self, lock_table};
@@ -35,9 +36,9 @@ type Names = Mutex<[Vec<u8>; 2]>;
 
 static NAMES: BootCell<Box<Names>> = BootCell::new();
 
-/// Notes the host name. Called once, at boot.
-pub fn init(hostname: &str) {
-    NAMES.set(Box::new(Mutex::new([hostname.into(), b"(none)".to_vec()])));
+/// Notes the names. Called once, at boot.
+pub fn init(hostname: &str, domainname: &str) {
+    NAMES.set(Box::new(Mutex::new([hostname.into(), domainname.into()])));
 }
 
 fn name(index: usize) -> Vec<u8> {
@@ -80,12 +81,17 @@ fn sys_setdomainname(context: &mut Context<'_>, args: Args) -> Result<u64> {
     set_name(context, args, 1)
 }
 
-fn sys_uname(_context: &mut Context<'_>, args: Args) -> Result<u64> {
+fn sys_uname(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const FIELD: usize = 65;
+    /// The part of a personality(2) that is an execution domain, and the one of 32-bit Linux.
+    const PER_MASK: u32 = 0xff;
+    const PER_LINUX32: u32 = 8;
+    let personality = context.thread.task.group.personality.load(Ordering::Relaxed);
+    let machine: &[u8] = if personality & PER_MASK == PER_LINUX32 { b"i686" } else { b"x86_64" };
     let config = boot::config().ok_or(Errno::EIO)?;
     let (host, domain) = (hostname(), domainname());
     let fields: [&[u8]; 6] =
-        [b"Linux", &host, config.host.release.as_bytes(), config.host.version.as_bytes(), b"x86_64", &domain];
+        [b"Linux", &host, config.host.release.as_bytes(), config.host.version.as_bytes(), machine, &domain];
     let mut name = [0u8; FIELD * 6];
     for (slot, field) in name.chunks_exact_mut(FIELD).zip(fields) {
         for (byte, value) in slot.iter_mut().take(FIELD - 1).zip(field) {

@@ -15,21 +15,17 @@ use crate::namespace::{Access, NAME_MAX, check_permission};
 use crate::tmpfs::Entries;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use boundary::sysctl::{MSG_DEFAULT, MSG_MAX, MSGSIZE_DEFAULT, MSGSIZE_MAX, QUEUES_MAX};
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kernel::cred::{Cred, cap};
 use kernel::sync::{BootCell, Mutex};
-use kernel::task;
 use kernel::time::file_time;
+use kernel::{boot, task};
 use linux_raw_sys::general as raw;
 use queue::Meta;
 
-/// Queues at most, unless privileged (`fs.mqueue.queues_max`).
-pub const QUEUES: usize = 256;
-/// Messages of a queue at most, unless privileged, and when nothing is said (`fs.mqueue.msg_max`, `msg_default`).
-pub const MESSAGES: u64 = 10;
-/// Bytes of a message, likewise (`fs.mqueue.msgsize_max`, `msgsize_default`).
-pub const MESSAGE_SIZE: u64 = 8192;
 /// For the privileged (`HARD_MSGMAX`, `HARD_MSGSIZEMAX`).
 const HARD_MESSAGES: u64 = 65536;
 const HARD_MESSAGE_SIZE: u64 = 16 << 20;
@@ -48,6 +44,8 @@ pub struct Filesystem {
     birth: Birth,
     meta: Mutex<Meta>,
     queues: Mutex<Entries<Arc<Queue>>>,
+    /// Queues that are there, those without a name included. Grows with the lock of `queues` held.
+    count: AtomicU64,
     /// Bytes that queues of a user may take up (`RLIMIT_MSGQUEUE`).
     users: Mutex<HashMap<u32, u64>>,
 }
@@ -59,7 +57,13 @@ pub fn init() {
     let birth = Birth::of(0, 0);
     let now = birth.time;
     let meta = Meta { mode: 0o1777, uid: 0, gid: 0, nlink: 2, atime: now, mtime: now, ctime: now };
-    let fs = Filesystem { birth, meta: Mutex::new(meta), queues: Mutex::default(), users: Mutex::default() };
+    let fs = Filesystem {
+        birth,
+        meta: Mutex::new(meta),
+        queues: Mutex::default(),
+        count: AtomicU64::new(0),
+        users: Mutex::default(),
+    };
     FILESYSTEM.set(Arc::new(fs));
 }
 
@@ -73,10 +77,16 @@ fn check_capacity(capacity: (i64, i64), cred: &Cred) -> Result<(u64, u64)> {
     let (messages, size) = if cred.has(cap::SYS_RESOURCE) {
         (HARD_MESSAGES, HARD_MESSAGE_SIZE)
     } else {
-        (MESSAGES, MESSAGE_SIZE)
+        (boot::sysctl_number(&MSG_MAX, 0), boot::sysctl_number(&MSGSIZE_MAX, 0))
     };
     let within = |value: i64, most: u64| u64::try_from(value).ok().filter(|value| (1..=most).contains(value));
     within(capacity.0, messages).zip(within(capacity.1, size)).ok_or(Errno::EINVAL)
+}
+
+/// Capacity where nothing is said (`mqueue_get_inode`).
+fn default_capacity() -> (u64, u64) {
+    let least = |default, most| boot::sysctl_number(default, 0).min(boot::sysctl_number(most, 0));
+    (least(&MSG_DEFAULT, &MSG_MAX), least(&MSGSIZE_DEFAULT, &MSGSIZE_MAX))
 }
 
 /// A name without slashes, as the calls take it: `ENOENT`, `EACCES`, `ENAMETOOLONG`.
@@ -141,17 +151,19 @@ impl Filesystem {
         if queues.get(name).is_some() {
             return Err(Errno::EEXIST);
         }
-        if queues.len() >= QUEUES && !cred.has(cap::SYS_RESOURCE) {
+        let count = self.count.load(Ordering::Relaxed);
+        if count >= boot::sysctl_number(&QUEUES_MAX, 0) && !cred.has(cap::SYS_RESOURCE) {
             return Err(Errno::ENOSPC);
         }
         let capacity = match capacity {
             Some(capacity) => check_capacity(capacity, &cred)?,
-            None => (MESSAGES, MESSAGE_SIZE),
+            None => default_capacity(),
         };
         let per_message = capacity.1 + ACCOUNTED_MESSAGE;
         let priorities = capacity.0.min(u64::from(PRIORITIES));
         let account = (cred.uid, capacity.0 * per_message + priorities * ACCOUNTED_PRIORITY);
         self.charge(account)?;
+        self.count.fetch_add(1, Ordering::Relaxed);
         let queue = Queue::new(self, name, owner, capacity, account);
         queues.insert(name, queue.clone());
         drop(queues);
@@ -183,7 +195,9 @@ impl Filesystem {
         Ok(())
     }
 
+    /// A queue has gone.
     fn refund(&self, (user, bytes): (u32, u64)) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
         let mut users = self.users.lock();
         if let Some(used) = users.get_mut(&user) {
             *used = used.saturating_sub(bytes);

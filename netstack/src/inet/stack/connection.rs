@@ -5,10 +5,11 @@ use crate::socket::Shutdown;
 use crate::{Errno, Result};
 use alloc::sync::Weak;
 use alloc::vec;
+use boundary::sysctl::{KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, KEEPALIVE_TIME};
 use core::net::IpAddr;
 use kernel::poll::PollEvents;
-use kernel::time;
 use kernel::wait::WaitQueue;
+use kernel::{boot, time};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
@@ -30,6 +31,18 @@ pub struct KeepAlive {
     pub idle: u32,
     pub interval: u32,
     pub count: u32,
+}
+
+impl Default for KeepAlive {
+    fn default() -> KeepAlive {
+        let number = |setting| boot::sysctl_number(setting, 0) as u32;
+        KeepAlive {
+            on: false,
+            idle: number(&KEEPALIVE_TIME),
+            interval: number(&KEEPALIVE_INTERVAL),
+            count: number(&KEEPALIVE_PROBES),
+        }
+    }
 }
 
 /// A connection.
@@ -94,7 +107,7 @@ impl Connection {
             deadline: None,
             told: PollEvents::empty(),
             seen: 0,
-            keep_alive: KeepAlive { on: false, idle: 7200, interval: 75, count: 9 },
+            keep_alive: KeepAlive::default(),
             user_timeout: 0,
         }
     }
