@@ -18,6 +18,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod plan;
+mod pod;
 mod process;
 mod seccomp;
 mod signals;

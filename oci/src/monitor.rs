@@ -5,6 +5,7 @@ use crate::control::{self, Asker, Reply, Request};
 use crate::namespaces::Network as Whose;
 use crate::network::Network;
 use crate::plan::Plan;
+use crate::pod::{self, Role};
 use crate::state::{Container, Status};
 use crate::{console, hooks, log, namespaces, word};
 use anyhow::Context;
@@ -24,11 +25,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 /// Exit code of a program that could not be executed, as runc has it.
-const NOT_EXECUTED: u8 = 255;
+pub const NOT_EXECUTED: u8 = 255;
 /// Exit code where the sandbox itself failed.
-const FAILED: u8 = 125;
+pub const FAILED: u8 = 125;
 /// Exit code of what was killed.
-const KILLED: u8 = 137;
+pub const KILLED: u8 = 137;
 
 /// What the monitor needs.
 pub struct Monitor {
@@ -85,7 +86,14 @@ impl Monitor {
             Err(error) => return failed(&error),
         };
         drop(control);
-        self.launch(asker, entrance)
+        match self.plan.role.clone() {
+            Role::Member(sandbox) => {
+                // Processes enter by the sandbox's.
+                drop(entrance);
+                self.join(asker, &sandbox)
+            }
+            _ => self.launch(asker, entrance),
+        }
     }
 
     /// The namespaces, the terminal, and what else must be right before hooks run.
@@ -110,8 +118,33 @@ impl Monitor {
         Ok(())
     }
 
+    /// Joins a pod, and stands for the container from then on.
+    fn join(self, asker: Asker, sandbox: &str) -> u8 {
+        let name = self.container.program().unwrap_or_default();
+        let begun = self
+            .container
+            .mark_started()
+            .context("the container's directory")
+            .and_then(|()| pod::join(&self.container, self.plan, sandbox));
+        let joined = match begun {
+            Ok(Ok(joined)) => joined,
+            Ok(Err(end)) => {
+                let (code, reason) = pod::not_begun(&end, &name);
+                asker.answer(&Reply::Failed(reason));
+                return code;
+            }
+            Err(error) => {
+                asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
+                return FAILED;
+            }
+        };
+        asker.answer(&Reply::Done);
+        joined.watch().unwrap_or_else(|error| failed(&error))
+    }
+
     fn launch(self, asker: Asker, entrance: OwnedFd) -> u8 {
         let name = self.container.program().unwrap_or_default();
+        let is_pod = self.plan.role == Role::Sandbox;
         let begun = self
             .container
             .mark_started()
@@ -133,6 +166,7 @@ impl Monitor {
         };
         let waits = asker.clone();
         let entrance = Entrance::new(entrance, move || answer(&waits, &Reply::Done));
+        let entrance = if is_pod { entrance.for_pod() } else { entrance };
         let end = supervisor::watch(launched, &signals, terminal, Some(entrance));
         if let Some(broker) = broker {
             broker.finish();

@@ -3,6 +3,7 @@
 use crate::command::Writes;
 use crate::mounts::Purpose;
 use crate::network::{self, Network};
+use crate::pod::Role;
 use crate::state::{Container, Record};
 use crate::{fields, inside, log, mounts, namespaces, seccomp};
 use anyhow::Context;
@@ -77,7 +78,7 @@ fn check(spec: &Spec) -> anyhow::Result<()> {
     let process = spec.process().as_ref().context("config.json: process is missing")?;
     check_process(process)?;
     let linux = spec.linux().as_ref().context("config.json: linux is missing")?;
-    namespaces::check(spec)?;
+    namespaces::check(spec, &Role::of(spec)?)?;
     match linux.rootfs_propagation().as_deref() {
         None | Some("" | "private" | "rprivate") => {}
         Some(other) => anyhow::bail!(
@@ -219,6 +220,8 @@ pub struct Plan {
     sysctls: Vec<(String, String)>,
     /// The program has a terminal.
     pub terminal: bool,
+    /// What it is in a pod.
+    pub role: Role,
 }
 
 impl Plan {
@@ -243,7 +246,18 @@ impl Plan {
             memory: memory.unwrap_or_else(half_of_memory),
             pids: pids.and_then(|pids| u32::try_from(pids).ok()).unwrap_or(DEFAULT_PIDS),
             terminal: process.terminal().unwrap_or(false),
+            role: Role::of(spec)?,
         })
+    }
+
+    /// The directory below which trees of containers that join are mounted, for a pod's sandbox.
+    pub fn set_hub(&mut self, hub: PathBuf) {
+        self.view.pod = Some(hub);
+    }
+
+    /// What a container takes along that joins a pod.
+    pub fn into_parts(self) -> (View, First) {
+        (self.view, self.first)
     }
 
     /// The name servers that the container is told of.
@@ -265,7 +279,11 @@ impl Plan {
             image: IMAGE,
             allow_missing: Vec::new(),
             walls: launch::Walls::Namespaces,
-            oom_score_adj: first.oom_score_adj,
+            // That of a pod's sandbox is meant for a process that only waits, and would shield all containers.
+            oom_score_adj: match self.role {
+                Role::Sandbox => first.oom_score_adj.max(0),
+                _ => first.oom_score_adj,
+            },
             first,
             identity: launch::container(),
             hostname,

@@ -1,4 +1,4 @@
-//! The sandbox's tree, put together at boot from the configuration's mount table.
+//! The sandbox's tree, put together at boot from the configuration's mount table, and those of containers that join it.
 
 use alloc::format;
 use alloc::string::String;
@@ -20,37 +20,45 @@ use vfs::{device, overlay, tmpfs, tty};
 /// Pages of a tmpfs without a size of its own: half of the sandbox's memory, as Linux has it.
 const DEFAULT_TMPFS_SHARE: u64 = 2;
 
-struct Builder<'a> {
-    config: &'a BootConfig,
+struct Builder {
+    memory_limit: u64,
     host: Arc<HostTree>,
 }
 
-/// Mounts everything; the context has its root as the working directory. The error is for people.
-pub fn set_up(config: &BootConfig) -> Result<Arc<FsContext>, String> {
+/// What was built.
+struct Built {
+    context: Arc<FsContext>,
+    overlays: Vec<crate::changes::Mounted>,
+}
+
+/// A mount that could not be made, in words for people.
+pub struct Unmounted {
+    /// What went wrong.
+    pub errno: Errno,
+    /// What it was about, and why.
+    pub text: String,
+}
+
+/// Mounts everything; the context has its root as the working directory. With it the host's tree, which others can be beside. The error
+/// is for people.
+pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Arc<HostTree>), String> {
     let ids = HostIds::new(config.host_ids);
     let options = &config.options;
     let rights = HostRights { xattrs: options.host_xattrs, set_ids: options.container };
-    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, rights) };
-    let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
-    let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
-    let root_inode = inode.clone();
-    let namespace = Namespace::new(inode, options);
-    let root = namespace.root().ok_or_else(|| String::from("no root"))?;
-    let context = FsContext::new(namespace, root.clone(), root, 0);
-    let files = FileTable::new();
-    let cred = Cred::new(0, 0, Vec::new());
-    let mut overlays = Vec::new();
-    note_overlay(first, root_inode, &mut overlays);
-    for spec in rest {
-        let lookup = Lookup { fs: &context, files: &files, cred: &cred };
-        let mounted = builder.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
-        if let Some(inode) = mounted {
-            note_overlay(spec, inode, &mut overlays);
-        }
-    }
-    crate::changes::init(overlays);
-    context.namespace().lock_all();
-    Ok(context)
+    let host = HostTree::new(config.fds.root, ids, rights);
+    let builder = Builder { memory_limit: options.memory_limit, host: host.clone() };
+    let built = builder.build(&config.mounts).map_err(|failed| failed.text)?;
+    crate::changes::init(built.overlays);
+    Ok((built.context, host))
+}
+
+/// Mounts the tree of a container that joins: in a table of its own.
+pub fn join(
+    host: Arc<HostTree>,
+    memory_limit: u64,
+    mounts: &[MountSpec],
+) -> Result<Arc<FsContext>, Unmounted> {
+    Ok(Builder { memory_limit, host }.build(mounts)?.context)
 }
 
 /// chdir(2) for a process that is about to start.
@@ -80,12 +88,12 @@ pub fn make_directory(context: &Arc<FsContext>, path: &[u8]) -> Result<(), Errno
     }
 }
 
-fn failed(spec: &MountSpec, errno: Errno) -> String {
+fn failed(spec: &MountSpec, errno: Errno) -> Unmounted {
     let reason = match errno {
         Errno::EROFS => ": what is around it is read-only and has no such place; make one there first",
         _ => "",
     };
-    format!("mounting {}: {errno}{reason}", String::from_utf8_lossy(&spec.target))
+    Unmounted { errno, text: format!("mounting {}: {errno}{reason}", String::from_utf8_lossy(&spec.target)) }
 }
 
 fn note_overlay(spec: &MountSpec, inode: Arc<dyn Inode>, overlays: &mut Vec<crate::changes::Mounted>) {
@@ -99,7 +107,31 @@ fn find(lookup: &Lookup<'_>, path: &[u8]) -> Result<Path, Errno> {
     namespace::resolve(lookup, raw::AT_FDCWD, path, WalkFlags::FOLLOW, Resolve::empty())
 }
 
-impl Builder<'_> {
+impl Builder {
+    /// Mounts one after the other, in a table of its own.
+    fn build(&self, mounts: &[MountSpec]) -> Result<Built, Unmounted> {
+        let none = |text: &str| Unmounted { errno: Errno::EINVAL, text: String::from(text) };
+        let (first, rest) = mounts.split_first().ok_or_else(|| none("no mounts"))?;
+        let (inode, options) = self.filesystem(first).map_err(|errno| failed(first, errno))?;
+        let root_inode = inode.clone();
+        let namespace = Namespace::new(inode, options);
+        let root = namespace.root().ok_or_else(|| none("no root"))?;
+        let context = FsContext::new(namespace, root.clone(), root, 0);
+        let files = FileTable::new();
+        let cred = Cred::new(0, 0, Vec::new());
+        let mut overlays = Vec::new();
+        note_overlay(first, root_inode, &mut overlays);
+        for spec in rest {
+            let lookup = Lookup { fs: &context, files: &files, cred: &cred };
+            let mounted = self.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
+            if let Some(inode) = mounted {
+                note_overlay(spec, inode, &mut overlays);
+            }
+        }
+        context.namespace().lock_all();
+        Ok(Built { context, overlays })
+    }
+
     /// The root inode of what is mounted, and how `/proc/mounts` shows it.
     fn filesystem(&self, spec: &MountSpec) -> Result<(Arc<dyn Inode>, MountOptions), Errno> {
         let (inode, source, fstype): (Arc<dyn Inode>, &[u8], &[u8]) = match &spec.kind {
@@ -116,7 +148,7 @@ impl Builder<'_> {
             }
             MountKind::Device { name } => (device::alone(name)?, b"tmpfs", b"tmpfs"),
             MountKind::Tmpfs { size, mode } => {
-                let limit = self.config.options.memory_limit / DEFAULT_TMPFS_SHARE;
+                let limit = self.memory_limit / DEFAULT_TMPFS_SHARE;
                 let size = if *size == 0 { limit } else { *size };
                 (tmpfs::mount(size, *mode, (0, 0))?, b"tmpfs", b"tmpfs")
             }
