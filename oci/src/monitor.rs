@@ -7,6 +7,7 @@ use crate::network::Network;
 use crate::plan::Plan;
 use crate::pod::{self, Role};
 use crate::state::{Container, Status};
+use crate::verbs::exec;
 use crate::{console, hooks, log, namespaces, word};
 use anyhow::Context;
 use nix::errno::Errno;
@@ -25,11 +26,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 /// Exit code of a program that could not be executed, as runc has it.
-pub const NOT_EXECUTED: u8 = 255;
+const NOT_EXECUTED: u8 = 255;
 /// Exit code where the sandbox itself failed.
-pub const FAILED: u8 = 125;
+const FAILED: u8 = 125;
 /// Exit code of what was killed.
-pub const KILLED: u8 = 137;
+const KILLED: u8 = 137;
 
 /// What the monitor needs.
 pub struct Monitor {
@@ -108,7 +109,8 @@ impl Monitor {
         }
         self.network = namespaces::enter(spec, spec.hostname().as_deref().filter(|name| !name.is_empty()))?;
         let process = spec.process().as_ref();
-        if let Some(adjustment) = process.and_then(|process| process.oom_score_adj()) {
+        let asked = process.and_then(|process| process.oom_score_adj());
+        if let Some(adjustment) = asked.and_then(|asked| self.plan.role.oom_score_adj(asked)) {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
                 .context("process.oomScoreAdj")?;
         }
@@ -128,10 +130,14 @@ impl Monitor {
             .and_then(|()| pod::join(&self.container, self.plan, sandbox));
         let joined = match begun {
             Ok(Ok(joined)) => joined,
+            Ok(Err(End::NotExecuted(libc::ENOEXEC, _))) => {
+                asker.answer(&Reply::Done);
+                eprintln!("{}", not_a_program(&name));
+                return NOT_EXECUTED;
+            }
             Ok(Err(end)) => {
-                let (code, reason) = pod::not_begun(&end, &name);
-                asker.answer(&Reply::Failed(reason));
-                return code;
+                asker.answer(&Reply::Failed(exec::why(&end, &name)));
+                return if matches!(end, End::NotExecuted(..)) { NOT_EXECUTED } else { KILLED };
             }
             Err(error) => {
                 asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
@@ -176,10 +182,9 @@ impl Monitor {
             Ok(End::Signalled(signal)) => 128 + signal,
             Ok(End::NotExecuted(errno, _)) => {
                 let reason = Errno::from_raw(errno).desc().to_lowercase();
-                // runc's has executed by then.
                 if errno == libc::ENOEXEC {
                     answer(&asker, &Reply::Done);
-                    eprintln!("exec {name}: {reason}");
+                    eprintln!("{}", not_a_program(&name));
                 } else {
                     let text = format!("unable to start container process: exec: {name:?}: {reason}");
                     answer(&asker, &Reply::Failed(text));
@@ -198,6 +203,11 @@ impl Monitor {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// What is said in the program's place, which runc's has executed by then.
+fn not_a_program(name: &str) -> String {
+    format!("exec {name}: {}", Errno::ENOEXEC.desc().to_lowercase())
 }
 
 fn failed(error: &anyhow::Error) -> u8 {

@@ -24,6 +24,11 @@ pub fn has(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     find(spec, kind).is_some()
 }
 
+/// Whether config.json asks for one of this kind that is nobody else's.
+pub fn has_own(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    find(spec, kind).is_some_and(|namespace| namespace.path().is_none())
+}
+
 /// Refuses what one kernel a container cannot give. Those that join another's kernel are looked at by [`check_member`].
 pub fn check(spec: &Spec, role: &Role) -> anyhow::Result<()> {
     use LinuxNamespaceType as Kind;

@@ -279,11 +279,7 @@ impl Plan {
             image: IMAGE,
             allow_missing: Vec::new(),
             walls: launch::Walls::Namespaces,
-            // That of a pod's sandbox is meant for a process that only waits, and would shield all containers.
-            oom_score_adj: match self.role {
-                Role::Sandbox => first.oom_score_adj.max(0),
-                _ => first.oom_score_adj,
-            },
+            oom_score_adj: self.role.oom_score_adj(first.oom_score_adj).unwrap_or(0),
             first,
             identity: launch::container(),
             hostname,

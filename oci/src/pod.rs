@@ -1,14 +1,14 @@
 //! Pods: containers that share one kernel. The CRI makes a container that is the pod's sandbox, and says in annotations of the others
 //! which one that is; their network, ipc and uts namespaces are given as those of its process. Here they join its kernel.
 
-use crate::monitor::{FAILED, KILLED, NOT_EXECUTED};
 use crate::plan::Plan;
 use crate::state::{self, Container, Status};
-use crate::{control, namespaces, signals};
+use crate::verbs::exec;
+use crate::{control, log, namespaces, signals};
 use anyhow::Context;
 use boundary::process::Container as Joining;
 use nix::sys::signal::SigSet;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runtime::attach::{self, Attached, Files};
 use runtime::launch;
 use runtime::supervisor::End;
@@ -57,6 +57,12 @@ impl Role {
         }
         Ok(Role::Alone)
     }
+
+    /// The score that the host is to have. What shields a pod's sandbox is meant for a process that only waits, and would shield all
+    /// containers with it.
+    pub fn oom_score_adj(&self, asked: i32) -> Option<i32> {
+        (*self != Role::Sandbox || asked >= 0).then_some(asked)
+    }
 }
 
 /// Makes the hub of a pod's sandbox.
@@ -103,6 +109,15 @@ pub fn check(spec: &Spec, root: &Path) -> anyhow::Result<()> {
             "linux.sysctl: {name} is the pod's to set, not a container's"
         );
     }
+    if namespaces::has_own(spec, LinuxNamespaceType::Pid) {
+        log::warn("linux.namespaces: a container of a pod shares process ids with the others");
+    }
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    if resources.is_some_and(|all| all.memory().is_some() || all.cpu().is_some() || all.pids().is_some()) {
+        log::warn(
+            "linux.resources: limits of the pod's sandbox, and of what is around it, hold for a container of a pod",
+        );
+    }
     Ok(())
 }
 
@@ -137,6 +152,8 @@ pub fn join(container: &Container, plan: Plan, sandbox: &str) -> anyhow::Result<
     let has_terminal = plan.terminal;
     let (view, first) = plan.into_parts();
     let directory = beside(&container.directory, sandbox);
+    let runs = Container::read(&directory)?.is_some_and(|sandbox| sandbox.status() == Status::Running);
+    anyhow::ensure!(runs, "the pod's sandbox is not running");
     let (tree, mounts) = launch::container_tree(view, &hub(&directory))?;
     let mut passed_on = SigSet::empty();
     passed_on.extend(signals::PASSED_ON.iter().copied());
@@ -167,24 +184,7 @@ pub fn join(container: &Container, plan: Plan, sandbox: &str) -> anyhow::Result<
 impl Joined {
     /// Until the container has ended: the exit code of what stands for it.
     pub fn watch(self) -> anyhow::Result<u8> {
-        Ok(match self.attached.watch(&self.signals, self.terminal)? {
-            End::Exited(code) => code,
-            End::Signalled(signal) => 128 + signal,
-            End::NotExecuted(..) => NOT_EXECUTED,
-            End::Failed(_) => FAILED,
-        })
-    }
-}
-
-/// The exit code of a container that has not come to be, and why.
-pub fn not_begun(end: &End, name: &str) -> (u8, String) {
-    match end {
-        End::NotExecuted(errno, what) => {
-            let reason = nix::errno::Errno::from_raw(*errno).desc().to_lowercase();
-            let about = if what.is_empty() || what == name { String::new() } else { format!(" ({what})") };
-            (NOT_EXECUTED, format!("unable to start container process: exec: {name:?}: {reason}{about}"))
-        }
-        _ => (KILLED, "the pod's sandbox ended meanwhile".into()),
+        exec::code(self.attached.watch(&self.signals, self.terminal)?)
     }
 }
 

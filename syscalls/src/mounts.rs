@@ -2,18 +2,19 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use boundary::boot::{BootConfig, MountKind, MountSpec};
 use kernel::cred::Cred;
+use kernel::sync::Mutex;
 use linux_raw_sys::general as raw;
 use vfs::Errno;
 use vfs::attributes::Kind;
 use vfs::context::FsContext;
-use vfs::host::{HostRights, HostTree};
+use vfs::host::{HostInode, HostRights, HostTree};
 use vfs::identity::HostIds;
 use vfs::inode::Inode;
-use vfs::namespace::{self, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
+use vfs::namespace::{self, Dentry, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
 use vfs::table::FileTable;
 use vfs::{device, overlay, tmpfs, tty};
 
@@ -23,6 +24,35 @@ const DEFAULT_TMPFS_SHARE: u64 = 2;
 struct Builder {
     memory_limit: u64,
     host: Arc<HostTree>,
+    volumes: Arc<Volumes>,
+}
+
+/// Host directories and files that are mounted. One that is mounted again, by another container of a pod or at another place, is the
+/// same filesystem: locks on its files, and named pipes in it, are seen in both. A leaf of the lock order.
+#[derive(Default)]
+pub struct Volumes(Mutex<Vec<Volume>>);
+
+struct Volume {
+    /// Device and inode number of its root on the host.
+    id: (u64, u64),
+    read_only: bool,
+    root: Weak<Dentry>,
+}
+
+impl Volumes {
+    /// The filesystem at this place of the host, as it is mounted already. One that is writable serves for reading, too: the mount is
+    /// read-only.
+    fn find(&self, id: (u64, u64), read_only: bool) -> Option<Arc<Dentry>> {
+        let volumes = self.0.lock();
+        let fits = |volume: &&Volume| volume.id == id && (read_only || !volume.read_only);
+        volumes.iter().filter(fits).find_map(|volume| volume.root.upgrade())
+    }
+
+    fn note(&self, id: (u64, u64), read_only: bool, root: &Arc<Dentry>) {
+        let mut volumes = self.0.lock();
+        volumes.retain(|volume| volume.root.strong_count() > 0);
+        volumes.push(Volume { id, read_only, root: Arc::downgrade(root) });
+    }
 }
 
 /// What was built.
@@ -39,26 +69,31 @@ pub struct Unmounted {
     pub text: String,
 }
 
-/// Mounts everything; the context has its root as the working directory. With it the host's tree, which others can be beside. The error
-/// is for people.
-pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Arc<HostTree>), String> {
+/// What containers that join a pod have in common with the first.
+pub struct Base {
+    /// The launcher's tree on the host.
+    pub host: Arc<HostTree>,
+    volumes: Arc<Volumes>,
+    memory_limit: u64,
+}
+
+/// Mounts everything; the context has its root as the working directory. With it what others join beside. The error is for people.
+pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Base), String> {
     let ids = HostIds::new(config.host_ids);
     let options = &config.options;
     let rights = HostRights { xattrs: options.host_xattrs, set_ids: options.container };
     let host = HostTree::new(config.fds.root, ids, rights);
-    let builder = Builder { memory_limit: options.memory_limit, host: host.clone() };
+    let (memory_limit, volumes) = (options.memory_limit, Arc::<Volumes>::default());
+    let builder = Builder { memory_limit, host: host.clone(), volumes: volumes.clone() };
     let built = builder.build(&config.mounts).map_err(|failed| failed.text)?;
     crate::changes::init(built.overlays);
-    Ok((built.context, host))
+    Ok((built.context, Base { host, volumes, memory_limit }))
 }
 
 /// Mounts the tree of a container that joins: in a table of its own.
-pub fn join(
-    host: Arc<HostTree>,
-    memory_limit: u64,
-    mounts: &[MountSpec],
-) -> Result<Arc<FsContext>, Unmounted> {
-    Ok(Builder { memory_limit, host }.build(mounts)?.context)
+pub fn join(base: &Base, host: Arc<HostTree>, mounts: &[MountSpec]) -> Result<Arc<FsContext>, Unmounted> {
+    let builder = Builder { memory_limit: base.memory_limit, host, volumes: base.volumes.clone() };
+    Ok(builder.build(mounts)?.context)
 }
 
 /// chdir(2) for a process that is about to start.
@@ -197,7 +232,17 @@ impl Builder {
             }
             Err(errno) => return Err(errno),
         };
-        lookup.fs.namespace().mount(inode.clone(), &at, options).map(|_| Some(inode))
+        let volume = match (&spec.kind, inode.as_any().downcast_ref::<HostInode>()) {
+            (MountKind::Host { shared: true, .. }, Some(inode)) => Some(inode.id()),
+            _ => None,
+        };
+        let root = volume
+            .and_then(|id| self.volumes.find(id, spec.read_only))
+            .unwrap_or_else(|| Dentry::root(inode.clone()));
+        if let Some(id) = volume {
+            self.volumes.note(id, spec.read_only, &root);
+        }
+        lookup.fs.namespace().mount_again(root, &at, options).map(|_| Some(inode))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The sandbox's own container is [`FIRST`]; with its first process everything ends. The list is a leaf of the lock order.
 
-use crate::mounts::{self, Unmounted};
+use crate::mounts::{self, Base, Unmounted};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -11,7 +11,6 @@ use alloc::vec::Vec;
 use boundary::boot::MountSpec;
 use boundary::control::FIRST;
 use core::sync::atomic::Ordering;
-use kernel::boot;
 use kernel::signal::{self, SIGKILL, SigInfo};
 use kernel::sync::{BootCell, Mutex};
 use kernel::task::{ThreadGroup, lock_table};
@@ -30,17 +29,16 @@ struct Joined {
 }
 
 struct Pod {
-    /// The launcher's tree on the host.
-    host: Arc<HostTree>,
+    base: Base,
     containers: Mutex<Vec<Joined>>,
 }
 
 static POD: BootCell<Box<Pod>> = BootCell::new();
 
 /// Starts with the sandbox's own container. Called once, at boot.
-pub fn init(context: Arc<FsContext>, host: Arc<HostTree>) {
+pub fn init(context: Arc<FsContext>, base: Base) {
     let first = Joined { number: FIRST, context, ended: None };
-    POD.set(Box::new(Pod { host, containers: Mutex::new([first].into()) }));
+    POD.set(Box::new(Pod { base, containers: Mutex::new([first].into()) }));
 }
 
 /// The tree of a container that has not ended.
@@ -52,7 +50,7 @@ pub fn context(number: u32) -> Option<Arc<FsContext>> {
 
 /// The host tree below a directory that has come from the supervisor, closed with its last use.
 pub fn tree(directory: i32) -> Option<Arc<HostTree>> {
-    POD.get().map(|pod| pod.host.beside(directory))
+    POD.get().map(|pod| pod.base.host.beside(directory))
 }
 
 /// Puts a container's tree together, and notes the container.
@@ -63,8 +61,7 @@ pub fn join(
 ) -> Result<Arc<FsContext>, Unmounted> {
     let missing = || Unmounted { errno: Errno::EINVAL, text: String::from("no tree") };
     let (pod, tree) = POD.get().zip(tree).ok_or_else(missing)?;
-    let memory = boot::config().map_or(0, |config| config.options.memory_limit);
-    let context = mounts::join(tree, memory, mounts)?;
+    let context = mounts::join(&pod.base, tree, mounts)?;
     pod.containers.lock().push(Joined { number, context: context.clone(), ended: None });
     Ok(context)
 }

@@ -49,8 +49,8 @@ pub fn first_id() -> i32 {
 /// Mounts the tree and opens the standard descriptors of the first process. Called once, at boot.
 pub fn init() -> Result<(), String> {
     let config = boot::config().ok_or_else(|| String::from("no configuration"))?;
-    let (context, host) = mounts::set_up(config)?;
-    pod::init(context, host);
+    let (context, base) = mounts::set_up(config)?;
+    pod::init(context, base);
     let files = match config.fds.terminal {
         -1 => host_stream::open_standard(config.fds.stdio, HostIds::new(config.host_ids)),
         socket => terminal(FIRST, socket, config.options.terminal_size, config.first.uid)

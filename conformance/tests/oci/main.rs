@@ -4,6 +4,7 @@ mod bundle;
 mod console;
 mod killed;
 mod memory;
+mod pods;
 
 use bundle::{Bundle, wait_for};
 use conformance::{run, trapbox};

@@ -238,7 +238,8 @@ impl Entering {
     }
 }
 
-fn why(end: &End, name: &str) -> String {
+/// Why there is no process.
+pub fn why(end: &End, name: &str) -> String {
     match end {
         End::NotExecuted(errno, what) => {
             let reason = nix::errno::Errno::from_raw(*errno).desc().to_lowercase();
@@ -249,7 +250,8 @@ fn why(end: &End, name: &str) -> String {
     }
 }
 
-fn code(end: End) -> anyhow::Result<u8> {
+/// The exit code of what stands for a process.
+pub fn code(end: End) -> anyhow::Result<u8> {
     match end {
         End::Exited(code) => Ok(code),
         End::Signalled(signal) => Ok(128 + signal),
