@@ -65,7 +65,7 @@ pub fn encode_fatal<'b>(report: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], 
 }
 
 /// Most descriptors that come with a message.
-pub const MAX_DESCRIPTORS: usize = 4;
+pub const MAX_DESCRIPTORS: usize = 5;
 
 /// Standard files of a process that enters.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -90,7 +90,19 @@ pub enum ToSandbox {
     Enter {
         /// Its number, not used before.
         process: u32,
+        /// The container whose tree it sees: the number of its first process.
+        container: u32,
         /// Bytes of the encoded process, at most [`MAX_PROCESS`](crate::process::MAX_PROCESS).
+        length: u64,
+        /// Its standard input, output and error.
+        standard: Standard,
+    },
+    /// Start the first process of another container of the pod: with descriptors, first of a memory file with a
+    /// [`Container`](crate::process::Container), then of the directory with its tree, then those of its `standard` files.
+    Contain {
+        /// Its number, not used before, and the container's.
+        process: u32,
+        /// Bytes of the encoded container, at most [`MAX_PROCESS`](crate::process::MAX_PROCESS).
         length: u64,
         /// Its standard input, output and error.
         standard: Standard,
@@ -107,8 +119,10 @@ pub enum ToSandbox {
         /// Signal number.
         number: i32,
     },
-    /// Send this signal to every process of the sandbox.
+    /// Send this signal to every process of a container.
     SignalAll {
+        /// The number of its first process.
+        container: u32,
         /// Signal number.
         number: i32,
     },

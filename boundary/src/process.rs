@@ -1,9 +1,10 @@
 //! What a process starts with that is not made by another one inside: the first one, and those that enter a running sandbox.
 
+use crate::boot::MountSpec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// Longest encoded [`Process`] of one that enters: what arguments, environment and a filter need at most.
+/// Longest encoded [`Process`] of one that enters, or [`Container`]: what arguments, environment and a filter need at most.
 pub const MAX_PROCESS: u64 = 4 << 20;
 
 /// A process to start.
@@ -40,6 +41,16 @@ pub struct Process {
     pub personality: u32,
     /// Filters of its calls (seccomp(2)), each a program of `sock_filter`s, eight bytes in memory order each.
     pub filters: Vec<Vec<u64>>,
+}
+
+/// A container that joins others on their kernel: a pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Container {
+    /// Its first process.
+    pub first: Process,
+    /// Its mount table, as [`BootConfig::mounts`](crate::boot::BootConfig::mounts); host paths are below the directory that comes
+    /// with it.
+    pub mounts: Vec<MountSpec>,
 }
 
 /// Sets of capabilities(7), a bit for each by its number.

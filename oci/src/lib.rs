@@ -19,6 +19,7 @@ mod namespaces;
 mod network;
 mod personality;
 mod plan;
+mod pod;
 mod process;
 mod seccomp;
 mod signals;

@@ -5,8 +5,10 @@ use crate::control::{self, Asker, Reply, Request};
 use crate::namespaces::Network as Whose;
 use crate::network::Network;
 use crate::plan::Plan;
+use crate::pod::{self, Role};
 use crate::process::Process;
 use crate::state::{Container, Status};
+use crate::verbs::exec;
 use crate::{console, hooks, log, namespaces, start_hooks, word};
 use anyhow::Context;
 use nix::errno::Errno;
@@ -87,7 +89,14 @@ impl Monitor {
             Err(error) => return failed(&error),
         };
         drop(control);
-        self.launch(asker, entrance)
+        match self.plan.role.clone() {
+            Role::Member(sandbox) => {
+                // Processes enter by the sandbox's.
+                drop(entrance);
+                self.join(asker, &sandbox)
+            }
+            _ => self.launch(asker, entrance),
+        }
     }
 
     /// The namespaces, the terminal, and what else must be right before hooks run.
@@ -102,7 +111,8 @@ impl Monitor {
         }
         self.network = namespaces::enter(spec)?;
         let process = spec.process().as_ref();
-        if let Some(adjustment) = process.and_then(|process| process.oom_score_adj()) {
+        let asked = process.and_then(|process| process.oom_score_adj());
+        if let Some(adjustment) = asked.and_then(|asked| self.plan.role.oom_score_adj(asked)) {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
                 .context("process.oomScoreAdj")?;
         }
@@ -112,8 +122,37 @@ impl Monitor {
         Ok(())
     }
 
+    /// Joins a pod, and stands for the container from then on.
+    fn join(self, asker: Asker, sandbox: &str) -> u8 {
+        let name = self.container.program().unwrap_or_default();
+        let begun = self
+            .container
+            .mark_started()
+            .context("the container's directory")
+            .and_then(|()| pod::join(&self.container, self.plan, sandbox));
+        let joined = match begun {
+            Ok(Ok(joined)) => joined,
+            Ok(Err(End::NotExecuted(libc::ENOEXEC, _))) => {
+                asker.answer(&Reply::Done);
+                eprintln!("{}", not_a_program(&name));
+                return NOT_EXECUTED;
+            }
+            Ok(Err(end)) => {
+                asker.answer(&Reply::Failed(exec::why(&end, &name)));
+                return if matches!(end, End::NotExecuted(..)) { NOT_EXECUTED } else { KILLED };
+            }
+            Err(error) => {
+                asker.answer(&Reply::Failed(format!("unable to start container process: {error:#}")));
+                return FAILED;
+            }
+        };
+        asker.answer(&Reply::Done);
+        joined.watch().unwrap_or_else(|error| failed(&error))
+    }
+
     fn launch(self, asker: Asker, entrance: OwnedFd) -> u8 {
         let name = self.container.program().unwrap_or_default();
+        let is_pod = self.plan.role == Role::Sandbox;
         let begun = self
             .container
             .mark_started()
@@ -139,6 +178,7 @@ impl Monitor {
         };
         let waits = asker.clone();
         let entrance = Entrance::new(entrance, move || answer(&waits, &Reply::Done));
+        let entrance = if is_pod { entrance.for_pod() } else { entrance };
         let end = supervisor::watch(launched, &signals, terminal, Some(entrance));
         if let Some(broker) = broker {
             broker.finish();
@@ -148,10 +188,9 @@ impl Monitor {
             Ok(End::Signalled(signal)) => 128 + signal,
             Ok(End::NotExecuted(errno, _)) => {
                 let reason = Errno::from_raw(errno).desc().to_lowercase();
-                // runc's has executed by then.
                 if errno == libc::ENOEXEC {
                     answer(&asker, &Reply::Done);
-                    eprintln!("exec {name}: {reason}");
+                    eprintln!("{}", not_a_program(&name));
                 } else {
                     let text = format!("unable to start container process: exec: {name:?}: {reason}");
                     answer(&asker, &Reply::Failed(text));
@@ -170,6 +209,11 @@ impl Monitor {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// What is said in the program's place, which runc's has executed by then.
+fn not_a_program(name: &str) -> String {
+    format!("exec {name}: {}", Errno::ENOEXEC.desc().to_lowercase())
 }
 
 fn failed(error: &anyhow::Error) -> u8 {

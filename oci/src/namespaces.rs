@@ -2,11 +2,13 @@
 //! others expect to find around a container: the monitor is in them. So a network plugin finds the container's interfaces by the
 //! monitor's process id, and hooks run where they should.
 
+use crate::pod::Role;
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 fn all(spec: &Spec) -> &[LinuxNamespace] {
@@ -22,15 +24,24 @@ pub fn has(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     find(spec, kind).is_some()
 }
 
-/// Refuses what one kernel a container cannot give.
-pub fn check(spec: &Spec) -> anyhow::Result<()> {
+/// Whether config.json asks for one of this kind that is nobody else's.
+pub fn has_own(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    find(spec, kind).is_some_and(|namespace| namespace.path().is_none())
+}
+
+/// Refuses what one kernel a container cannot give. Those that join another's kernel are looked at by [`check_member`].
+pub fn check(spec: &Spec, role: &Role) -> anyhow::Result<()> {
     use LinuxNamespaceType as Kind;
+    let member = matches!(role, Role::Member(_));
     let shared = |kind: Kind| match find(spec, kind) {
         None => Some("that of the host"),
         Some(namespace) if namespace.path().is_some() => Some("that of another"),
         Some(_) => None,
     };
     for (kind, what) in [(Kind::Pid, "processes"), (Kind::Ipc, "IPC objects")] {
+        if member && find(spec, kind).is_some() {
+            continue;
+        }
         if let Some(whose) = shared(kind) {
             anyhow::bail!(
                 "linux.namespaces: the {kind} namespace is {whose}, but a container has a kernel of its own, whose {what} are seen by \
@@ -57,6 +68,33 @@ pub fn check(spec: &Spec) -> anyhow::Result<()> {
             before.iter().all(|other| other.typ() != namespace.typ()),
             "linux.namespaces: {} is there twice",
             namespace.typ()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what a container of a pod cannot have: other network, IPC objects or host name than its sandbox, whose monitor is `sandbox`.
+/// Of process ids a pod's kernel has one space, whatever was asked for.
+pub fn check_member(spec: &Spec, sandboxs: &Spec, sandbox: i32) -> anyhow::Result<()> {
+    use LinuxNamespaceType as Kind;
+    for (kind, name) in [(Kind::Network, "net"), (Kind::Ipc, "ipc"), (Kind::Uts, "uts"), (Kind::Pid, "pid")] {
+        let path = match find(spec, kind) {
+            // Its own are the pod's.
+            Some(namespace) if kind == Kind::Pid && namespace.path().is_none() => continue,
+            Some(namespace) => namespace.path().as_ref(),
+            None if !has(sandboxs, kind) => continue,
+            None => None,
+        };
+        let pods = format!("/proc/{sandbox}/ns/{name}");
+        let same = path.is_some_and(|path| {
+            std::fs::metadata(path).is_ok_and(|one| {
+                std::fs::metadata(&pods)
+                    .is_ok_and(|other| (one.dev(), one.ino()) == (other.dev(), other.ino()))
+            })
+        });
+        anyhow::ensure!(
+            same,
+            "linux.namespaces: the {kind} namespace is not that of the pod's sandbox ({pods}), whose kernel the container joins"
         );
     }
     Ok(())

@@ -3,6 +3,7 @@
 use crate::command::Writes;
 use crate::mounts::Purpose;
 use crate::network::{self, Network};
+use crate::pod::Role;
 use crate::state::{Container, Record};
 use crate::{fields, hooks, inside, log, mounts, namespaces, personality, seccomp};
 use anyhow::Context;
@@ -76,7 +77,7 @@ fn check(spec: &Spec) -> anyhow::Result<()> {
     let process = spec.process().as_ref().context("config.json: process is missing")?;
     check_process(process)?;
     let linux = spec.linux().as_ref().context("config.json: linux is missing")?;
-    namespaces::check(spec)?;
+    namespaces::check(spec, &Role::of(spec)?)?;
     match linux.rootfs_propagation().as_deref() {
         None | Some("" | "private" | "rprivate") => {}
         Some(other) => anyhow::bail!(
@@ -230,6 +231,8 @@ pub struct Plan {
     sysctls: Vec<(String, String)>,
     /// The program has a terminal.
     pub terminal: bool,
+    /// What it is in a pod.
+    pub role: Role,
 }
 
 impl Plan {
@@ -253,7 +256,18 @@ impl Plan {
             memory: memory.unwrap_or_else(half_of_memory),
             pids: tasks(pids),
             terminal: process.terminal().unwrap_or(false),
+            role: Role::of(spec)?,
         })
+    }
+
+    /// The directory below which trees of containers that join are mounted, for a pod's sandbox.
+    pub fn set_hub(&mut self, hub: PathBuf) {
+        self.view.pod = Some(hub);
+    }
+
+    /// What a container takes along that joins a pod.
+    pub fn into_parts(self) -> (View, First) {
+        (self.view, self.first)
     }
 
     /// The name servers that the container is told of.
@@ -274,7 +288,7 @@ impl Plan {
             image: IMAGE,
             allow_missing: Vec::new(),
             walls: launch::Walls::Namespaces,
-            oom_score_adj: first.oom_score_adj,
+            oom_score_adj: self.role.oom_score_adj(first.oom_score_adj).unwrap_or(0),
             first,
             identity: launch::container(),
             hostname,

@@ -7,6 +7,23 @@ use nix::sys::signal::Signal;
 const LAST: i32 = 64;
 const RTMIN: i32 = 34;
 
+/// Signals that a process which stands for one inside passes on: every one that it can survive, but those that a terminal stops with.
+pub const PASSED_ON: &[Signal] = &[
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTERM,
+    Signal::SIGCONT,
+    Signal::SIGURG,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGWINCH,
+];
+
 /// `9`, `KILL`, `SIGKILL`, `RTMIN+3`.
 pub fn parse(text: &str) -> anyhow::Result<i32> {
     let upper = text.to_ascii_uppercase();

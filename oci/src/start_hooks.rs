@@ -48,7 +48,7 @@ fn serve(container: &Container, first: &First, asker: &Asker) {
         .and_then(|()| attach::go(&entrance.path).context("the container ended meanwhile"));
     if let Err(error) = outcome {
         asker.tell(&Reply::Failed(format!("{error:#}")));
-        let _ = attach::signal(&entrance.path, libc::SIGKILL, false);
+        let _ = attach::signal(&entrance.path, None, libc::SIGKILL, false);
     }
 }
 
@@ -66,7 +66,7 @@ fn one(hook: &Hook, first: &First, entrance: &Path, state: &[u8]) -> anyhow::Res
     let (input, said) = (hooks::in_memory(state)?, hooks::in_memory(b"")?);
     let nothing = File::options().write(true).open("/dev/null").context("/dev/null")?;
     let files = Files::Standard([Some(input.as_fd()), Some(nothing.as_fd()), Some(said.as_fd())]);
-    let entered = attach::enter(entrance, &process(hook, first), files)?;
+    let entered = attach::enter(entrance, None, &process(hook, first), files)?;
     let name = hook.path().display();
     let status = match entered.end(end) {
         Ok(End::Exited(code)) => ExitStatus::from_raw(i32::from(code) << 8),

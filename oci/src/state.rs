@@ -186,7 +186,8 @@ impl Container {
         Container::read(&root(global).join(id))
     }
 
-    fn read(directory: &Path) -> anyhow::Result<Option<Container>> {
+    /// Reads what is known of the container whose directory this is.
+    pub fn read(directory: &Path) -> anyhow::Result<Option<Container>> {
         let path = directory.join(RECORD);
         let text = match fs::read(&path) {
             Ok(text) => text,

@@ -4,7 +4,7 @@ use crate::entrance::{Received, Reply, Request, receive, send_with};
 use crate::supervisor::{self, End};
 use crate::terminal::{self, Terminal};
 use boundary::control::Standard;
-use boundary::process::{MAX_PROCESS, Process};
+use boundary::process::{Container, MAX_PROCESS, Process};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use serde::Serialize;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -36,17 +37,56 @@ fn connection(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Starts `process` in the sandbox whose entrance listens at `path`. [`Attached::started`] says whether that could be done.
-pub fn enter(path: &Path, process: &Process, files: Files<'_>) -> io::Result<Attached> {
-    let encoded = postcard::to_allocvec(process).map_err(io::Error::other)?;
+/// Starts `process` in the sandbox whose entrance listens at `path`, in a container of its pod if one is named. [`Attached::started`]
+/// says whether that could be done.
+pub fn enter(
+    path: &Path,
+    container: Option<&str>,
+    process: &Process,
+    files: Files<'_>,
+) -> io::Result<Attached> {
+    let (file, length) = memory_file(process)?;
+    let mut descriptors = vec![file.as_fd()];
+    let standard = standard_of(&files, &mut descriptors)?;
+    let socket = connection(path)?;
+    let container = container.map(str::to_owned);
+    send_with(socket.as_fd(), &Request::Enter { length, standard, container }, &descriptors)?;
+    Ok(Attached { socket })
+}
+
+/// Has a container join the pod's sandbox whose entrance listens at `path`. `tree` is the directory that its mounts' host paths are
+/// below. It ends with its first process, for which [`Attached`] stands.
+pub fn contain(
+    path: &Path,
+    name: &str,
+    container: &Container,
+    tree: BorrowedFd<'_>,
+    files: Files<'_>,
+) -> io::Result<Attached> {
+    let (file, length) = memory_file(container)?;
+    let mut descriptors = vec![file.as_fd(), tree];
+    let standard = standard_of(&files, &mut descriptors)?;
+    let socket = connection(path)?;
+    let request = Request::Contain { container: name.to_owned(), length, standard };
+    send_with(socket.as_fd(), &request, &descriptors)?;
+    Ok(Attached { socket })
+}
+
+/// A memory file with what a process starts with, and how long that is.
+fn memory_file(content: &impl Serialize) -> io::Result<(OwnedFd, u64)> {
+    let encoded = postcard::to_allocvec(content).map_err(io::Error::other)?;
     let length = encoded.len() as u64;
     if length > MAX_PROCESS {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
     let file = memfd_create(c"process", MFdFlags::MFD_CLOEXEC)?;
     std::fs::File::from(file.try_clone()?).write_all(&encoded)?;
-    let mut descriptors = vec![file.as_fd()];
-    let standard = match &files {
+    Ok((file, length))
+}
+
+/// Adds the descriptors of standard files.
+fn standard_of<'f>(files: &'f Files<'f>, descriptors: &mut Vec<BorrowedFd<'f>>) -> io::Result<Standard> {
+    Ok(match files {
         Files::Terminal(socket) => {
             descriptors.push(socket.as_fd());
             Standard::Terminal { size: terminal::size() }
@@ -59,15 +99,16 @@ pub fn enter(path: &Path, process: &Process, files: Files<'_>) -> io::Result<Att
             }
             Standard::Files { flags }
         }
-    };
-    let socket = connection(path)?;
-    send_with(socket.as_fd(), &Request::Enter { length, standard }, &descriptors)?;
-    Ok(Attached { socket })
+    })
 }
 
-/// Sends a signal to the first process of the sandbox, or to `all`.
-pub fn signal(path: &Path, number: i32, all: bool) -> io::Result<()> {
-    ask(path, &if all { Request::SignalAll { number } } else { Request::Signal { number } })
+/// Sends a signal to the first process of a container (`None`: the sandbox's own), or to `all` of it.
+pub fn signal(path: &Path, container: Option<&str>, number: i32, all: bool) -> io::Result<()> {
+    let container = container.map(str::to_owned);
+    ask(
+        path,
+        &if all { Request::SignalAll { number, container } } else { Request::Signal { number, container } },
+    )
 }
 
 /// Lets the first process execute its program, if it waits for that (`BootOptions::held`).
@@ -91,6 +132,7 @@ fn ask(path: &Path, request: &Request) -> io::Result<()> {
     let socket = say(path, request)?;
     match next(socket.as_fd(), None)? {
         Some(Reply::Busy) => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        Some(Reply::Unknown) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         _ => Ok(()),
     }
 }
@@ -123,7 +165,7 @@ fn end_of(reply: Reply) -> Option<End> {
     match reply {
         Reply::Exited { status } => Some(supervisor::end_of(status)),
         Reply::NotExecuted { errno, what } => Some(End::NotExecuted(errno, supervisor::harmless_name(&what))),
-        Reply::Started | Reply::Done | Reply::Busy => None,
+        Reply::Started | Reply::Done | Reply::Busy | Reply::Unknown => None,
     }
 }
 
@@ -179,7 +221,7 @@ impl Attached {
                     Ok(Signal::SIGWINCH) => self.say(&Request::Window { size: terminal::size() }),
                     Ok(Signal::SIGCHLD | Signal::SIGTSTP) | Err(_) => {}
                     Ok(Signal::SIGHUP) if terminal.is_some() => self.say(&Request::TerminalGone),
-                    Ok(signal) => self.say(&Request::Signal { number: signal as i32 }),
+                    Ok(signal) => self.say(&Request::Signal { number: signal as i32, container: None }),
                 }
             }
             let mut fds = vec![

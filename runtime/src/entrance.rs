@@ -26,16 +26,31 @@ pub enum Request {
         length: u64,
         /// Its standard files.
         standard: Standard,
+        /// The container of the pod that it enters; `None` is the sandbox's own.
+        container: Option<String>,
     },
-    /// A signal to the connection's process; without one, to the first process.
+    /// The first process of a container that joins, with descriptors as [`ToSandbox::Contain`] has them. Likewise.
+    Contain {
+        /// The container's name.
+        container: String,
+        /// Bytes of the encoded container.
+        length: u64,
+        /// Its standard files.
+        standard: Standard,
+    },
+    /// A signal to the connection's process; without one, to the first process of a container.
     Signal {
         /// Signal number.
         number: i32,
+        /// Which, as for `Enter`.
+        container: Option<String>,
     },
-    /// A signal to every process.
+    /// A signal to every process of a container.
     SignalAll {
         /// Signal number.
         number: i32,
+        /// Which, as for `Enter`.
+        container: Option<String>,
     },
     /// The terminal outside has another size.
     Window {
@@ -74,12 +89,16 @@ pub enum Reply {
     Done,
     /// The sandbox takes no message now.
     Busy,
+    /// There is no such container.
+    Unknown,
 }
 
 struct Client {
     socket: OwnedFd,
     /// Number of its process, as long as that lives.
     process: Option<u32>,
+    /// Name of the container that its process is the first one of.
+    container: Option<String>,
     /// Nothing is to be heard of it any more.
     gone: bool,
 }
@@ -89,6 +108,8 @@ pub struct Entrance {
     listener: OwnedFd,
     clients: Vec<Client>,
     last: u32,
+    /// Whether containers may join: the sandbox is a pod's.
+    pod: bool,
     /// Called when the first process executes its program.
     started: Option<Box<dyn FnOnce()>>,
 }
@@ -97,7 +118,13 @@ impl Entrance {
     /// `listener` is a listening `SOCK_SEQPACKET` socket that does not block; `started` is called when the first process executes
     /// its program.
     pub fn new(listener: OwnedFd, started: impl FnOnce() + 'static) -> Entrance {
-        Entrance { listener, clients: Vec::new(), last: FIRST, started: Some(Box::new(started)) }
+        Entrance { listener, clients: Vec::new(), last: FIRST, pod: false, started: Some(Box::new(started)) }
+    }
+
+    /// Lets containers join.
+    pub fn for_pod(mut self) -> Entrance {
+        self.pod = true;
+        self
     }
 
     /// What to wait for.
@@ -111,11 +138,12 @@ impl Entrance {
         while self.clients.len() < MAX_CLIENTS {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let Ok(socket) = accept4(&self.listener, flags) else { break };
-            self.clients.push(Client { socket, process: None, gone: false });
+            self.clients.push(Client { socket, process: None, container: None, gone: false });
         }
-        let Entrance { clients, last, .. } = self;
-        clients.iter_mut().for_each(|client| client.serve(control, last));
-        clients.retain(|client| !client.gone);
+        for index in 0..self.clients.len() {
+            self.serve_one(index, control);
+        }
+        self.clients.retain(|client| !client.gone);
     }
 
     /// What the sandbox says of a process that is not the first to end.
@@ -138,7 +166,7 @@ impl Entrance {
         if let Some(client) = client {
             client.reply(&reply);
             if ends {
-                client.process = None;
+                (client.process, client.container) = (None, None);
             }
         }
     }
@@ -153,61 +181,102 @@ impl Drop for Entrance {
     }
 }
 
-impl Client {
-    fn serve(&mut self, control: BorrowedFd<'_>, last: &mut u32) {
-        loop {
-            let (request, descriptors) = match receive::<Request>(self.socket.as_fd()) {
-                Ok(Received::Message(request, descriptors)) => (request, descriptors),
+impl Entrance {
+    fn serve_one(&mut self, index: usize, control: BorrowedFd<'_>) {
+        while let Some(client) = self.clients.get_mut(index) {
+            match receive::<Request>(client.socket.as_fd()) {
+                Ok(Received::Message(request, descriptors)) => {
+                    self.answer(index, control, request, &descriptors);
+                }
                 Ok(Received::Nothing) => return,
                 Ok(Received::End) | Err(_) => {
-                    if let Some(process) = self.process.take() {
+                    if let Some(process) = client.process.take() {
                         tell(control, &ToSandbox::Signal { process, number: libc::SIGKILL }, &[]);
                     }
-                    self.gone = true;
+                    client.gone = true;
                     return;
                 }
-            };
-            self.answer(control, request, &descriptors, last);
+            }
         }
     }
 
-    fn answer(&mut self, control: BorrowedFd<'_>, request: Request, descriptors: &[OwnedFd], last: &mut u32) {
+    /// The number of a container's first process, as long as that lives.
+    fn number_of(&self, container: Option<&String>) -> Option<u32> {
+        let Some(name) = container else { return Some(FIRST) };
+        self.clients.iter().find(|client| client.container.as_ref() == Some(name))?.process
+    }
+
+    fn answer(&mut self, index: usize, control: BorrowedFd<'_>, request: Request, descriptors: &[OwnedFd]) {
+        let number = self.last.wrapping_add(1).max(1);
+        let may_join = self.pod;
+        let container = match &request {
+            Request::Enter { container, .. }
+            | Request::Signal { container, .. }
+            | Request::SignalAll { container, .. } => self.number_of(container.as_ref()),
+            Request::Contain { container, .. } => self.number_of(Some(container)),
+            Request::Window { .. } | Request::TerminalGone | Request::Go | Request::Tasks { .. } => None,
+        };
+        let Some(client) = self.clients.get_mut(index) else { return };
+        let process = client.process;
+        let refuse = |client: &Client, errno: i32, what: &str| {
+            client.reply(&Reply::NotExecuted { errno, what: what.into() });
+        };
         match request {
-            Request::Enter { length, standard } => {
-                let number = last.wrapping_add(1).max(1);
-                if self.process.is_some() || descriptors.len() != expected(&standard) {
-                    self.reply(&Reply::NotExecuted { errno: libc::EINVAL, what: "request".into() });
-                } else if tell(control, &ToSandbox::Enter { process: number, length, standard }, descriptors)
-                {
-                    *last = number;
-                    self.process = Some(number);
-                } else {
-                    self.reply(&Reply::NotExecuted { errno: libc::EAGAIN, what: "sandbox".into() });
+            Request::Enter { length, standard, .. } => {
+                if process.is_some() || descriptors.len() != expected(&standard) {
+                    return refuse(client, libc::EINVAL, "request");
                 }
-            }
-            Request::Signal { number } => {
-                let process = self.process.unwrap_or(FIRST);
-                let sent = tell(control, &ToSandbox::Signal { process, number }, &[]);
-                if self.process.is_none() {
-                    self.reply(if sent { &Reply::Done } else { &Reply::Busy });
+                let Some(container) = container else { return refuse(client, libc::ESRCH, "container") };
+                let message = ToSandbox::Enter { process: number, container, length, standard };
+                if !tell(control, &message, descriptors) {
+                    return refuse(client, libc::EAGAIN, "sandbox");
                 }
+                client.process = Some(number);
+                self.last = number;
             }
-            Request::SignalAll { number } => self.pass_on(control, &ToSandbox::SignalAll { number }),
-            Request::Go => self.pass_on(control, &ToSandbox::Go),
-            Request::Tasks { limit } => self.pass_on(control, &ToSandbox::Tasks { limit }),
+            Request::Contain { container: name, length, standard } => {
+                if !may_join || process.is_some() || descriptors.len() != expected(&standard) + 1 {
+                    return refuse(client, libc::EINVAL, "request");
+                }
+                if container.is_some() {
+                    return refuse(client, libc::EEXIST, "container");
+                }
+                if !tell(control, &ToSandbox::Contain { process: number, length, standard }, descriptors) {
+                    return refuse(client, libc::EAGAIN, "sandbox");
+                }
+                (client.process, client.container) = (Some(number), Some(name));
+                self.last = number;
+            }
+            Request::Signal { number, .. } => match process.or(container) {
+                Some(to) => {
+                    let sent = tell(control, &ToSandbox::Signal { process: to, number }, &[]);
+                    if process.is_none() {
+                        client.reply(if sent { &Reply::Done } else { &Reply::Busy });
+                    }
+                }
+                None => client.reply(&Reply::Unknown),
+            },
+            Request::SignalAll { number, .. } => match container {
+                Some(container) => client.pass_on(control, &ToSandbox::SignalAll { container, number }),
+                None => client.reply(&Reply::Unknown),
+            },
+            Request::Go => client.pass_on(control, &ToSandbox::Go),
+            Request::Tasks { limit } => client.pass_on(control, &ToSandbox::Tasks { limit }),
             Request::Window { size } => {
-                if let Some(process) = self.process {
+                if let Some(process) = process {
                     tell(control, &ToSandbox::WindowChanged { process, size }, &[]);
                 }
             }
             Request::TerminalGone => {
-                if let Some(process) = self.process {
+                if let Some(process) = process {
                     tell(control, &ToSandbox::TerminalGone { process }, &[]);
                 }
             }
         }
     }
+}
 
+impl Client {
     fn pass_on(&self, control: BorrowedFd<'_>, message: &ToSandbox) {
         self.reply(if tell(control, message, &[]) { &Reply::Done } else { &Reply::Busy });
     }

@@ -43,6 +43,9 @@ pub struct View {
     pub host_paths: Vec<HostPath>,
     /// The command line grants something of the host.
     pub granted: bool,
+    /// It is the sandbox of a pod: a directory of its own with an empty one in it, below which the trees of containers that join are
+    /// mounted ([`crate::launch::container_tree`]). The program does not see it.
+    pub pod: Option<PathBuf>,
 }
 
 /// Read-only parts of every Linux system, and the stores of NixOS and Guix.

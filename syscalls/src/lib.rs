@@ -21,6 +21,7 @@ pub mod ipc;
 pub mod memory;
 pub mod mounts;
 pub mod names;
+pub mod pod;
 pub mod proc;
 pub mod process;
 pub mod ptrace;

@@ -1,56 +1,99 @@
-//! The sandbox's tree, put together at boot from the configuration's mount table.
+//! The sandbox's tree, put together at boot from the configuration's mount table, and those of containers that join it.
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use boundary::boot::{BootConfig, MountKind, MountSpec};
 use kernel::cred::Cred;
+use kernel::sync::Mutex;
 use linux_raw_sys::general as raw;
 use vfs::Errno;
 use vfs::attributes::Kind;
 use vfs::context::FsContext;
-use vfs::host::{HostRights, HostTree};
+use vfs::host::{HostInode, HostRights, HostTree};
 use vfs::identity::HostIds;
 use vfs::inode::Inode;
-use vfs::namespace::{self, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
+use vfs::namespace::{self, Dentry, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
 use vfs::table::FileTable;
 use vfs::{device, overlay, tmpfs, tty};
 
 /// Pages of a tmpfs without a size of its own: half of the sandbox's memory, as Linux has it.
 const DEFAULT_TMPFS_SHARE: u64 = 2;
 
-struct Builder<'a> {
-    config: &'a BootConfig,
+struct Builder {
+    memory_limit: u64,
     host: Arc<HostTree>,
+    volumes: Arc<Volumes>,
 }
 
-/// Mounts everything; the context has its root as the working directory. The error is for people.
-pub fn set_up(config: &BootConfig) -> Result<Arc<FsContext>, String> {
+/// Host directories and files that are mounted. One that is mounted again, by another container of a pod or at another place, is the
+/// same filesystem: locks on its files, and named pipes in it, are seen in both. A leaf of the lock order.
+#[derive(Default)]
+pub struct Volumes(Mutex<Vec<Volume>>);
+
+struct Volume {
+    /// Device and inode number of its root on the host.
+    id: (u64, u64),
+    read_only: bool,
+    root: Weak<Dentry>,
+}
+
+impl Volumes {
+    /// The filesystem at this place of the host, as it is mounted already. One that is writable serves for reading, too: the mount is
+    /// read-only.
+    fn find(&self, id: (u64, u64), read_only: bool) -> Option<Arc<Dentry>> {
+        let volumes = self.0.lock();
+        let fits = |volume: &&Volume| volume.id == id && (read_only || !volume.read_only);
+        volumes.iter().filter(fits).find_map(|volume| volume.root.upgrade())
+    }
+
+    fn note(&self, id: (u64, u64), read_only: bool, root: &Arc<Dentry>) {
+        let mut volumes = self.0.lock();
+        volumes.retain(|volume| volume.root.strong_count() > 0);
+        volumes.push(Volume { id, read_only, root: Arc::downgrade(root) });
+    }
+}
+
+/// What was built.
+struct Built {
+    context: Arc<FsContext>,
+    overlays: Vec<crate::changes::Mounted>,
+}
+
+/// A mount that could not be made, in words for people.
+pub struct Unmounted {
+    /// What went wrong.
+    pub errno: Errno,
+    /// What it was about, and why.
+    pub text: String,
+}
+
+/// What containers that join a pod have in common with the first.
+pub struct Base {
+    /// The launcher's tree on the host.
+    pub host: Arc<HostTree>,
+    volumes: Arc<Volumes>,
+    memory_limit: u64,
+}
+
+/// Mounts everything; the context has its root as the working directory. With it what others join beside. The error is for people.
+pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Base), String> {
     let ids = HostIds::new(config.host_ids);
     let options = &config.options;
     let rights = HostRights { xattrs: options.host_xattrs, set_ids: options.container };
-    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, rights) };
-    let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
-    let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
-    let root_inode = inode.clone();
-    let namespace = Namespace::new(inode, options);
-    let root = namespace.root().ok_or_else(|| String::from("no root"))?;
-    let context = FsContext::new(namespace, root.clone(), root, 0);
-    let files = FileTable::new();
-    let cred = Cred::new(0, 0, Vec::new());
-    let mut overlays = Vec::new();
-    note_overlay(first, root_inode, &mut overlays);
-    for spec in rest {
-        let lookup = Lookup { fs: &context, files: &files, cred: &cred };
-        let mounted = builder.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
-        if let Some(inode) = mounted {
-            note_overlay(spec, inode, &mut overlays);
-        }
-    }
-    crate::changes::init(overlays);
-    context.namespace().lock_all();
-    Ok(context)
+    let host = HostTree::new(config.fds.root, ids, rights);
+    let (memory_limit, volumes) = (options.memory_limit, Arc::<Volumes>::default());
+    let builder = Builder { memory_limit, host: host.clone(), volumes: volumes.clone() };
+    let built = builder.build(&config.mounts).map_err(|failed| failed.text)?;
+    crate::changes::init(built.overlays);
+    Ok((built.context, Base { host, volumes, memory_limit }))
+}
+
+/// Mounts the tree of a container that joins: in a table of its own.
+pub fn join(base: &Base, host: Arc<HostTree>, mounts: &[MountSpec]) -> Result<Arc<FsContext>, Unmounted> {
+    let builder = Builder { memory_limit: base.memory_limit, host, volumes: base.volumes.clone() };
+    Ok(builder.build(mounts)?.context)
 }
 
 /// chdir(2) for a process that is about to start.
@@ -80,12 +123,12 @@ pub fn make_directory(context: &Arc<FsContext>, path: &[u8]) -> Result<(), Errno
     }
 }
 
-fn failed(spec: &MountSpec, errno: Errno) -> String {
+fn failed(spec: &MountSpec, errno: Errno) -> Unmounted {
     let reason = match errno {
         Errno::EROFS => ": what is around it is read-only and has no such place; make one there first",
         _ => "",
     };
-    format!("mounting {}: {errno}{reason}", String::from_utf8_lossy(&spec.target))
+    Unmounted { errno, text: format!("mounting {}: {errno}{reason}", String::from_utf8_lossy(&spec.target)) }
 }
 
 fn note_overlay(spec: &MountSpec, inode: Arc<dyn Inode>, overlays: &mut Vec<crate::changes::Mounted>) {
@@ -99,7 +142,31 @@ fn find(lookup: &Lookup<'_>, path: &[u8]) -> Result<Path, Errno> {
     namespace::resolve(lookup, raw::AT_FDCWD, path, WalkFlags::FOLLOW, Resolve::empty())
 }
 
-impl Builder<'_> {
+impl Builder {
+    /// Mounts one after the other, in a table of its own.
+    fn build(&self, mounts: &[MountSpec]) -> Result<Built, Unmounted> {
+        let none = |text: &str| Unmounted { errno: Errno::EINVAL, text: String::from(text) };
+        let (first, rest) = mounts.split_first().ok_or_else(|| none("no mounts"))?;
+        let (inode, options) = self.filesystem(first).map_err(|errno| failed(first, errno))?;
+        let root_inode = inode.clone();
+        let namespace = Namespace::new(inode, options);
+        let root = namespace.root().ok_or_else(|| none("no root"))?;
+        let context = FsContext::new(namespace, root.clone(), root, 0);
+        let files = FileTable::new();
+        let cred = Cred::new(0, 0, Vec::new());
+        let mut overlays = Vec::new();
+        note_overlay(first, root_inode, &mut overlays);
+        for spec in rest {
+            let lookup = Lookup { fs: &context, files: &files, cred: &cred };
+            let mounted = self.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
+            if let Some(inode) = mounted {
+                note_overlay(spec, inode, &mut overlays);
+            }
+        }
+        context.namespace().lock_all();
+        Ok(Built { context, overlays })
+    }
+
     /// The root inode of what is mounted, and how `/proc/mounts` shows it.
     fn filesystem(&self, spec: &MountSpec) -> Result<(Arc<dyn Inode>, MountOptions), Errno> {
         let (inode, source, fstype): (Arc<dyn Inode>, &[u8], &[u8]) = match &spec.kind {
@@ -116,7 +183,7 @@ impl Builder<'_> {
             }
             MountKind::Device { name } => (device::alone(name)?, b"tmpfs", b"tmpfs"),
             MountKind::Tmpfs { size, mode } => {
-                let limit = self.config.options.memory_limit / DEFAULT_TMPFS_SHARE;
+                let limit = self.memory_limit / DEFAULT_TMPFS_SHARE;
                 let size = if *size == 0 { limit } else { *size };
                 (tmpfs::mount(size, *mode, (0, 0))?, b"tmpfs", b"tmpfs")
             }
@@ -165,7 +232,17 @@ impl Builder<'_> {
             }
             Err(errno) => return Err(errno),
         };
-        lookup.fs.namespace().mount(inode.clone(), &at, options).map(|_| Some(inode))
+        let volume = match (&spec.kind, inode.as_any().downcast_ref::<HostInode>()) {
+            (MountKind::Host { shared: true, .. }, Some(inode)) => Some(inode.id()),
+            _ => None,
+        };
+        let root = volume
+            .and_then(|id| self.volumes.find(id, spec.read_only))
+            .unwrap_or_else(|| Dentry::root(inode.clone()));
+        if let Some(id) = volume {
+            self.volumes.note(id, spec.read_only, &root);
+        }
+        lookup.fs.namespace().mount_again(root, &at, options).map(|_| Some(inode))
     }
 }
 

@@ -3,14 +3,14 @@
 use crate::process::{ExecRequest, execute};
 use crate::table::Context;
 use crate::thread::{self, Thread};
-use crate::{Errno, boot as start_up, mounts};
+use crate::{Errno, boot as start_up, mounts, pod};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::control::{FIRST, FromSandbox, MAX_DESCRIPTORS, Standard};
-use boundary::process::{MAX_PROCESS, Process};
+use boundary::process::{Container, MAX_PROCESS, Process};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::cred::Cred;
 use kernel::poll::PollEvents;
@@ -19,6 +19,7 @@ use kernel::task::{Task, ThreadGroup, lock_table};
 use kernel::wait::WaitQueue;
 use kernel::{boot, log, signal, wait};
 use linux_raw_sys::general as raw;
+use serde::de::DeserializeOwned;
 use trap_handler::block::ThreadBlock;
 use trap_handler::{entry, host};
 use vfs::context::FsContext;
@@ -35,8 +36,6 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 type StandardFiles = [Option<FileRef>; 3];
 
 struct Shared {
-    /// Root and mount table for all of them.
-    context: Arc<FsContext>,
     /// Those of the first process, until it starts.
     first_files: Mutex<Option<StandardFiles>>,
     /// Process ids of those that have entered, with the supervisor's numbers. A leaf of the lock order.
@@ -56,7 +55,8 @@ pub fn first_id() -> i32 {
 /// Mounts the tree and opens the standard descriptors of the first process. Called once, at boot.
 pub fn init() -> Result<(), String> {
     let config = boot::config().ok_or_else(|| String::from("no configuration"))?;
-    let context = mounts::set_up(config)?;
+    let (context, base) = mounts::set_up(config)?;
+    pod::init(context, base);
     let files = match config.fds.terminal {
         -1 => host_stream::open_standard(config.fds.stdio, HostIds::new(config.host_ids)),
         socket => terminal(FIRST, socket, config.options.terminal_size, config.first.uid)
@@ -64,7 +64,7 @@ pub fn init() -> Result<(), String> {
     };
     let (first_files, entered) = (Mutex::new(Some(files)), Mutex::default());
     let (held, gate) = (AtomicBool::new(config.options.held), WaitQueue::new());
-    SHARED.set(Box::new(Shared { context, first_files, entered, held, gate }));
+    SHARED.set(Box::new(Shared { first_files, entered, held, gate }));
     Ok(())
 }
 
@@ -78,11 +78,13 @@ pub fn first() {
     let (Some(config), Some(shared)) = (boot::config(), SHARED.get()) else { log::fatal("no configuration") };
     let Some(files) = shared.first_files.lock().take() else { log::fatal("no files") };
     let process = Arc::new(config.first.clone());
+    let Some(context) = pod::context(FIRST) else { log::fatal("no tree") };
     if config.options.container {
         // As container runtimes do; what cannot be made is missed below.
-        let _ = mounts::make_directory(&shared.context, &process.cwd);
+        let _ = mounts::make_directory(&context, &process.cwd);
     }
-    if let Err(failure) = shared.start(FIRST, &process, files) {
+    let place = Place { container: FIRST, context };
+    if let Err(failure) = shared.start(FIRST, place, &process, files) {
         failure.tell(FIRST);
         // The supervisor has its word.
         crate::warden::end_sandbox(failure.status());
@@ -98,23 +100,41 @@ pub fn go() {
 }
 
 /// Starts a process for the supervisor, with what came with its message. Called by the warden.
-pub fn enter(number: u32, length: u64, standard: Standard, descriptors: [i32; MAX_DESCRIPTORS]) {
+pub fn enter(
+    number: u32,
+    container: u32,
+    length: u64,
+    standard: Standard,
+    descriptors: [i32; MAX_DESCRIPTORS],
+) {
     let Some(shared) = SHARED.get() else { return };
     let [file, rest @ ..] = descriptors;
-    let process = read_process(file, length);
-    let _ = host::close(file);
-    let outcome = match process {
-        Ok(process) => standard_files(number, standard, rest, &process)
-            .and_then(|files| shared.start(number, &Arc::new(process), files)),
-        Err(errno) => {
-            // Who waits outside for the end of what the process says would wait for ever.
-            for descriptor in rest.into_iter().filter(|&descriptor| descriptor >= 0) {
-                let _ = host::close(descriptor);
-            }
-            Err(errno.into())
-        }
-    };
+    let outcome = read::<Process>(file, length, &rest).and_then(|process| {
+        let files = standard_files(number, standard, &rest, process.uid)?;
+        let context = pod::context(container).ok_or(Errno::ESRCH)?;
+        shared.start(number, Place { container, context }, &Arc::new(process), files)
+    });
     if let Err(failure) = outcome {
+        failure.tell(number);
+        tty::host_left(number);
+    }
+}
+
+/// Starts the first process of another container of the pod, likewise.
+pub fn contain(number: u32, length: u64, standard: Standard, descriptors: [i32; MAX_DESCRIPTORS]) {
+    let Some(shared) = SHARED.get() else { return };
+    let [file, directory, rest @ ..] = descriptors;
+    let tree = pod::tree(directory);
+    let outcome = read::<Container>(file, length, &rest).and_then(|container| {
+        let files = standard_files(number, standard, &rest, container.first.uid)?;
+        let context = pod::join(number, tree, &container.mounts)
+            .map_err(|unmounted| Failure { errno: unmounted.errno, what: unmounted.text })?;
+        let process = Arc::new(container.first);
+        let _ = mounts::make_directory(&context, &process.cwd);
+        shared.start(number, Place { container: number, context }, &process, files)
+    });
+    if let Err(failure) = outcome {
+        pod::forget(number);
         failure.tell(number);
         tty::host_left(number);
     }
@@ -123,13 +143,16 @@ pub fn enter(number: u32, length: u64, standard: Standard, descriptors: [i32; MA
 fn standard_files(
     number: u32,
     standard: Standard,
-    descriptors: [i32; MAX_DESCRIPTORS - 1],
-    process: &Process,
+    descriptors: &[i32],
+    owner: u32,
 ) -> Result<StandardFiles, Failure> {
+    let mut next = descriptors.iter().copied();
     match standard {
-        Standard::Terminal { size } => Ok(terminal(number, descriptors[0], size, process.uid)?),
+        Standard::Terminal { size } => {
+            let socket = next.next().ok_or(Errno::EINVAL)?;
+            Ok(terminal(number, socket, size, owner)?)
+        }
         Standard::Files { flags } => {
-            let mut next = descriptors.into_iter();
             let fds = flags.map(|flags| flags.and_then(|flags| Some((next.next()?, flags))));
             let ids = boot::config().map(|config| config.host_ids).unwrap_or_default();
             Ok(host_stream::open_entering(fds, HostIds::new(ids))?)
@@ -137,8 +160,21 @@ fn standard_files(
     }
 }
 
-/// Reads the memory file with an encoded process.
-fn read_process(file: i32, length: u64) -> Result<Process, Errno> {
+/// Reads the memory file with an encoded process or container, and closes it; and, if that cannot be read, what came with it: who waits
+/// outside for the end of what the process says would wait for ever.
+fn read<T: DeserializeOwned>(file: i32, length: u64, with: &[i32]) -> Result<T, Failure> {
+    let bytes = read_open(file, length);
+    let _ = host::close(file);
+    let outcome = bytes.and_then(|bytes| postcard::from_bytes(&bytes).map_err(|_| Errno::EINVAL));
+    if outcome.is_err() {
+        for descriptor in with.iter().filter(|descriptor| **descriptor >= 0) {
+            let _ = host::close(*descriptor);
+        }
+    }
+    Ok(outcome?)
+}
+
+fn read_open(file: i32, length: u64) -> Result<Vec<u8>, Errno> {
     let length = usize::try_from(length.min(MAX_PROCESS)).map_err(|_| Errno::EINVAL)?;
     let mut bytes = alloc::vec![0; length];
     let mut done = 0;
@@ -148,7 +184,7 @@ fn read_process(file: i32, length: u64) -> Result<Process, Errno> {
             count => done += count,
         }
     }
-    postcard::from_bytes(&bytes).map_err(|_| Errno::EINVAL)
+    Ok(bytes)
 }
 
 /// Why a process could not be started.
@@ -176,9 +212,23 @@ impl Failure {
     }
 }
 
+/// Where a process is to be.
+struct Place {
+    /// The container, by the number of its first process.
+    container: u32,
+    /// Its tree.
+    context: Arc<FsContext>,
+}
+
 impl Shared {
-    fn start(&self, number: u32, process: &Arc<Process>, files: StandardFiles) -> Result<(), Failure> {
-        let child = self.new_thread(number, process, files)?;
+    fn start(
+        &self,
+        number: u32,
+        place: Place,
+        process: &Arc<Process>,
+        files: StandardFiles,
+    ) -> Result<(), Failure> {
+        let child = self.new_thread(number, place, process, files)?;
         let id = child.task.group.tgid;
         if number != FIRST {
             self.entered.lock().push((id, number));
@@ -206,6 +256,7 @@ impl Shared {
     fn new_thread(
         &self,
         number: u32,
+        place: Place,
         process: &Process,
         standard: StandardFiles,
     ) -> Result<Arc<Thread>, Failure> {
@@ -216,7 +267,7 @@ impl Shared {
             }
         }
         let cred = Arc::new(Cred::of_process(process));
-        let context = self.context.fork();
+        let context = place.context.fork();
         context.set_umask(process.umask);
         mounts::change_directory(&context, &files, &cred, &process.cwd)
             .map_err(|errno| Failure { errno, what: format!("working directory {}", text(&process.cwd)) })?;
@@ -229,10 +280,13 @@ impl Shared {
         }
         group.oom_score_adj.store(process.oom_score_adj, Ordering::Relaxed);
         group.personality.store(process.personality, Ordering::Relaxed);
+        group.container.store(place.container, Ordering::Relaxed);
         {
             // It leads a session and a process group of its own, like a login shell.
             let mut family = group.family.lock();
             (family.pgid, family.sid) = (id, id);
+            // What process 1 of a pid namespace does for those of its container.
+            family.subreaper = number == place.container && number != FIRST;
         }
         tty::control_by_host(number, &group);
         let task = Arc::new(Task::new(id, group.clone(), cred, [0; 16]));
@@ -333,9 +387,18 @@ pub fn ended(group: &ThreadGroup, status: i32) {
         let at = entered.iter().position(|(id, _)| *id == group.tgid);
         at.map(|at| entered.swap_remove(at).1)
     };
+    let container = group.container.load(Ordering::Relaxed);
     if let Some(number) = number {
-        boot::send(&FromSandbox::Exited { process: number, status });
+        if number == container {
+            pod::first_ended(container, status);
+        } else {
+            boot::send(&FromSandbox::Exited { process: number, status });
+        }
         tty::host_left(number);
+    }
+    // A container's end is told when nobody in it is left, as that of a pid namespace.
+    if let Some(status) = pod::emptied(container) {
+        boot::send(&FromSandbox::Exited { process: container, status });
     }
 }
 
@@ -349,12 +412,4 @@ pub fn numbered(number: u32) -> Option<Arc<ThreadGroup>> {
         }
     };
     lock_table().ok()?.group(id)
-}
-
-/// Sends a signal from outside to every process.
-pub fn signal_all(number: i32) {
-    let groups = lock_table().map(|table| table.groups()).unwrap_or_default();
-    for group in groups.iter().filter(|group| !group.is_sandbox) {
-        let _ = signal::send_to_group(group, signal::SigInfo::from_outside(number));
-    }
 }

@@ -1,7 +1,7 @@
 //! The warden: process 1 of the sandbox's pid namespace. It never runs program code; it reaps host processes, runs timers,
 //! watches host descriptors, answers the supervisor, and ends the sandbox.
 
-use crate::{process, start};
+use crate::{pod, process, start};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -248,11 +248,14 @@ fn control_message(control: i32) {
     };
     let message = bytes.get(..length).and_then(|bytes| postcard::from_bytes(bytes).ok());
     match message {
-        Some(ToSandbox::Enter { process, length, standard }) => {
-            start::enter(process, length, standard, descriptors);
+        Some(ToSandbox::Enter { process, container, length, standard }) => {
+            start::enter(process, container, length, standard, descriptors);
+        }
+        Some(ToSandbox::Contain { process, length, standard }) => {
+            start::contain(process, length, standard, descriptors);
         }
         Some(ToSandbox::Signal { process, number }) => forward(process, number),
-        Some(ToSandbox::SignalAll { number }) => start::signal_all(number),
+        Some(ToSandbox::SignalAll { container, number }) => pod::signal_all(container, number),
         Some(ToSandbox::Key { number }) => {
             signal_process_group(start::first_id(), SigInfo::new(number, si::KERNEL));
         }

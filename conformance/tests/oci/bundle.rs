@@ -16,6 +16,8 @@ pub struct Bundle {
     pub place: tempfile::TempDir,
     pub config: Value,
     pub id: String,
+    /// Where containers are kept, if not beside the tree: those of a pod are together.
+    pub state: Option<PathBuf>,
 }
 
 impl Bundle {
@@ -46,7 +48,7 @@ impl Bundle {
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["sh", "-c", script]);
         config["root"]["readonly"] = json!(false);
-        let bundle = Bundle { place, config, id };
+        let bundle = Bundle { place, config, id, state: None };
         bundle.write();
         bundle
     }
@@ -68,7 +70,7 @@ impl Bundle {
     }
 
     pub fn root(&self) -> PathBuf {
-        self.place.path().join("state")
+        self.state.clone().unwrap_or_else(|| self.place.path().join("state"))
     }
 
     fn with_runtime(&self, runtime: &Path) -> Command {

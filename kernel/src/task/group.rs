@@ -141,6 +141,8 @@ pub struct ThreadGroup {
     pub tgid: i32,
     /// It stands for the sandbox itself: it has no threads, and takes the ends of its children.
     pub is_sandbox: bool,
+    /// The container of the pod that it belongs to, by the supervisor's number of that one's first process. Passed on to children.
+    pub container: AtomicU32,
     /// Signal the parent gets at its end (clone(2)); 0 for none.
     pub exit_signal: AtomicI32,
     /// Signals, threads, stop and exit.
@@ -206,6 +208,7 @@ impl ThreadGroup {
         let rlimits = *maker.rlimits.lock();
         let group = Self::with((tgid, false), Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
         group.family.lock().terminal = terminal;
+        group.container.store(maker.container.load(Ordering::Relaxed), Ordering::Relaxed);
         group.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
         group.oom_score_adj.store(maker.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
         group.coredump_filter.store(maker.coredump_filter.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -230,6 +233,7 @@ impl ThreadGroup {
         Arc::new(ThreadGroup {
             tgid,
             is_sandbox,
+            container: AtomicU32::new(0),
             exit_signal: AtomicI32::new(exit_signal),
             signals: Mutex::new(GroupSignals {
                 tasks: Vec::new(),

@@ -5,6 +5,7 @@ use crate::hooks;
 use crate::monitor::{Making, Monitor};
 use crate::namespaces::Network;
 use crate::plan::{Bundle, Plan};
+use crate::pod::{self, Role};
 use crate::process::Process;
 use crate::state::{self, Container, Record, Status};
 use crate::{cgroup, console};
@@ -44,6 +45,7 @@ pub fn make(global: &Global, options: &Create, terminal: Terminal) -> anyhow::Re
         }
         _ => {}
     }
+    pod::check(&bundle.spec, &state::root(global))?;
     let connection = options.console_socket.as_deref().map(console::connect_to).transpose()?;
     let record = Record {
         id: options.id.clone(),
@@ -89,7 +91,10 @@ fn build(
     foreground: bool,
     global: &Global,
 ) -> anyhow::Result<Pid> {
-    let plan = Plan::new(&container.record)?;
+    let mut plan = Plan::new(&container.record)?;
+    if plan.role == Role::Sandbox {
+        plan.set_hub(pod::make_hub(&container.directory)?);
+    }
     let for_monitor = Container { directory: container.directory.clone(), record: container.record.clone() };
     let monitor = Monitor { container: for_monitor, plan, console, foreground, network: Network::Own };
     let made = &*making.insert(monitor.start()?);

@@ -4,7 +4,7 @@
 use crate::command::{Exec, Global, Writes};
 use crate::plan::Hidden;
 use crate::state::{self, Container, Status};
-use crate::{cgroup, console, control, log, plan, word};
+use crate::{cgroup, console, control, log, plan, pod, signals, word};
 use anyhow::Context;
 use boundary::process::Process as First;
 use nix::sys::prctl;
@@ -20,23 +20,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Exit code of runc's `exec` where there is no process.
 const FAILED: u8 = 255;
-
-/// Signals that stand for themselves: every one that this process can survive, but those that a terminal stops with.
-const PASSED_ON: &[Signal] = &[
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGTERM,
-    Signal::SIGCONT,
-    Signal::SIGURG,
-    Signal::SIGVTALRM,
-    Signal::SIGPROF,
-    Signal::SIGIO,
-    Signal::SIGWINCH,
-];
 
 /// Runs the verb.
 pub fn exec(global: &Global, options: &Exec) -> anyhow::Result<u8> {
@@ -228,19 +211,20 @@ impl Entering {
 
     /// Lets the process enter, and waits until its program is executed.
     fn begin(&self) -> anyhow::Result<(Attached, SigSet, Option<Terminal>)> {
-        let mut signals = SigSet::empty();
-        signals.extend(PASSED_ON.iter().copied());
-        signals.thread_block().context("blocking signals")?;
-        let entrance = control::address(&self.container.directory, control::ENTRANCE)?;
+        let mut passed_on = SigSet::empty();
+        passed_on.extend(signals::PASSED_ON.iter().copied());
+        passed_on.thread_block().context("blocking signals")?;
+        let (directory, name) = pod::entrance_of(&self.container)?;
+        let (entrance, name) = (control::address(&directory, control::ENTRANCE)?, name.as_deref());
         let (outside, attached) = match self.terminal {
             true => {
                 let (outside, inside) = terminal::socket().context("a socket for the terminal")?;
-                (Some(outside), attach::enter(&entrance.path, &self.first, Files::Terminal(inside)))
+                (Some(outside), attach::enter(&entrance.path, name, &self.first, Files::Terminal(inside)))
             }
             false => {
                 let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
                 let standard = [Some(input.as_fd()), Some(output.as_fd()), Some(error.as_fd())];
-                (None, attach::enter(&entrance.path, &self.first, Files::Standard(standard)))
+                (None, attach::enter(&entrance.path, name, &self.first, Files::Standard(standard)))
             }
         };
         let attached = attached.context("container not running")?;
@@ -250,11 +234,12 @@ impl Entering {
             anyhow::bail!("{}", why(&end, &name));
         }
         let terminal = outside.map(Terminal::take).transpose()?;
-        Ok((attached, signals, terminal))
+        Ok((attached, passed_on, terminal))
     }
 }
 
-fn why(end: &End, name: &str) -> String {
+/// Why there is no process.
+pub fn why(end: &End, name: &str) -> String {
     match end {
         End::NotExecuted(errno, what) => {
             let reason = nix::errno::Errno::from_raw(*errno).desc().to_lowercase();
@@ -265,7 +250,8 @@ fn why(end: &End, name: &str) -> String {
     }
 }
 
-fn code(end: End) -> anyhow::Result<u8> {
+/// The exit code of what stands for a process.
+pub fn code(end: End) -> anyhow::Result<u8> {
     match end {
         End::Exited(code) => Ok(code),
         End::Signalled(signal) => Ok(128 + signal),

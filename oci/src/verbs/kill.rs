@@ -2,8 +2,8 @@
 
 use crate::command::{Global, Kill};
 use crate::control::{self, Request};
-use crate::signals;
 use crate::state::{Container, Status};
+use crate::{pod, signals};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use runtime::attach;
@@ -18,7 +18,9 @@ pub fn kill(global: &Global, options: &Kill) -> anyhow::Result<u8> {
         anyhow::ensure!(options.all, "container not running");
         return Ok(0);
     }
-    if number == Signal::SIGKILL as i32 {
+    let (directory, name) = pod::entrance_of(&container)?;
+    // One of a pod ends when its last process has, which its monitor hears of; without that it ends with its monitor, too.
+    if number == Signal::SIGKILL as i32 && !(name.is_some() && status == Status::Running) {
         // The sandbox ends with its monitor.
         if let Some(init) = container.record.init {
             init.signal(Signal::SIGKILL);
@@ -32,7 +34,7 @@ pub fn kill(global: &Global, options: &Kill) -> anyhow::Result<u8> {
         control::ask(&container.directory, &Request::Signal(number))?;
         return Ok(0);
     }
-    let entrance = control::address(&container.directory, control::ENTRANCE)?;
-    attach::signal(&entrance.path, number, options.all).context("container not running")?;
+    let entrance = control::address(&directory, control::ENTRANCE)?;
+    attach::signal(&entrance.path, name.as_deref(), number, options.all).context("container not running")?;
     Ok(0)
 }

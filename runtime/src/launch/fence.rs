@@ -2,7 +2,7 @@
 //! only what was granted for that, could signal nothing outside, and could bind or connect nothing.
 
 use super::{LaunchError, Layer};
-use crate::view::HostPath;
+use crate::view::View;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus,
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -12,8 +12,8 @@ use landlock::{
 const NEWEST: ABI = ABI::V6;
 
 /// Fences this process and its children in. It has moved to the sandbox's host tree, and has `no_new_privs`.
-pub fn raise(host_paths: &[HostPath], allow_missing: &[Layer]) -> Result<(), LaunchError> {
-    let status = restrict(host_paths).map_err(|error| LaunchError::Missing {
+pub fn raise(view: &View, allow_missing: &[Layer]) -> Result<(), LaunchError> {
+    let status = restrict(view).map_err(|error| LaunchError::Missing {
         what: "landlock".into(),
         reason: error.to_string(),
         way_out: if is_out_of_descriptors(&*error) {
@@ -46,7 +46,7 @@ fn is_out_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-fn restrict(host_paths: &[HostPath]) -> Result<RestrictionStatus, Box<dyn std::error::Error>> {
+fn restrict(view: &View) -> Result<RestrictionStatus, Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -54,10 +54,12 @@ fn restrict(host_paths: &[HostPath]) -> Result<RestrictionStatus, Box<dyn std::e
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::from_read(NEWEST)))?;
-    for host_path in host_paths.iter().filter(|host_path| host_path.writable) {
+    let writable = view.host_paths.iter().filter(|host_path| host_path.writable);
+    // Trees of containers that join have their mounts to say who may write where: each lies below the pod's hub.
+    for path in writable.map(|host_path| &host_path.path).chain(&view.pod) {
         // Device nodes cannot be opened (the mounts are nodev), and so need no ioctl.
         let access = AccessFs::from_all(NEWEST) & !AccessFs::IoctlDev;
-        rules = rules.add_rule(PathBeneath::new(PathFd::new(&host_path.path)?, access))?;
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, access))?;
     }
     Ok(rules.restrict_self()?)
 }

@@ -56,7 +56,15 @@ fn detached(
         Entry::Occupied(made) => made.into_mut(),
         Entry::Vacant(none) => none.insert(swapping_namespace(owner, identity)?),
     };
-    let path = CString::new(host_path.path.as_os_str().as_bytes())?;
+    let tree = open_tree(&host_path.path)?;
+    let attributes = attributes_of(host_path) | MOUNT_ATTR_IDMAP;
+    set_attributes(Some(&tree), c"", attributes, Some(namespace.as_raw_fd()))?;
+    Ok(tree)
+}
+
+/// A detached copy of the mounts at `path` (open_tree(2)).
+pub fn open_tree(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | libc::AT_RECURSIVE as u32;
     // SAFETY: a terminated path.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
@@ -64,10 +72,7 @@ fn detached(
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a descriptor that was just made.
-    let tree = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let attributes = attributes_of(host_path) | MOUNT_ATTR_IDMAP;
-    set_attributes(Some(&tree), c"", attributes, Some(namespace.as_raw_fd()))?;
-    Ok(tree)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 const OPEN_TREE_CLONE: u32 = 1;

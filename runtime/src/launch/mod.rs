@@ -10,6 +10,7 @@ mod guard;
 mod idmap;
 mod image;
 mod namespaces;
+mod pod;
 mod tree;
 mod walls;
 
@@ -18,6 +19,8 @@ pub use facts::{Identity, caller, container};
 pub use granted::closed;
 pub use image::IMAGE;
 pub use namespaces::Layer;
+pub use pod::container_tree;
+pub use tree::TREE;
 pub use walls::Walls;
 
 use crate::attributes::Door;
@@ -351,7 +354,7 @@ fn prepare(
             let root = tree::build(&request.view, idmapped, &request.identity)?;
             confine::own_session()?;
             confine::drop_privileges(&request.identity, control.as_fd())?;
-            fence::raise(&request.view.host_paths, &request.allow_missing)?;
+            fence::raise(&request.view, &request.allow_missing)?;
             root
         }
         Walls::Landlock => {
@@ -401,7 +404,7 @@ fn prepare(
     ];
     let configuration = Configuration {
         walls: request.walls,
-        writable_bind: request.view.has_writable_host_path(),
+        writable_bind: request.view.has_writable_host_path() || request.view.pod.is_some(),
         granted: request.view.granted,
         container: request.options.container,
         terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),

@@ -38,20 +38,60 @@ fn at_nix(path: &Path, what: &'static str) -> impl Fn(nix::Error) -> LaunchError
     move |error| wrapped(error.into())
 }
 
+/// Where the host's root is while a tree is built, and where the tree is.
+const OLD: &str = "/old";
+const NEW: &str = "/new";
+
 /// Builds the tree, moves into it, and gives an `O_PATH` descriptor of its root. `idmapped` has a detached mount for those
 /// of the view's host paths that need one ([`idmap::prepare`]).
 pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> Result<OwnedFd, LaunchError> {
+    let (old, new) = (Path::new(OLD), Path::new(NEW));
+    enter_scaffold()?;
+    lay_out(view, idmapped, identity, new)?;
+    umount2(old, MntFlags::MNT_DETACH).map_err(at_nix(old, "letting go of the old root"))?;
+    enter(new)?;
+    open_root()
+}
+
+/// Builds the tree below the directory `hub`, in its place `root`, and gives a descriptor of `hub` with it: a detached mount, which
+/// goes with the descriptor (open_tree(2)). The caller is in a mount namespace that is to go.
+pub fn detached(view: &View, identity: &Identity, hub: &Path) -> Result<OwnedFd, LaunchError> {
     let none: Option<&str> = None;
-    let root = Path::new("/");
+    let new = Path::new(NEW);
+    enter_scaffold()?;
+    mount(Some(&below(Path::new(OLD), hub)), new, none, MsFlags::MS_BIND, none)
+        .map_err(at_nix(hub, "binding it"))?;
+    protect(new, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+        .map_err(at(hub, "protecting it"))?;
+    lay_out(view, &[], identity, &new.join(TREE))?;
+    idmap::open_tree(new).map_err(at(hub, "taking its mounts"))
+}
+
+/// The place of a tree in a pod's hub.
+pub const TREE: &str = "root";
+
+/// Goes to an empty root with directories for the old one and for the tree.
+fn enter_scaffold() -> Result<(), LaunchError> {
     namespaces::make_mounts_private().map_err(namespaces::mount_refused)?;
     let scaffold = scaffold()?;
-    let (old, new) = (Path::new("/old"), Path::new("/new"));
-    for directory in [old, new] {
-        let path = scaffold.join(directory.strip_prefix("/").unwrap_or(directory));
+    for directory in [OLD, NEW] {
+        let path = below(&scaffold, Path::new(directory));
         fs::create_dir(&path).map_err(at(&path, "making a directory of the scaffold"))?;
     }
-    nix::unistd::pivot_root(&scaffold, &scaffold.join("old")).map_err(at_nix(&scaffold, "pivot_root"))?;
-    std::env::set_current_dir("/").map_err(at(root, "entering the scaffold"))?;
+    nix::unistd::pivot_root(&scaffold, &below(&scaffold, Path::new(OLD)))
+        .map_err(at_nix(&scaffold, "pivot_root"))?;
+    std::env::set_current_dir("/").map_err(at(Path::new("/"), "entering the scaffold"))
+}
+
+/// Mounts what the view needs at `new`.
+fn lay_out(
+    view: &View,
+    idmapped: &[Option<OwnedFd>],
+    identity: &Identity,
+    new: &Path,
+) -> Result<(), LaunchError> {
+    let none: Option<&str> = None;
+    let (root, old) = (Path::new("/"), Path::new(OLD));
     mount(Some("tmpfs"), new, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
         .map_err(at_nix(new, "mounting the new root"))?;
 
@@ -59,6 +99,9 @@ pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> 
     for (index, host_path) in view.host_paths.iter().enumerate() {
         let tree = idmapped.get(index).and_then(Option::as_ref);
         bind(host_path, tree, old, new, identity)?;
+    }
+    if let Some(hub) = &view.pod {
+        bind(&HostPath { path: hub.clone(), writable: false, granted: true }, None, old, new, identity)?;
     }
     for secret in view::SECRETS.iter().map(PathBuf::from).chain(view::varying_secrets(old)) {
         if !view.names_secret(&secret) {
@@ -79,9 +122,7 @@ pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> 
             | MsFlags::MS_NODEV;
         mount(none, new, none, flags, none).map_err(at_nix(new, "making the new root read-only"))?;
     }
-    umount2(old, MntFlags::MNT_DETACH).map_err(at_nix(old, "letting go of the old root"))?;
-    enter(new)?;
-    open_root()
+    Ok(())
 }
 
 fn scaffold() -> Result<PathBuf, LaunchError> {

@@ -129,7 +129,8 @@ impl Container {
         let (mut output, writer) = std::io::pipe().expect("a pipe");
         let (reader, mut to) = std::io::pipe().expect("a pipe");
         let standard = [Some(reader.as_fd()), Some(writer.as_fd()), Some(writer.as_fd())];
-        let attached = attach::enter(&self.entrance(), process, Files::Standard(standard)).expect("enters");
+        let attached =
+            attach::enter(&self.entrance(), None, process, Files::Standard(standard)).expect("enters");
         drop((reader, writer));
         to.write_all(input.unwrap_or_default().as_bytes()).expect("written");
         drop(to);
@@ -229,9 +230,9 @@ fn unkillable() {
     );
     assert_eq!((code, text.as_str()), (3, "PID   COMMAND\n    1 sh\nalive\ncaught\n"));
     let container = Container::start(shell("echo up; while :; do sleep 1; done"), Vec::new());
-    attach::signal(&container.entrance(), libc::SIGTERM, false).expect("sent");
+    attach::signal(&container.entrance(), None, libc::SIGTERM, false).expect("sent");
     assert_eq!(container.enter(&shell("echo $PPID; ls -d /proc/1"), None).1, "0\n/proc/1\n");
-    attach::signal(&container.entrance(), libc::SIGKILL, false).expect("sent");
+    attach::signal(&container.entrance(), None, libc::SIGKILL, false).expect("sent");
     assert_eq!(container.finish().0, 128 + libc::SIGKILL);
 }
 
@@ -319,7 +320,7 @@ fn waiting() -> Container {
 }
 
 fn ended(container: Container) {
-    attach::signal(&container.entrance(), libc::SIGTERM, false).expect("sent");
+    attach::signal(&container.entrance(), None, libc::SIGTERM, false).expect("sent");
     assert_eq!(container.finish().0, 0);
 }
 
@@ -343,7 +344,7 @@ fn entering() {
     let standard = [Some(devnull.as_fd()); 3];
     let sleeping = process(&["busybox", "sleep", "100"]);
     let attached =
-        attach::enter(&container.entrance(), &sleeping, Files::Standard(standard)).expect("enters");
+        attach::enter(&container.entrance(), None, &sleeping, Files::Standard(standard)).expect("enters");
     assert_eq!(attached.started().expect("a word"), Ok(()));
     assert!(names_below(container.monitor).contains(&"busybox".to_owned()));
     drop(attached);
@@ -381,7 +382,8 @@ fn entering_with_terminal() {
     let container = waiting();
     let (outside, inside) = terminal::socket().expect("a socket");
     let script = shell("tty; stty size; read line; echo got $line; exit 6");
-    let attached = attach::enter(&container.entrance(), &script, Files::Terminal(inside)).expect("enters");
+    let attached =
+        attach::enter(&container.entrance(), None, &script, Files::Terminal(inside)).expect("enters");
     assert_eq!(attached.started().expect("a word"), Ok(()));
     let mut typed = std::fs::File::from(outside);
     let mut text = String::new();
@@ -420,18 +422,20 @@ fn signals() {
     let (mut output, writer): (_, PipeWriter) = std::io::pipe().expect("a pipe");
     let script = shell("trap 'echo all; exit 9' USR2; echo ready; while :; do sleep 0.05; done");
     let standard = [None, Some(writer.as_fd()), Some(writer.as_fd())];
-    let attached = attach::enter(&container.entrance(), &script, Files::Standard(standard)).expect("enters");
+    let attached =
+        attach::enter(&container.entrance(), None, &script, Files::Standard(standard)).expect("enters");
     drop(writer);
     let mut text = [0; 6];
     output.read_exact(&mut text).expect("a word");
-    attach::signal(&container.entrance(), libc::SIGUSR2, true).expect("sent");
+    attach::signal(&container.entrance(), None, libc::SIGUSR2, true).expect("sent");
     // It has no action for that in process 1, which stays.
     assert_eq!(attached.watch(&nix::sys::signal::SigSet::empty(), None).expect("watched"), End::Exited(9));
     // The end of a client is the end of its process.
     let mark = shell("echo $$ > /mark; sleep 100");
     let devnull = fs::File::open("/dev/null").expect("opens");
     let standard = [Some(devnull.as_fd()); 3];
-    let attached = attach::enter(&container.entrance(), &mark, Files::Standard(standard)).expect("enters");
+    let attached =
+        attach::enter(&container.entrance(), None, &mark, Files::Standard(standard)).expect("enters");
     let file = container.root().join("mark");
     wait_until(|| fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')), "the mark");
     drop(attached);

@@ -1,5 +1,5 @@
-//! `/proc/PID/ns` (namespaces(7)): one namespace of each kind, the sandbox's, with the numbers of Linux's initial ones. They can
-//! be told apart and opened; there is no other that setns(2) could enter.
+//! `/proc/PID/ns` (namespaces(7)): one namespace of each kind, the sandbox's, with the numbers of Linux's initial ones; and of mounts one
+//! for each other container of a pod. They can be told apart and opened; there is no other that setns(2) could enter.
 
 use super::nodes::{Common, PROC};
 use super::process::{may_inspect, of_process};
@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::sync::atomic::Ordering;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::attributes::{Attributes, Kind, device};
@@ -34,6 +35,9 @@ pub const NS_GET_USERNS: u32 = 0xb701;
 const NS_GET_PARENT: u32 = 0xb702;
 const NS_GET_NSTYPE: u32 = 0xb703;
 const NS_GET_OWNER_UID: u32 = 0xb704;
+
+/// Below the numbers of namespaces that are made later (`PROC_DYNAMIC_FIRST`).
+const FIRST_MADE: u64 = 0xf000_0000;
 
 const DEVICE: u64 = device(0, 4);
 const NSFS_MAGIC: u32 = 0x6e73_6673;
@@ -106,7 +110,13 @@ pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode>
         let &(_, kind, clone_flag, ino) =
             ALL.iter().find(|(link, ..)| link.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let follow = move || {
-            may_inspect(&*of_process(tid)?)?;
+            let process = of_process(tid)?;
+            may_inspect(&*process)?;
+            let container = u64::from(process.task.group.container.load(Ordering::Relaxed));
+            let ino = match (clone_flag, container) {
+                (raw::CLONE_NEWNS, 1..) => FIRST_MADE + container,
+                _ => ino,
+            };
             let namespace = Namespace { kind, clone_flag, ino };
             let text = namespace.describe().into_bytes();
             Ok(LinkTarget::Object(OpenFile::new(Arc::new(namespace), None, raw::O_RDONLY), text))

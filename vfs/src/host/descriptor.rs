@@ -32,6 +32,12 @@ impl HostFd {
         Arc::new(HostFd { number, access: raw::O_PATH, pool: None })
     }
 
+    /// A descriptor that another has opened for reading paths below it (`O_PATH`), to be closed as its own.
+    pub fn taken(number: i32, pool: &Arc<Pool>) -> Arc<HostFd> {
+        pool.open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(HostFd { number, access: raw::O_PATH, pool: Some(pool.clone()) })
+    }
+
     /// Its number.
     pub fn number(&self) -> i32 {
         self.number

@@ -44,7 +44,8 @@ use linux_raw_sys::general as raw;
 use listing::Listings;
 use trap_handler::host;
 
-/// The host root that the launcher handed over. One a sandbox: it owns the pool of host descriptors.
+/// A root on the host that the outside handed over: the launcher's, or that of another container of the pod. All share the bounds on
+/// host descriptors.
 pub struct HostTree {
     root: Arc<HostFd>,
     pool: Arc<Pool>,
@@ -71,6 +72,17 @@ impl HostTree {
             listings: Arc::default(),
             ids,
             rights,
+        })
+    }
+
+    /// Another tree, whose root is the descriptor `root`: with the bounds of this one. It is closed when nothing of the tree is in use.
+    pub fn beside(&self, root: i32) -> Arc<HostTree> {
+        Arc::new(HostTree {
+            root: HostFd::taken(root, &self.pool),
+            pool: self.pool.clone(),
+            listings: self.listings.clone(),
+            ids: self.ids,
+            rights: self.rights,
         })
     }
 

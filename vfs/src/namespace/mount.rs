@@ -199,6 +199,11 @@ impl Namespace {
         self.attach(Dentry::root(root), at, options)
     }
 
+    /// Mounts a filesystem that is mounted elsewhere, perhaps in another table: as [`Namespace::mount`].
+    pub fn mount_again(&self, root: Arc<Dentry>, at: &Path, options: MountOptions) -> Result<Arc<Mount>> {
+        self.attach(root, at, options)
+    }
+
     /// Keeps what is mounted now: [`Mount::lock`].
     pub fn lock_all(&self) {
         self.mounts.lock().iter().for_each(|mount| mount.lock());
