@@ -92,18 +92,12 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
 
 /// A user namespace in which the owner and the sandbox's host identity have changed places.
 fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File> {
+    let mut stack = namespaces::Stack::new();
     // Its end sends no signal, which the supervisor would wake up for.
-    let pid = namespaces::fork(libc::CLONE_NEWUSER)?;
-    if pid == 0 {
-        // Holds the namespace until the parent has a descriptor of it.
-        loop {
-            // SAFETY: no argument; the end of the parent ends this process too.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::pause();
-            }
-        }
-    }
+    // SAFETY: it allocates nothing, and is waited for below.
+    let pid = unsafe {
+        namespaces::share_memory(libc::CLONE_NEWUSER, &mut stack, hold_namespace, std::ptr::null_mut())
+    }?;
     let made = namespaces::write_proc(pid, "uid_map", &swap(uid, identity.host_uid))
         .and_then(|()| namespaces::write_proc(pid, "gid_map", &swap(gid, identity.host_gid)))
         .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
@@ -111,6 +105,17 @@ fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File
     unsafe { libc::kill(pid, libc::SIGKILL) };
     let _ = waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
     made
+}
+
+/// Holds the namespace until the parent has a descriptor of it, or ends.
+extern "C" fn hold_namespace(_: *mut libc::c_void) -> libc::c_int {
+    loop {
+        // SAFETY: no argument that is a pointer.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::pause();
+        }
+    }
 }
 
 /// An id map of everything in which `one` and `other` are swapped.

@@ -123,6 +123,35 @@ pub fn fork(flags: libc::c_int) -> io::Result<libc::pid_t> {
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
 }
 
+/// The stack of a process that [`share_memory`] starts: one of the launcher's needs a few pages.
+pub struct Stack(Vec<u128>);
+
+impl Stack {
+    /// Memory that is touched as far as it is used.
+    pub fn new() -> Stack {
+        Stack(Vec::with_capacity(4096))
+    }
+}
+
+/// A process with the flags of clone(2) that shares this one's memory and runs `body` on `stack`; it ends with what that returns. Nothing
+/// is copied for it, neither when it starts nor later, which takes half the time of a fork.
+///
+/// # Safety
+///
+/// `stack`, and what `argument` points to, stay until the process has ended. It and the caller must not both use the C library's
+/// allocator meanwhile: in a program of one thread that takes no lock.
+pub unsafe fn share_memory(
+    flags: libc::c_int,
+    stack: &mut Stack,
+    body: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    argument: *mut libc::c_void,
+) -> io::Result<libc::pid_t> {
+    let end = stack.0.spare_capacity_mut().as_mut_ptr_range().end;
+    // SAFETY: the stack ends there, aligned to 16 bytes, and is the new process's alone (see above).
+    let pid = unsafe { libc::clone(body, end.cast(), flags | libc::CLONE_VM, argument) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
 fn setting(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }

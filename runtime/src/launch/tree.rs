@@ -78,7 +78,6 @@ pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> 
             | MsFlags::MS_NODEV;
         mount(none, new, none, flags, none).map_err(at_nix(new, "making the new root read-only"))?;
     }
-    umount2(old, MntFlags::MNT_DETACH).map_err(at_nix(old, "letting go of the old root"))?;
     enter(new)?;
     open_root()
 }
@@ -100,11 +99,12 @@ fn scaffold() -> Result<PathBuf, LaunchError> {
     Err(LaunchError::Host { what: "mounting a tmpfs in the sandbox's mount namespace", source: last.into() })
 }
 
-/// Goes to `new` as the root and drops the scaffold.
+/// Goes to `new` as the root and drops the scaffold with the host's root in it: at once, as the host waits for its processors with every
+/// call that unmounts.
 fn enter(new: &Path) -> Result<(), LaunchError> {
     std::env::set_current_dir(new).map_err(at(new, "entering the new root"))?;
     nix::unistd::pivot_root(".", ".").map_err(at_nix(new, "pivot_root"))?;
-    umount2(".", MntFlags::MNT_DETACH).map_err(at_nix(new, "letting go of the scaffold"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(at_nix(new, "letting go of the old root"))?;
     std::env::set_current_dir("/").map_err(at(new, "entering the new root"))
 }
 
