@@ -7,6 +7,7 @@ mod facts;
 mod fence;
 mod granted;
 mod guard;
+mod handover;
 mod idmap;
 mod image;
 mod namespaces;
@@ -21,9 +22,9 @@ pub use namespaces::Layer;
 pub use walls::Walls;
 
 use crate::attributes::Door;
-use crate::filter::{self, Configuration};
+use crate::filter;
 use crate::view::View;
-use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts, Interface};
+use boundary::boot::{BootConfig, BootOptions, HostFacts, Interface};
 use boundary::process::Process;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -32,10 +33,8 @@ use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-const MFD_NOEXEC_SEAL: u32 = 8;
-const MFD_EXEC: u32 = 0x10;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use handover::Handover;
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +222,7 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
     let group = request.memory.and_then(cgroup::Group::make);
     let (walls, supervisor) = (request.walls, std::process::id());
+    let handover = Handover::new(&request, &theirs)?;
     let door = match walls {
         Walls::Namespaces => None,
         Walls::Landlock => Door::new(&request.view),
@@ -237,17 +237,19 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     };
     if pid == 0 {
         drop((ours, listener, failure_read, ready_write));
-        let mut failure = File::from(failure_write);
-        let mut ready = [0u8; 1];
-        if File::from(ready_read).read_exact(&mut ready).is_err() {
+        let failure = File::from(failure_write);
+        let mut supervisors = File::from(ready_read);
+        if supervisors.read_exact(&mut [0u8; 1]).is_err() {
             // The parent could not write the maps, and says so itself.
             std::process::exit(125);
         }
-        let Err(error) = prepare(request, facts, &idmapped, (theirs, courier, supervisor), &failure);
-        let _ = failure.write_all(error.to_string().as_bytes());
+        let ends = Ends { control: theirs, courier, failure: &failure, supervisors, supervisor };
+        let Err(error) = prepare(request, facts, &idmapped, handover, ends);
+        let _ = (&failure).write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
-    drop((theirs, courier, failure_write, ready_read, idmapped));
+    let configuration = handover.configuration(&request);
+    drop((theirs, courier, failure_write, ready_read, idmapped, handover));
     // Where the host lets us make a cgroup and not use it, there is none.
     let group = group.filter(|group| group.take(pid).is_ok());
     let mapped = match walls {
@@ -255,9 +257,9 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         Walls::Landlock => Ok(()),
     };
     let begun = mapped.and_then(|()| {
-        File::from(ready_write)
-            .write_all(b"r")
-            .map_err(|source| LaunchError::Host { what: "a pipe", source })?;
+        let mut ready = File::from(ready_write);
+        ready.write_all(b"r").map_err(|source| LaunchError::host("a pipe", source))?;
+        handover::send_allowlist(&configuration, ready)?;
         // Closed without a word when the kernel image takes over.
         let mut said = String::new();
         let _ = File::from(failure_read).take(64 << 10).read_to_string(&mut said);
@@ -284,39 +286,18 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     Ok(launched)
 }
 
-/// Memory that all processes of the sandbox share. What is never mapped executable is sealed so, where the host can
-/// (memfd_create(2), Linux 6.3).
-fn memory_file(name: &std::ffi::CStr, size: u64, sealed: u32) -> Result<OwnedFd, LaunchError> {
-    let create = |flags: u32| {
-        // SAFETY: the name is a terminated string.
-        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) }
-    };
-    let mut fd = create(sealed);
-    if fd < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        fd = create(0);
-    }
-    if fd < 0 {
-        let source = std::io::Error::last_os_error();
-        let way_out = match source.raw_os_error() {
-            Some(libc::EACCES) => {
-                "executable memory files are forbidden; `sysctl vm.memfd_noexec=0` allows them"
-            }
-            _ => "use a kernel with CONFIG_MEMFD_CREATE",
-        };
-        return Err(LaunchError::Missing {
-            what: "memory for the sandbox (memfd_create)".into(),
-            reason: source.to_string(),
-            way_out: way_out.into(),
-        });
-    }
-    // SAFETY: a descriptor that was just made.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    nix::unistd::ftruncate(&fd, size as i64).map_err(|error| LaunchError::Missing {
-        what: "memory for the sandbox".into(),
-        reason: error.to_string(),
-        way_out: "lift the limit on file sizes (`ulimit -f unlimited`)".into(),
-    })?;
-    Ok(fd)
+/// What the launched process has of the supervisor.
+struct Ends<'a> {
+    /// The sandbox's end of the control socket.
+    control: OwnedFd,
+    /// Where the filter's listener goes.
+    courier: OwnedFd,
+    /// Where a failure is told.
+    failure: &'a File,
+    /// What the supervisor sends: a byte when the id maps are written, and the filter's allowlist.
+    supervisors: File,
+    /// Its process id.
+    supervisor: u32,
 }
 
 /// In the launched process: everything up to the jump. Comes back only with an error.
@@ -324,9 +305,10 @@ fn prepare(
     request: Request,
     mut facts: HostFacts,
     idmapped: &[Option<OwnedFd>],
-    (control, courier, supervisor): (OwnedFd, OwnedFd, u32),
-    failure: &File,
+    handover: Handover,
+    ends: Ends<'_>,
 ) -> Result<Infallible, LaunchError> {
+    let Ends { control, courier, failure, supervisors, supervisor } = ends;
     confine::die_with_parent(control.as_fd())?;
     let nothing = match &request.terminal {
         Some(_) => Some(open_null()?),
@@ -334,12 +316,11 @@ fn prepare(
     };
     confine::reset_signals()?;
     confine::limits(request.walls, request.options.pids_limit, &facts.release, request.oom_score_adj)?;
-    let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
-    let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
+    handover.size_memory()?;
     facts::special_maps(&mut facts)?;
     // What is read of the host's /proc must be read before it is out of reach.
     let host_ids = request.identity.host_ids(request.walls);
-    let root = match request.walls {
+    handover.set_root(match request.walls {
         Walls::Namespaces => {
             let root = tree::build(&request.view, idmapped, &request.identity)?;
             confine::own_session()?;
@@ -356,54 +337,14 @@ fn prepare(
             granted::raise(&request.view)?;
             root
         }
-    };
-    let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
-    let stdio = match nothing {
-        None => crate::standard::descriptors(),
-        Some(nothing) => close_standard(&nothing)?,
-    };
-    let (interface, packet) = request.stack.unzip();
-    let fd_of = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
-    let fds = BootFds {
-        stdio,
-        root: root.as_raw_fd(),
-        control: control.as_raw_fd(),
-        log: fd_of(&request.log),
-        strace: fd_of(&request.strace),
-        terminal: fd_of(&request.terminal),
-        stats: fd_of(&request.stats),
-        broker: fd_of(&request.broker),
-        packet: fd_of(&packet),
-        changes: fd_of(&request.changes),
-        heap: heap.as_raw_fd(),
-        frames: frames.as_raw_fd(),
-    };
-    let handed_over = [
-        2,
-        fds.root,
-        fds.control,
-        fds.log,
-        fds.strace,
-        fds.terminal,
-        fds.stats,
-        fds.broker,
-        fds.packet,
-        fds.changes,
-        fds.heap,
-        fds.frames,
-    ];
-    let configuration = Configuration {
-        walls: request.walls,
-        writable_bind: request.view.has_writable_host_path(),
-        granted: request.view.granted,
-        container: request.options.container,
-        terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
-        control_fd: control.as_raw_fd() as u64,
-        broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),
-        packet_fd: packet.as_ref().map(|packet| packet.as_raw_fd() as u64),
-        frames_fd: frames.as_raw_fd() as u64,
-        last_fd: handed_over.iter().copied().max().and_then(|fd| u64::try_from(fd).ok()).unwrap_or(2),
-    };
+    })?;
+    let mapped = image::map(request.image, handover.fds.heap, handover.fds.frames)?;
+    if let Some(nothing) = nothing {
+        close_standard(&nothing)?;
+    }
+    let allowlist = handover::receive_allowlist(supervisors)?;
+    // The socket stays open.
+    let (interface, _packet) = request.stack.unzip();
     facts.gadget = mapped.gadget;
     facts.text = mapped.text;
     let config = BootConfig {
@@ -411,14 +352,14 @@ fn prepare(
         host_ids,
         hostname: request.hostname,
         mounts: request.view.mounts,
-        filter: filter::compile(&configuration, mapped.gadget)?,
-        fds,
+        filter: filter::guarded(allowlist, mapped.gadget)?,
+        fds: handover.fds,
         options: request.options,
         host: facts,
         interface,
     };
     let courier = courier::start(image::listener_word(&mapped), courier)?;
-    confine::close_others(&[&handed_over[..], &[courier, failure.as_raw_fd()]].concat())?;
+    confine::close_others(&[&handover.all()[..], &[courier, failure.as_raw_fd()]].concat())?;
     // The supervisor takes the end of this pipe as "the kernel runs".
     // SAFETY: the descriptor is not used again: a failure from here on has its own exit status.
     unsafe { libc::close(failure.as_raw_fd()) };
@@ -431,17 +372,12 @@ fn open_null() -> Result<File, LaunchError> {
 }
 
 /// Nothing of the caller's is left as a standard descriptor: the sandbox has a terminal of its own.
-fn close_standard(nothing: &File) -> Result<[RawFd; 3], LaunchError> {
+fn close_standard(nothing: &File) -> Result<(), LaunchError> {
     for fd in 0..3 {
         // SAFETY: only numbers; what the standard descriptors were is not used any more.
         if unsafe { libc::dup2(nothing.as_raw_fd(), fd) } < 0 {
             return Err(LaunchError::last("/dev/null"));
         }
     }
-    Ok([-1; 3])
-}
-
-fn borrowed(fd: RawFd) -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: used for standard descriptors, which stay as they are for the process's life.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+    Ok(())
 }
