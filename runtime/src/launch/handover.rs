@@ -1,9 +1,10 @@
-//! The descriptors that a sandbox gets. All are there before the launched process is, so that the supervisor knows their numbers, too:
-//! it compiles the filter, which names some of them, while the launched process lays out the tree.
+//! What a sandbox gets of the launcher. Its descriptors are all there before the launched process is, so that the supervisor knows their
+//! numbers, too: it compiles the filter, which names some of them, while the launched process lays out the tree.
 
-use super::{LaunchError, Request};
+use super::{LaunchError, Request, facts};
 use crate::filter::{self, Configuration};
-use boundary::boot::BootFds;
+use boundary::boot::{BootFds, HostFacts};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -142,27 +143,31 @@ fn memory_file(name: &std::ffi::CStr, sealed: u32) -> Result<OwnedFd, LaunchErro
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Compiles the filter's allowlist in the supervisor, and sends it to the launched process. One that has failed reads nothing, and tells
-/// why by itself.
-pub fn send_allowlist(configuration: &Configuration, mut to: File) -> Result<(), LaunchError> {
-    let words = filter::allowlist(configuration)?;
-    let mut bytes = words.len().to_ne_bytes().to_vec();
-    bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
-    let _ = to.write_all(&bytes);
-    Ok(())
+/// What the supervisor prepares while the launched process lays out the tree.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prepared {
+    /// What the kernel is told of the host.
+    pub facts: HostFacts,
+    /// The filter's allowlist.
+    pub allowlist: Vec<u64>,
 }
 
-/// Takes it in the launched process: all of it, or nothing.
-pub fn receive_allowlist(mut from: File) -> Result<Vec<u64>, LaunchError> {
-    let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).map_err(|source| LaunchError::host("a pipe", source))?;
-    let words = bytes.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
-    let [count, words @ ..] = &words.collect::<Vec<u64>>()[..] else {
-        return Err(LaunchError::Launched("the filter did not arrive".into()));
-    };
-    match *count as usize == words.len() && bytes.len().is_multiple_of(size_of::<u64>()) {
-        true => Ok(words.to_vec()),
-        false => Err(LaunchError::Launched("the filter did not arrive whole".into())),
+impl Prepared {
+    /// Prepares it and sends it. A launched process that has failed reads nothing, and tells why by itself.
+    pub fn send(configuration: &Configuration, mut to: File) -> Result<(), LaunchError> {
+        let prepared = Prepared { facts: facts::gather()?, allowlist: filter::allowlist(configuration)? };
+        let bytes = postcard::to_allocvec(&prepared)
+            .map_err(|_| LaunchError::Image("what is known of the host cannot be encoded"))?;
+        let _ = to.write_all(&bytes);
+        Ok(())
+    }
+
+    /// Takes it in the launched process: all of it, or nothing.
+    pub fn receive(mut from: File) -> Result<Prepared, LaunchError> {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).map_err(|source| LaunchError::host("a pipe", source))?;
+        postcard::from_bytes(&bytes)
+            .map_err(|_| LaunchError::Launched("the supervisor did not send the filter".into()))
     }
 }
 
@@ -179,18 +184,22 @@ mod tests {
     fn the_allowlist_arrives_as_it_was_compiled() {
         let (read, write) = pipe();
         let configuration = Configuration::default();
-        send_allowlist(&configuration, write).expect("it compiles");
+        Prepared::send(&configuration, write).expect("it compiles");
         let sent = filter::allowlist(&configuration).expect("it compiles");
-        assert_eq!(receive_allowlist(read).expect("it arrives"), sent);
+        assert_eq!(Prepared::receive(read).expect("it arrives").allowlist, sent);
     }
 
     #[test]
-    fn a_part_of_an_allowlist_is_none() {
-        for part in [&[][..], &[2u64.to_ne_bytes(), 6u64.to_ne_bytes()].concat(), &[1, 0, 0]] {
+    fn what_arrives_in_part_is_not_taken() {
+        let (read, write) = pipe();
+        Prepared::send(&Configuration::default(), write).expect("it compiles");
+        let mut whole = Vec::new();
+        { read }.read_to_end(&mut whole).expect("it arrives");
+        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
             let (read, mut write) = pipe();
-            write.write_all(part).expect("it is written");
+            write.write_all(&whole[..length]).expect("it is written");
             drop(write);
-            assert!(receive_allowlist(read).is_err(), "{part:?}");
+            assert!(Prepared::receive(read).is_err(), "{length} of {} bytes", whole.len());
         }
     }
 }

@@ -22,18 +22,27 @@ use std::path::Path;
 /// Ids of an owner: user and group.
 type Owner = (u32, u32);
 
-/// For each host path, in order, a detached idmapped mount, if it needs one and can have one.
-pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Vec<Option<OwnedFd>>, LaunchError> {
+/// Detached idmapped mounts.
+pub struct Idmapped {
+    /// For each host path, in order, one if it needs one and can have one.
+    pub mounts: Vec<Option<OwnedFd>>,
+    /// What is still to be waited for.
+    _holders: Vec<Holder>,
+}
+
+/// Makes them for a view's host paths.
+pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Idmapped, LaunchError> {
     let mut namespaces: BTreeMap<Owner, File> = BTreeMap::new();
+    let mut holders = Vec::new();
     let mut mounts = Vec::with_capacity(host_paths.len());
     for host_path in host_paths {
         mounts.push(match owner_to_map(host_path, identity) {
             // A filesystem that cannot do it is bound as it is: `tree` says so where the sandbox could then not use it.
-            Some(owner) => detached(host_path, owner, identity, &mut namespaces).ok(),
+            Some(owner) => detached(host_path, owner, identity, &mut namespaces, &mut holders).ok(),
             None => None,
         });
     }
-    Ok(mounts)
+    Ok(Idmapped { mounts, _holders: holders })
 }
 
 /// The owner whose place the sandbox takes. Never of the root directory: granting everything is not granting root's files.
@@ -51,10 +60,11 @@ fn detached(
     owner: Owner,
     identity: &Identity,
     namespaces: &mut BTreeMap<Owner, File>,
+    holders: &mut Vec<Holder>,
 ) -> io::Result<OwnedFd> {
     let namespace = match namespaces.entry(owner) {
         Entry::Occupied(made) => made.into_mut(),
-        Entry::Vacant(none) => none.insert(swapping_namespace(owner, identity)?),
+        Entry::Vacant(none) => none.insert(swapping_namespace(owner, identity, holders)?),
     };
     let path = CString::new(host_path.path.as_os_str().as_bytes())?;
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | libc::AT_RECURSIVE as u32;
@@ -90,20 +100,37 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// A process that was needed for its user namespace: it was killed, and its end takes place beside the launch.
+struct Holder {
+    pid: nix::unistd::Pid,
+    /// It may still be on its way there.
+    _stack: namespaces::Stack,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
+    }
+}
+
 /// A user namespace in which the owner and the sandbox's host identity have changed places.
-fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File> {
+fn swapping_namespace(
+    (uid, gid): Owner,
+    identity: &Identity,
+    holders: &mut Vec<Holder>,
+) -> io::Result<File> {
     let mut stack = namespaces::Stack::new();
     // Its end sends no signal, which the supervisor would wake up for.
-    // SAFETY: it allocates nothing, and is waited for below.
+    // SAFETY: it allocates nothing, and the stack stays until it was waited for.
     let pid = unsafe {
         namespaces::share_memory(libc::CLONE_NEWUSER, &mut stack, hold_namespace, std::ptr::null_mut())
     }?;
+    holders.push(Holder { pid: nix::unistd::Pid::from_raw(pid), _stack: stack });
     let made = namespaces::write_proc(pid, "uid_map", &swap(uid, identity.host_uid))
         .and_then(|()| namespaces::write_proc(pid, "gid_map", &swap(gid, identity.host_gid)))
         .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
     // SAFETY: our own child, which was not waited for yet.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    let _ = waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
     made
 }
 

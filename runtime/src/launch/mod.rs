@@ -34,7 +34,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use handover::Handover;
+use handover::{Handover, Prepared};
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +208,6 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         reason: source.to_string(),
         way_out: "use a kernel with CONFIG_SECCOMP_FILTER, Linux 4.14 or newer".into(),
     })?;
-    let facts = facts::gather()?;
     let pipe = || {
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| LaunchError::from(("a pipe", error)))
     };
@@ -244,12 +243,11 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
             std::process::exit(125);
         }
         let ends = Ends { control: theirs, courier, failure: &failure, supervisors, supervisor };
-        let Err(error) = prepare(request, facts, &idmapped, handover, ends);
+        let Err(error) = prepare(request, &idmapped.mounts, handover, ends);
         let _ = (&failure).write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
-    let configuration = handover.configuration(&request);
-    drop((theirs, courier, failure_write, ready_read, idmapped, handover));
+    drop((theirs, courier, failure_write, ready_read));
     // Where the host lets us make a cgroup and not use it, there is none.
     let group = group.filter(|group| group.take(pid).is_ok());
     let mapped = match walls {
@@ -259,7 +257,8 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     let begun = mapped.and_then(|()| {
         let mut ready = File::from(ready_write);
         ready.write_all(b"r").map_err(|source| LaunchError::host("a pipe", source))?;
-        handover::send_allowlist(&configuration, ready)?;
+        Prepared::send(&handover.configuration(&request), ready)?;
+        drop((handover, idmapped));
         // Closed without a word when the kernel image takes over.
         let mut said = String::new();
         let _ = File::from(failure_read).take(64 << 10).read_to_string(&mut said);
@@ -294,7 +293,7 @@ struct Ends<'a> {
     courier: OwnedFd,
     /// Where a failure is told.
     failure: &'a File,
-    /// What the supervisor sends: a byte when the id maps are written, and the filter's allowlist.
+    /// What the supervisor sends: a byte when the id maps are written, and then [`Prepared`].
     supervisors: File,
     /// Its process id.
     supervisor: u32,
@@ -303,7 +302,6 @@ struct Ends<'a> {
 /// In the launched process: everything up to the jump. Comes back only with an error.
 fn prepare(
     request: Request,
-    mut facts: HostFacts,
     idmapped: &[Option<OwnedFd>],
     handover: Handover,
     ends: Ends<'_>,
@@ -315,9 +313,9 @@ fn prepare(
         None => None,
     };
     confine::reset_signals()?;
-    confine::limits(request.walls, request.options.pids_limit, &facts.release, request.oom_score_adj)?;
+    confine::limits(request.walls, request.options.pids_limit, request.oom_score_adj)?;
     handover.size_memory()?;
-    facts::special_maps(&mut facts)?;
+    let special_maps = facts::special_maps()?;
     // What is read of the host's /proc must be read before it is out of reach.
     let host_ids = request.identity.host_ids(request.walls);
     handover.set_root(match request.walls {
@@ -342,11 +340,9 @@ fn prepare(
     if let Some(nothing) = nothing {
         close_standard(&nothing)?;
     }
-    let allowlist = handover::receive_allowlist(supervisors)?;
+    let Prepared { facts, allowlist } = Prepared::receive(supervisors)?;
     // The socket stays open.
     let (interface, _packet) = request.stack.unzip();
-    facts.gadget = mapped.gadget;
-    facts.text = mapped.text;
     let config = BootConfig {
         first: request.first,
         host_ids,
@@ -355,7 +351,7 @@ fn prepare(
         filter: filter::guarded(allowlist, mapped.gadget)?,
         fds: handover.fds,
         options: request.options,
-        host: facts,
+        host: HostFacts { special_maps, gadget: mapped.gadget, text: mapped.text, ..facts },
         interface,
     };
     let courier = courier::start(image::listener_word(&mapped), courier)?;

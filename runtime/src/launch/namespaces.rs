@@ -4,6 +4,7 @@ use super::{Identity, LaunchError};
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -54,11 +55,17 @@ const NAMESPACES: &[Namespace] = &[
     Namespace("cgroup", libc::CLONE_NEWCGROUP, Some(Layer::CgroupNamespace)),
 ];
 
+/// Names of the namespaces that the host's kernel has.
+fn known() -> Vec<OsString> {
+    fs::read_dir("/proc/self/ns").into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+}
+
 /// The flags for clone(2). A namespace that the host's kernel does not have is left out if that was allowed.
 fn flags(allow_missing: &[Layer]) -> Result<libc::c_int, LaunchError> {
     let mut flags = libc::SIGCHLD;
+    let known = known();
     for Namespace(name, flag, layer) in NAMESPACES {
-        if Path::new("/proc/self/ns").join(name).exists() {
+        if known.iter().any(|one| one == name) {
             flags |= flag;
             continue;
         }
@@ -84,8 +91,9 @@ pub fn clone(allow_missing: &[Layer]) -> Result<libc::pid_t, LaunchError> {
 /// Whether the host refuses this caller the namespaces that nothing else stands in for, and why: a process in new ones makes its mounts
 /// private and ends.
 pub fn refusal(allow_missing: &[Layer]) -> Result<Option<LaunchError>, LaunchError> {
-    let known = |Namespace(name, ..): &Namespace| Path::new("/proc/self/ns").join(name).exists();
-    if !NAMESPACES.iter().filter(|namespace| namespace.2.is_none()).all(known) {
+    let known = known();
+    let is_known = |Namespace(name, ..): &Namespace| known.iter().any(|one| one == name);
+    if !NAMESPACES.iter().filter(|namespace| namespace.2.is_none()).all(is_known) {
         return Ok(Some(refused(io::Error::from_raw_os_error(libc::ENOSYS))));
     }
     let pid = match fork(flags(allow_missing)?) {
