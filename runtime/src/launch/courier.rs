@@ -5,7 +5,7 @@
 //! when it has ended.
 
 use super::LaunchError;
-use super::namespaces::{self, Stack};
+use super::helper::{self, Stack, futex_wait, futex_wake};
 use boundary::boot::listener;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::ReceiveTimeout;
@@ -33,7 +33,7 @@ pub fn start(word: &'static AtomicU32, to: OwnedFd) -> Result<RawFd, LaunchError
     let argument = std::ptr::from_mut(errand).cast();
     // SAFETY: stack and argument are never given back. The courier allocates once it has the listener's number, which the image has
     // written: no code of the launcher runs any more.
-    unsafe { namespaces::share_memory(libc::CLONE_FILES | libc::SIGCHLD, stack, deliver, argument) }
+    unsafe { helper::share_memory(libc::CLONE_FILES | libc::SIGCHLD, stack, deliver, argument) }
         .map_err(|source| LaunchError::Host { what: "a process for the filter's listener", source })?;
     Ok(to)
 }
@@ -43,7 +43,7 @@ extern "C" fn deliver(argument: *mut libc::c_void) -> libc::c_int {
     let &Errand { word, to } = unsafe { &*argument.cast::<Errand>() };
     let number = loop {
         match word.load(Ordering::SeqCst) {
-            listener::NOT_YET => wait(word),
+            listener::NOT_YET => futex_wait(word, listener::NOT_YET),
             number => break number,
         }
     };
@@ -57,15 +57,8 @@ extern "C" fn deliver(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: only this process uses it.
     unsafe { libc::close(to) };
     word.store(listener::DELIVERED, Ordering::SeqCst);
-    // SAFETY: the word is mapped; the call changes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    futex_wake(word);
     0
-}
-
-fn wait(word: &AtomicU32) {
-    let no_timeout = std::ptr::null::<libc::timespec>();
-    // SAFETY: the word is mapped; the call changes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, listener::NOT_YET, no_timeout) };
 }
 
 /// Takes the listener, in the supervisor. `None` where the host gives none: another filter around this process has one already, or

@@ -6,6 +6,7 @@
 //! launched process attaches them (move_mount(2)).
 
 use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
+use super::helper::{self, Stack};
 use super::{Identity, LaunchError, namespaces};
 use crate::view::HostPath;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -104,7 +105,7 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
 struct Holder {
     pid: nix::unistd::Pid,
     /// It may still be on its way there.
-    _stack: namespaces::Stack,
+    _stack: Stack,
 }
 
 impl Drop for Holder {
@@ -119,11 +120,11 @@ fn swapping_namespace(
     identity: &Identity,
     holders: &mut Vec<Holder>,
 ) -> io::Result<File> {
-    let mut stack = namespaces::Stack::new();
+    let mut stack = Stack::new();
     // Its end sends no signal, which the supervisor would wake up for.
     // SAFETY: it allocates nothing, and the stack stays until it was waited for.
-    let pid = unsafe {
-        namespaces::share_memory(libc::CLONE_NEWUSER, &mut stack, hold_namespace, std::ptr::null_mut())
+    let (pid, _process) = unsafe {
+        helper::share_memory(libc::CLONE_NEWUSER, &mut stack, hold_namespace, std::ptr::null_mut())
     }?;
     holders.push(Holder { pid: nix::unistd::Pid::from_raw(pid), _stack: stack });
     let made = namespaces::write_proc(pid, "uid_map", &swap(uid, identity.host_uid))

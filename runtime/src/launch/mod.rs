@@ -8,6 +8,7 @@ mod fence;
 mod granted;
 mod guard;
 mod handover;
+mod helper;
 mod idmap;
 mod image;
 mod namespaces;
@@ -35,6 +36,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use handover::{Handover, Prepared};
+use namespaces::Rest;
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -226,23 +228,20 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         Walls::Namespaces => None,
         Walls::Landlock => Door::new(&request.view),
     };
-    let pid = match walls {
+    let (pid, rest) = match walls {
         Walls::Namespaces => namespaces::clone(&request.allow_missing)?,
         Walls::Landlock => {
             guard::adopt()?;
-            namespaces::fork(libc::SIGCHLD)
-                .map_err(|source| LaunchError::Host { what: "a process for the sandbox", source })?
+            let pid = namespaces::fork(libc::SIGCHLD)
+                .map_err(|source| LaunchError::Host { what: "a process for the sandbox", source })?;
+            (pid, 0)
         }
     };
     if pid == 0 {
         drop((ours, listener, failure_read, ready_write));
         let failure = File::from(failure_write);
-        let mut supervisors = File::from(ready_read);
-        if supervisors.read_exact(&mut [0u8; 1]).is_err() {
-            // The parent could not write the maps, and says so itself.
-            std::process::exit(125);
-        }
-        let ends = Ends { control: theirs, courier, failure: &failure, supervisors, supervisor };
+        let supervisors = File::from(ready_read);
+        let ends = Ends { control: theirs, courier, failure: &failure, supervisors, supervisor, rest };
         let Err(error) = prepare(request, &idmapped.mounts, handover, ends);
         let _ = (&failure).write_all(error.to_string().as_bytes());
         std::process::exit(125);
@@ -297,6 +296,8 @@ struct Ends<'a> {
     supervisors: File,
     /// Its process id.
     supervisor: u32,
+    /// Flags of the namespaces that are still to be entered.
+    rest: libc::c_int,
 }
 
 /// In the launched process: everything up to the jump. Comes back only with an error.
@@ -306,21 +307,24 @@ fn prepare(
     handover: Handover,
     ends: Ends<'_>,
 ) -> Result<Infallible, LaunchError> {
-    let Ends { control, courier, failure, supervisors, supervisor } = ends;
+    let Ends { control, courier, failure, mut supervisors, supervisor, rest } = ends;
     confine::die_with_parent(control.as_fd())?;
-    let nothing = match &request.terminal {
-        Some(_) => Some(open_null()?),
-        None => None,
-    };
+    let rest = (rest != 0).then(|| Rest::begin(rest)).transpose()?;
     confine::reset_signals()?;
-    confine::limits(request.walls, request.options.pids_limit, request.oom_score_adj)?;
-    handover.size_memory()?;
     let special_maps = facts::special_maps()?;
     // What is read of the host's /proc must be read before it is out of reach.
     let host_ids = request.identity.host_ids(request.walls);
+    let nothing = request.terminal.as_ref().map(|_| open_null()).transpose()?;
+    if supervisors.read_exact(&mut [0u8; 1]).is_err() {
+        // The parent could not write the maps, and says so itself.
+        std::process::exit(125);
+    }
+    confine::limits(request.walls, request.options.pids_limit, request.oom_score_adj)?;
+    handover.size_memory()?;
     handover.set_root(match request.walls {
         Walls::Namespaces => {
             let root = tree::build(&request.view, idmapped, &request.identity)?;
+            rest.iter().try_for_each(Rest::enter)?;
             confine::own_session()?;
             confine::drop_privileges(&request.identity, control.as_fd())?;
             fence::raise(&request.view.host_paths, &request.allow_missing)?;
@@ -354,6 +358,8 @@ fn prepare(
         host: HostFacts { special_maps, gadget: mapped.gadget, text: mapped.text, ..facts },
         interface,
     };
+    // The image takes the end of its only child for the courier's.
+    drop(rest);
     let courier = courier::start(image::listener_word(&mapped), courier)?;
     confine::close_others(&[&handover.all()[..], &[courier, failure.as_raw_fd()]].concat())?;
     // The supervisor takes the end of this pipe as "the kernel runs".

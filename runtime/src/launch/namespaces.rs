@@ -1,14 +1,18 @@
 //! The namespaces of a sandbox: which ones, the clone that makes them, the id maps, and what to say when the host refuses.
 
+use super::helper::{self, Stack, futex_wait, futex_wake};
 use super::{Identity, LaunchError};
 use nix::mount::{MsFlags, mount};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A layer that `--allow-missing` can go on without. Each but the first is a second fence only: the strict filter allows no call of what
 /// these namespaces separate (no socket, no SysV object, no host name, no cgroup file).
@@ -83,9 +87,85 @@ fn flags(allow_missing: &[Layer]) -> Result<libc::c_int, LaunchError> {
     Ok(flags)
 }
 
-/// fork(2) into new namespaces: the child's pid, or 0 in the child. The caller has one thread.
-pub fn clone(allow_missing: &[Layer]) -> Result<libc::pid_t, LaunchError> {
-    fork(flags(allow_missing)?).map_err(refused)
+/// Those that take the host longest to make, by far: [`Rest`] makes them while the launched process goes on.
+const REST: libc::c_int = libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
+
+/// fork(2) into new namespaces: the child's pid, or 0 in the child, which is to enter the rest of them. The caller has one thread.
+pub fn clone(allow_missing: &[Layer]) -> Result<(libc::pid_t, libc::c_int), LaunchError> {
+    let flags = flags(allow_missing)?;
+    Ok((fork(flags & !REST).map_err(refused)?, flags & REST))
+}
+
+/// Namespaces in the making, by a process of its own.
+pub struct Rest {
+    work: Box<Work>,
+    pid: Pid,
+    process: OwnedFd,
+    _stack: Stack,
+}
+
+struct Work {
+    flags: libc::c_int,
+    /// A futex word: one of the values below.
+    state: AtomicU32,
+}
+
+const AT_WORK: u32 = 0;
+const MADE: u32 = 1;
+const REFUSED: u32 = 2;
+
+impl Rest {
+    /// Begins to make those of `flags`. The caller is in its user namespace already, as it is to own them.
+    pub fn begin(flags: libc::c_int) -> Result<Rest, LaunchError> {
+        let mut work = Box::new(Work { flags, state: AtomicU32::new(AT_WORK) });
+        let mut stack = Stack::new();
+        let argument = std::ptr::from_mut(&mut *work).cast();
+        // Its end sends no signal: it is waited for here.
+        // SAFETY: it allocates nothing, and stack and work stay until it was waited for.
+        let (pid, process) = unsafe { helper::share_memory(0, &mut stack, make, argument) }
+            .map_err(|source| LaunchError::Host { what: "a process for namespaces", source })?;
+        Ok(Rest { work, pid: Pid::from_raw(pid), process, _stack: stack })
+    }
+
+    /// Enters them. What they were made by is about to end.
+    pub fn enter(&self) -> Result<(), LaunchError> {
+        let state = loop {
+            match self.work.state.load(Ordering::SeqCst) {
+                AT_WORK => futex_wait(&self.work.state, AT_WORK),
+                state => break state,
+            }
+        };
+        // SAFETY: only numbers.
+        let entered = state == MADE && unsafe { libc::setns(self.process.as_raw_fd(), self.work.flags) } == 0;
+        let _ = kill(self.pid, Signal::SIGKILL);
+        // Nothing came of it: here it is seen why, or it is done.
+        // SAFETY: only numbers.
+        if !entered && unsafe { libc::unshare(self.work.flags) } != 0 {
+            return Err(refused(io::Error::last_os_error()));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
+    }
+}
+
+/// What the process does: it makes them, and holds them until it is killed.
+extern "C" fn make(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `begin` gave this process work that stays until it has ended.
+    let work = unsafe { &*argument.cast::<Work>() };
+    // SAFETY: only numbers.
+    let made = unsafe { libc::unshare(work.flags) } == 0;
+    work.state.store(if made { MADE } else { REFUSED }, Ordering::SeqCst);
+    futex_wake(&work.state);
+    loop {
+        // SAFETY: no argument.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Whether the host refuses this caller the namespaces that nothing else stands in for, and why: a process in new ones makes its mounts
@@ -129,35 +209,6 @@ pub fn fork(flags: libc::c_int) -> io::Result<libc::pid_t> {
     // is held by a thread that the child lacks.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
-}
-
-/// The stack of a process that [`share_memory`] starts: one of the launcher's needs a few pages.
-pub struct Stack(Vec<u128>);
-
-impl Stack {
-    /// Memory that is touched as far as it is used.
-    pub fn new() -> Stack {
-        Stack(Vec::with_capacity(4096))
-    }
-}
-
-/// A process with the flags of clone(2) that shares this one's memory and runs `body` on `stack`; it ends with what that returns. Nothing
-/// is copied for it, neither when it starts nor later, which takes half the time of a fork.
-///
-/// # Safety
-///
-/// `stack`, and what `argument` points to, stay until the process has ended. It and the caller must not both use the C library's
-/// allocator meanwhile: in a program of one thread that takes no lock.
-pub unsafe fn share_memory(
-    flags: libc::c_int,
-    stack: &mut Stack,
-    body: extern "C" fn(*mut libc::c_void) -> libc::c_int,
-    argument: *mut libc::c_void,
-) -> io::Result<libc::pid_t> {
-    let end = stack.0.spare_capacity_mut().as_mut_ptr_range().end;
-    // SAFETY: the stack ends there, aligned to 16 bytes, and is the new process's alone (see above).
-    let pid = unsafe { libc::clone(body, end.cast(), flags | libc::CLONE_VM, argument) };
-    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
 fn setting(path: &str) -> Option<String> {
