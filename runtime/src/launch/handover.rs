@@ -5,9 +5,9 @@ use super::{LaunchError, Request, facts};
 use crate::filter::{self, Configuration};
 use boundary::boot::{BootFds, HostFacts};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 const MFD_NOEXEC_SEAL: u32 = 8;
 const MFD_EXEC: u32 = 0x10;
@@ -154,7 +154,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Prepares it and sends it. A launched process that has failed reads nothing, and tells why by itself.
-    pub fn send(configuration: &Configuration, mut to: File) -> Result<(), LaunchError> {
+    pub fn send(configuration: &Configuration, mut to: UnixStream) -> Result<(), LaunchError> {
         let prepared = Prepared { facts: facts::gather()?, allowlist: filter::allowlist(configuration)? };
         let bytes = postcard::to_allocvec(&prepared)
             .map_err(|_| LaunchError::Image("what is known of the host cannot be encoded"))?;
@@ -163,9 +163,9 @@ impl Prepared {
     }
 
     /// Takes it in the launched process: all of it, or nothing.
-    pub fn receive(mut from: File) -> Result<Prepared, LaunchError> {
+    pub fn receive(mut from: UnixStream) -> Result<Prepared, LaunchError> {
         let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).map_err(|source| LaunchError::host("a pipe", source))?;
+        from.read_to_end(&mut bytes).map_err(|source| LaunchError::host("what the supervisor sends", source))?;
         postcard::from_bytes(&bytes)
             .map_err(|_| LaunchError::Launched("the supervisor did not send the filter".into()))
     }
@@ -175,14 +175,9 @@ impl Prepared {
 mod tests {
     use super::*;
 
-    fn pipe() -> (File, File) {
-        let (read, write) = nix::unistd::pipe().expect("a pipe");
-        (File::from(read), File::from(write))
-    }
-
     #[test]
     fn the_allowlist_arrives_as_it_was_compiled() {
-        let (read, write) = pipe();
+        let (read, write) = UnixStream::pair().expect("a socket pair");
         let configuration = Configuration::default();
         Prepared::send(&configuration, write).expect("it compiles");
         let sent = filter::allowlist(&configuration).expect("it compiles");
@@ -191,12 +186,12 @@ mod tests {
 
     #[test]
     fn what_arrives_in_part_is_not_taken() {
-        let (read, write) = pipe();
+        let (read, write) = UnixStream::pair().expect("a socket pair");
         Prepared::send(&Configuration::default(), write).expect("it compiles");
         let mut whole = Vec::new();
         { read }.read_to_end(&mut whole).expect("it arrives");
         for length in [0, 1, whole.len() / 2, whole.len() - 1] {
-            let (read, mut write) = pipe();
+            let (read, mut write) = UnixStream::pair().expect("a socket pair");
             write.write_all(&whole[..length]).expect("it is written");
             drop(write);
             assert!(Prepared::receive(read).is_err(), "{length} of {} bytes", whole.len());

@@ -2,37 +2,75 @@
 //! shown to it through an idmapped mount that swaps the directory's owner with nobody, so that it may do there what the owner
 //! may (mount_setattr(2), `MOUNT_ATTR_IDMAP`, Linux 5.12; the filesystem must support it).
 //!
-//! Only the initial user namespace may map a filesystem's ids, so the parent makes detached mounts before the launch, and the
-//! launched process attaches them (move_mount(2)).
+//! Only the initial user namespace may map a filesystem's ids, so the parent makes detached mounts, while the launched process does other
+//! things, and sends them; that attaches them (move_mount(2)).
 
 use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
 use super::helper::{self, Stack};
-use super::{Identity, LaunchError, namespaces};
+use super::{Identity, namespaces};
 use crate::view::HostPath;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Ids of an owner: user and group.
 type Owner = (u32, u32);
 
 /// Detached idmapped mounts.
+#[derive(Default)]
 pub struct Idmapped {
     /// For each host path, in order, one if it needs one and can have one.
-    pub mounts: Vec<Option<OwnedFd>>,
+    mounts: Vec<Option<OwnedFd>>,
     /// What is still to be waited for.
     _holders: Vec<Holder>,
 }
 
+impl Idmapped {
+    /// Sends them to the launched process, a byte for each host path. One that has ended takes none, and has told why.
+    pub fn send(&self, to: &UnixStream) {
+        for mount in &self.mounts {
+            let fd = mount.as_ref().map(|mount| [mount.as_raw_fd()]);
+            let rights = fd.as_ref().map(|fd| ControlMessage::ScmRights(fd));
+            let byte = [u8::from(fd.is_some())];
+            let vectors = [IoSlice::new(&byte)];
+            let _ = sendmsg::<()>(to.as_raw_fd(), &vectors, rights.as_slice(), MsgFlags::MSG_NOSIGNAL, None);
+        }
+    }
+}
+
+/// Takes what was sent for so many host paths: an error is the end of the supervisor.
+pub fn receive(from: &UnixStream, host_paths: usize) -> io::Result<Vec<Option<OwnedFd>>> {
+    (0..host_paths).map(|_| receive_one(from)).collect()
+}
+
+fn receive_one(from: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0u8; 1];
+    let mut vectors = [IoSliceMut::new(&mut byte)];
+    let mut room = nix::cmsg_space!([RawFd; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut vectors, Some(&mut room), flags)?;
+    let mount = message.cmsgs()?.find_map(|part| match part {
+        // SAFETY: descriptors that the call has just made.
+        ControlMessageOwned::ScmRights(fds) => fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => None,
+    });
+    match message.bytes {
+        1 if mount.is_some() == (byte == [1]) => Ok(mount),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
 /// Makes them for a view's host paths.
-pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Idmapped, LaunchError> {
+pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Idmapped {
     let mut namespaces: BTreeMap<Owner, File> = BTreeMap::new();
     let mut holders = Vec::new();
     let mut mounts = Vec::with_capacity(host_paths.len());
@@ -43,7 +81,7 @@ pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Idmapped,
             None => None,
         });
     }
-    Ok(Idmapped { mounts, _holders: holders })
+    Idmapped { mounts, _holders: holders }
 }
 
 /// The owner whose place the sandbox takes. Never of the root directory: granting everything is not granting root's files.
@@ -171,6 +209,23 @@ fn swap(one: u32, other: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_host_path_has_its_own_mount_or_none() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let file = |path: &str| Some(OwnedFd::from(File::open(path).expect("it is there")));
+        let mounts = vec![None, file("/"), file("/proc"), None];
+        let sent = Idmapped { mounts, _holders: Vec::new() };
+        sent.send(&ours);
+        drop(ours);
+        let inode = |fd: &OwnedFd| nix::sys::stat::fstat(fd).expect("it is open").st_ino;
+        let inodes = |mounts: &[Option<OwnedFd>]| -> Vec<_> {
+            mounts.iter().map(|mount| mount.as_ref().map(inode)).collect()
+        };
+        let received = receive(&theirs, 4).expect("they arrive");
+        assert_eq!(inodes(&received), inodes(&sent.mounts));
+        assert!(receive(&theirs, 1).is_err());
+    }
 
     #[test]
     fn a_swap_leaves_every_other_id_alone() {

@@ -35,7 +35,9 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use handover::{Handover, Prepared};
+use idmap::Idmapped;
 use namespaces::Rest;
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
@@ -210,17 +212,14 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         reason: source.to_string(),
         way_out: "use a kernel with CONFIG_SECCOMP_FILTER, Linux 4.14 or newer".into(),
     })?;
-    let pipe = || {
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| LaunchError::from(("a pipe", error)))
-    };
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| ("the control socket", error))?;
     let (listener, courier) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|error| ("a socket for the filter's listener", error))?;
-    let (failure_read, failure_write) = pipe()?;
-    let (ready_read, ready_write) = pipe()?;
-    let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
+    let (failure_read, failure_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+        .map_err(|error| LaunchError::from(("a pipe", error)))?;
+    let (mut prepared, supervisors) = UnixStream::pair().map_err(|source| LaunchError::host("a socket", source))?;
     let group = request.memory.and_then(cgroup::Group::make);
     let (walls, supervisor) = (request.walls, std::process::id());
     let handover = Handover::new(&request, &theirs)?;
@@ -238,15 +237,14 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         }
     };
     if pid == 0 {
-        drop((ours, listener, failure_read, ready_write));
+        drop((ours, listener, failure_read, prepared));
         let failure = File::from(failure_write);
-        let supervisors = File::from(ready_read);
         let ends = Ends { control: theirs, courier, failure: &failure, supervisors, supervisor, rest };
-        let Err(error) = prepare(request, &idmapped.mounts, handover, ends);
+        let Err(error) = prepare(request, handover, ends);
         let _ = (&failure).write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
-    drop((theirs, courier, failure_write, ready_read));
+    drop((theirs, courier, failure_write, supervisors));
     // Where the host lets us make a cgroup and not use it, there is none.
     let group = group.filter(|group| group.take(pid).is_ok());
     let mapped = match walls {
@@ -254,9 +252,13 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         Walls::Landlock => Ok(()),
     };
     let begun = mapped.and_then(|()| {
-        let mut ready = File::from(ready_write);
-        ready.write_all(b"r").map_err(|source| LaunchError::host("a pipe", source))?;
-        Prepared::send(&handover.configuration(&request), ready)?;
+        prepared.write_all(b"r").map_err(|source| LaunchError::host("a socket", source))?;
+        let idmapped = match walls {
+            Walls::Namespaces => idmap::prepare(&request.view.host_paths, &request.identity),
+            Walls::Landlock => Idmapped::default(),
+        };
+        idmapped.send(&prepared);
+        Prepared::send(&handover.configuration(&request), prepared)?;
         drop((handover, idmapped));
         // Closed without a word when the kernel image takes over.
         let mut said = String::new();
@@ -292,8 +294,8 @@ struct Ends<'a> {
     courier: OwnedFd,
     /// Where a failure is told.
     failure: &'a File,
-    /// What the supervisor sends: a byte when the id maps are written, and then [`Prepared`].
-    supervisors: File,
+    /// What the supervisor sends: a byte when the id maps are written, then [`Idmapped`], then [`Prepared`].
+    supervisors: UnixStream,
     /// Its process id.
     supervisor: u32,
     /// Flags of the namespaces that are still to be entered.
@@ -303,7 +305,6 @@ struct Ends<'a> {
 /// In the launched process: everything up to the jump. Comes back only with an error.
 fn prepare(
     request: Request,
-    idmapped: &[Option<OwnedFd>],
     handover: Handover,
     ends: Ends<'_>,
 ) -> Result<Infallible, LaunchError> {
@@ -323,7 +324,9 @@ fn prepare(
     handover.size_memory()?;
     handover.set_root(match request.walls {
         Walls::Namespaces => {
-            let root = tree::build(&request.view, idmapped, &request.identity)?;
+            let idmapped = idmap::receive(&supervisors, request.view.host_paths.len())
+                .map_err(|source| LaunchError::host("what the supervisor sends", source))?;
+            let root = tree::build(&request.view, &idmapped, &request.identity)?;
             rest.iter().try_for_each(Rest::enter)?;
             confine::own_session()?;
             confine::drop_privileges(&request.identity, control.as_fd())?;
