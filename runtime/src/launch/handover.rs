@@ -165,7 +165,8 @@ impl Prepared {
     /// Takes it in the launched process: all of it, or nothing.
     pub fn receive(mut from: UnixStream) -> Result<Prepared, LaunchError> {
         let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).map_err(|source| LaunchError::host("what the supervisor sends", source))?;
+        from.read_to_end(&mut bytes)
+            .map_err(|source| LaunchError::host("what the supervisor sends", source))?;
         postcard::from_bytes(&bytes)
             .map_err(|_| LaunchError::Launched("the supervisor did not send the filter".into()))
     }

@@ -17,6 +17,9 @@ impl Stack {
 /// A process with the flags of clone(2) that shares this one's memory and runs `body` on `stack`; it ends with what that returns. Nothing
 /// is copied for it, neither when it starts nor later, which takes half the time of a fork. Gives its id and a descriptor of it (pidfd).
 ///
+/// The two share `errno`: where a call fails in the new process, one that fails in the caller at the same moment may be told with its
+/// reason. So what the new process does is expected to succeed, or to be done again by the caller.
+///
 /// # Safety
 ///
 /// `stack`, and what `argument` points to, stay until the process has ended. It and the caller must not both use the C library's

@@ -5,8 +5,8 @@
 //! Only the initial user namespace may map a filesystem's ids, so the parent makes detached mounts, while the launched process does other
 //! things, and sends them; that attaches them (move_mount(2)).
 
-use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
 use super::helper::{self, Stack};
+use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
 use super::{Identity, namespaces};
 use crate::view::HostPath;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -153,11 +153,7 @@ impl Drop for Holder {
 }
 
 /// A user namespace in which the owner and the sandbox's host identity have changed places.
-fn swapping_namespace(
-    (uid, gid): Owner,
-    identity: &Identity,
-    holders: &mut Vec<Holder>,
-) -> io::Result<File> {
+fn swapping_namespace((uid, gid): Owner, identity: &Identity, holders: &mut Vec<Holder>) -> io::Result<File> {
     let mut stack = Stack::new();
     // Its end sends no signal, which the supervisor would wake up for.
     // SAFETY: it allocates nothing, and the stack stays until it was waited for.

@@ -27,6 +27,9 @@ use crate::filter;
 use crate::view::View;
 use boundary::boot::{BootConfig, BootOptions, HostFacts, Interface};
 use boundary::process::Process;
+use handover::{Handover, Prepared};
+use idmap::Idmapped;
+use namespaces::Rest;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -36,9 +39,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use handover::{Handover, Prepared};
-use idmap::Idmapped;
-use namespaces::Rest;
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +219,8 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
             .map_err(|error| ("a socket for the filter's listener", error))?;
     let (failure_read, failure_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
         .map_err(|error| LaunchError::from(("a pipe", error)))?;
-    let (mut prepared, supervisors) = UnixStream::pair().map_err(|source| LaunchError::host("a socket", source))?;
+    let (mut prepared, supervisors) =
+        UnixStream::pair().map_err(|source| LaunchError::host("a socket", source))?;
     let group = request.memory.and_then(cgroup::Group::make);
     let (walls, supervisor) = (request.walls, std::process::id());
     let handover = Handover::new(&request, &theirs)?;
@@ -252,7 +253,8 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         Walls::Landlock => Ok(()),
     };
     let begun = mapped.and_then(|()| {
-        prepared.write_all(b"r").map_err(|source| LaunchError::host("a socket", source))?;
+        // One that has failed by now takes nothing more, and tells why.
+        let _ = prepared.write_all(b"r");
         let idmapped = match walls {
             Walls::Namespaces => idmap::prepare(&request.view.host_paths, &request.identity),
             Walls::Landlock => Idmapped::default(),
@@ -303,11 +305,7 @@ struct Ends<'a> {
 }
 
 /// In the launched process: everything up to the jump. Comes back only with an error.
-fn prepare(
-    request: Request,
-    handover: Handover,
-    ends: Ends<'_>,
-) -> Result<Infallible, LaunchError> {
+fn prepare(request: Request, handover: Handover, ends: Ends<'_>) -> Result<Infallible, LaunchError> {
     let Ends { control, courier, failure, mut supervisors, supervisor, rest } = ends;
     confine::die_with_parent(control.as_fd())?;
     let rest = (rest != 0).then(|| Rest::begin(rest)).transpose()?;
