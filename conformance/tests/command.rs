@@ -58,6 +58,11 @@ fn a_host_that_lacks_something_is_told_of_it() {
         ("ulimit -n 10; exec \"$0\" true", "ulimit -n"),
         ("ulimit -v 100000; exec \"$0\" true", "ulimit -v"),
         ("exec bwrap --unshare-user --disable-userns --dev-bind / / \"$0\" true", "user.max_user_namespaces"),
+        // The network namespace is made beside the launched process, which must not go on without it.
+        (
+            "exec unshare --user --map-root-user sh -c 'echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\" true' \"$0\"",
+            "user.max_*_namespaces",
+        ),
         ("mkdir gone; cd gone; rmdir ../gone; exec \"$0\" true", "working directory"),
     ];
     for (script, way_out) in cases {

@@ -121,6 +121,9 @@ struct Watch<'a> {
     asked: Option<(Signal, Instant)>,
     /// When it ends, whatever it says: Ctrl-C was typed.
     ends_at: Option<(Instant, End)>,
+    /// Let go of before the first wait.
+    pages: footprint::Pages,
+    waited: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -140,12 +143,14 @@ impl<'a> Watch<'a> {
             deadline: None,
             asked: None,
             ends_at: None,
+            pages: footprint::Pages::of_command(),
+            waited: false,
         }
     }
 
     /// Until the warden has ended, or was killed; what is known of the reason.
     fn run(mut self, signal_fd: &SignalFd) -> anyhow::Result<Option<End>> {
-        footprint::release();
+        footprint::trim_heap();
         loop {
             self.wait(signal_fd)?;
             self.hear();
@@ -172,7 +177,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn wait(&self, signal_fd: &SignalFd) -> anyhow::Result<()> {
+    fn wait(&mut self, signal_fd: &SignalFd) -> anyhow::Result<()> {
         let control = if self.open { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut fds = vec![PollFd::new(signal_fd.as_fd(), PollFlags::POLLIN)];
         // A closed socket is always ready (POLLHUP): left out, or this would spin.
@@ -194,6 +199,9 @@ impl<'a> Watch<'a> {
             }
             None => PollTimeout::NONE,
         };
+        if !std::mem::replace(&mut self.waited, true) {
+            self.pages.release();
+        }
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),

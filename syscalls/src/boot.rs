@@ -54,7 +54,6 @@ unsafe extern "C" fn on_kernel_stack(_argument: u64) -> ! {
 fn set_up() -> Result<(), String> {
     let config = boot::config().ok_or_else(|| String::from("no configuration"))?;
     let said = |what: &'static str| move |errno| format!("{what}: {errno}");
-    unmap_launcher()?;
     let _ = stack::set_fs_base(0);
     host::set_signal_mask(0).map_err(said("signal mask"))?;
     handler::install().map_err(said("signal handler"))?;
@@ -90,7 +89,9 @@ fn set_up() -> Result<(), String> {
     warden::init(event);
     process::init_zygote();
     start::init()?;
-    crate::filter::install(&config.filter)
+    crate::filter::install(&config.filter)?;
+    // Not before: the courier runs in that memory.
+    unmap_launcher()
 }
 
 /// Unmaps everything but the kernel's region and the host's special pages.

@@ -139,6 +139,11 @@ impl AddressSpace {
         Ok(start)
     }
 
+    /// Where mmap(2) would put a mapping of so many bytes, a multiple of the page size.
+    pub fn free_place(&self, length: u64) -> Result<u64> {
+        self.inner.write().pick(length)
+    }
+
     /// munmap(2). Nothing of the kernel's is ever there, so a range across its region unmaps what is around it.
     pub fn munmap(&self, address: u64, length: u64) -> Result<()> {
         if !aligned(address) || address > USER_END || length > USER_END - address {

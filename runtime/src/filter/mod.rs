@@ -128,8 +128,8 @@ const ARCH: u32 = 4;
 const IP_LOW: u32 = 8;
 const IP_HIGH: u32 = 12;
 
-/// Compiles the filter for a gadget at `[gadget.0, gadget.1)`.
-pub fn compile(configuration: &Configuration, gadget: (u64, u64)) -> Result<Vec<u64>, FilterError> {
+/// The filter: an allowlist for the calls from a gadget at `[gadget.0, gadget.1)`.
+pub fn guarded(allowlist: Vec<u64>, gadget: (u64, u64)) -> Result<Vec<u64>, FilterError> {
     let (start, end) = gadget;
     if start >> 32 != end >> 32 {
         return Err(FilterError::Gadget);
@@ -145,11 +145,12 @@ pub fn compile(configuration: &Configuration, gadget: (u64, u64)) -> Result<Vec<
         instruction(JUMP_GREATER, 0, 1, end as u32),
         instruction(RETURN, 0, 0, RET_TRAP),
     ];
-    program.extend(allowlist(configuration)?);
+    program.extend(allowlist);
     Ok(program)
 }
 
-fn allowlist(configuration: &Configuration) -> Result<Vec<u64>, FilterError> {
+/// Compiles the allowlist.
+pub fn allowlist(configuration: &Configuration) -> Result<Vec<u64>, FilterError> {
     let mut context = ScmpFilterContext::new(ScmpAction::KillProcess)?;
     context.set_ctl_optimize(2)?;
     // Numbers of the x32 ABI count as another architecture.

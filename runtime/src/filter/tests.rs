@@ -46,7 +46,7 @@ fn run(program: &[u64], call: &Call) -> u32 {
 }
 
 fn program(configuration: &Configuration) -> Vec<u64> {
-    compile(configuration, GADGET).expect("compiles")
+    guarded(allowlist(configuration).expect("compiles"), GADGET).expect("is guarded")
 }
 
 fn from_gadget(number: u32, arguments: [u64; 6]) -> Call {

@@ -106,7 +106,7 @@ fn last_capability() -> libc::c_int {
 
 /// No core dumps of the kernel; as many processes as the sandbox may have; as much of everything else as the caller may have: the
 /// kernel keeps the program's own limits.
-pub fn limits(walls: Walls, pids: u32, release: &str, oom_score_adj: i32) -> Result<(), LaunchError> {
+pub fn limits(walls: Walls, pids: u32, oom_score_adj: i32) -> Result<(), LaunchError> {
     let failed = |error: nix::Error| LaunchError::from(("resource limits", error));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     for resource in [
@@ -121,7 +121,8 @@ pub fn limits(walls: Walls, pids: u32, release: &str, oom_score_adj: i32) -> Res
         setrlimit(resource, hard, hard).map_err(failed)?;
     }
     // Without a user namespace of its own the host would count all that its user has.
-    if walls == Walls::Namespaces && counts_by_namespace(release) {
+    let release = nix::sys::utsname::uname().map_err(failed)?;
+    if walls == Walls::Namespaces && counts_by_namespace(&release.release().to_string_lossy()) {
         // Each task may have a second process for a moment, while it executes a program; the warden is one, too.
         let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed)?;
         let most = hard.min(u64::from(pids) * 2 + 64);

@@ -1,9 +1,11 @@
 //! How the supervisor learns which host call a sandbox tried that its filter does not allow: the filter tells its listener
 //! (seccomp_unotify(2)), a descriptor that the host gives to whoever installs the filter. That is the kernel image, which can pass no
-//! descriptor on from then on. So the launcher leaves a process behind that shares its descriptors and is not under the filter: it
-//! waits for the listener's number, passes it on, and ends. The image starts no program before it has ended.
+//! descriptor on from then on. So the launcher leaves a process behind that shares its descriptors and memory and is not under the
+//! filter: it waits for the listener's number, passes it on, and ends. The image unmaps what it runs in, and starts a program, only
+//! when it has ended.
 
-use super::{LaunchError, namespaces};
+use super::LaunchError;
+use super::helper::{self, Stack, futex_wait, futex_wake};
 use boundary::boot::listener;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::ReceiveTimeout;
@@ -16,24 +18,32 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Seconds that the supervisor waits.
 const PATIENCE: i64 = 10;
 
+/// What the courier works with. It stays until the image unmaps it.
+struct Errand {
+    word: &'static AtomicU32,
+    to: RawFd,
+}
+
 /// Starts it. `word` lies in memory that the image shares; `to` leads to the supervisor. Gives the number of `to`, which it closes in
 /// the end for all who share the descriptors.
-pub fn start(word: &AtomicU32, to: OwnedFd) -> Result<RawFd, LaunchError> {
+pub fn start(word: &'static AtomicU32, to: OwnedFd) -> Result<RawFd, LaunchError> {
     let to = to.into_raw_fd();
-    let pid = namespaces::fork(libc::CLONE_FILES | libc::SIGCHLD)
+    let errand: &'static mut Errand = Box::leak(Box::new(Errand { word, to }));
+    let stack: &'static mut Stack = Box::leak(Box::new(Stack::new()));
+    let argument = std::ptr::from_mut(errand).cast();
+    // SAFETY: stack and argument are never given back. The courier allocates once it has the listener's number, which the image has
+    // written: no code of the launcher runs any more.
+    unsafe { helper::share_memory(libc::CLONE_FILES | libc::SIGCHLD, stack, deliver, argument) }
         .map_err(|source| LaunchError::Host { what: "a process for the filter's listener", source })?;
-    if pid == 0 {
-        deliver(word, to);
-        // SAFETY: ends this process without running what its parent has registered.
-        unsafe { libc::_exit(0) }
-    }
     Ok(to)
 }
 
-fn deliver(word: &AtomicU32, to: RawFd) {
+extern "C" fn deliver(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` gave this process an errand of its own.
+    let &Errand { word, to } = unsafe { &*argument.cast::<Errand>() };
     let number = loop {
         match word.load(Ordering::SeqCst) {
-            listener::NOT_YET => wait(word),
+            listener::NOT_YET => futex_wait(word, listener::NOT_YET),
             number => break number,
         }
     };
@@ -47,14 +57,8 @@ fn deliver(word: &AtomicU32, to: RawFd) {
     // SAFETY: only this process uses it.
     unsafe { libc::close(to) };
     word.store(listener::DELIVERED, Ordering::SeqCst);
-    // SAFETY: the word is mapped; the call changes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
-}
-
-fn wait(word: &AtomicU32) {
-    let no_timeout = std::ptr::null::<libc::timespec>();
-    // SAFETY: the word is mapped; the call changes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, listener::NOT_YET, no_timeout) };
+    futex_wake(word);
+    0
 }
 
 /// Takes the listener, in the supervisor. `None` where the host gives none: another filter around this process has one already, or

@@ -110,11 +110,10 @@ fn auxiliary(vector: &[u8], key: u64) -> u64 {
 }
 
 /// Notes where the host put the vDSO in this process (which all processes of the sandbox will be forked from).
-pub fn special_maps(facts: &mut HostFacts) -> Result<(), LaunchError> {
+pub fn special_maps() -> Result<Vec<(u64, u64, String)>, LaunchError> {
     let maps = fs::read_to_string("/proc/self/maps")
         .map_err(|source| LaunchError::Host { what: "/proc/self/maps", source })?;
-    facts.special_maps = maps.lines().filter_map(special_map).collect();
-    Ok(())
+    Ok(maps.lines().filter_map(special_map).collect())
 }
 
 fn special_map(line: &str) -> Option<(u64, u64, String)> {

@@ -2,38 +2,86 @@
 //! shown to it through an idmapped mount that swaps the directory's owner with nobody, so that it may do there what the owner
 //! may (mount_setattr(2), `MOUNT_ATTR_IDMAP`, Linux 5.12; the filesystem must support it).
 //!
-//! Only the initial user namespace may map a filesystem's ids, so the parent makes detached mounts before the launch, and the
-//! launched process attaches them (move_mount(2)).
+//! Only the initial user namespace may map a filesystem's ids, so the parent makes detached mounts, while the launched process does other
+//! things, and sends them; that attaches them (move_mount(2)).
 
+use super::helper::{self, Stack};
 use super::tree::{MOUNT_ATTR_IDMAP, attributes_of, set_attributes};
-use super::{Identity, LaunchError, namespaces};
+use super::{Identity, namespaces};
 use crate::view::HostPath;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Ids of an owner: user and group.
 type Owner = (u32, u32);
 
-/// For each host path, in order, a detached idmapped mount, if it needs one and can have one.
-pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Result<Vec<Option<OwnedFd>>, LaunchError> {
+/// Detached idmapped mounts.
+#[derive(Default)]
+pub struct Idmapped {
+    /// For each host path, in order, one if it needs one and can have one.
+    mounts: Vec<Option<OwnedFd>>,
+    /// What is still to be waited for.
+    _holders: Vec<Holder>,
+}
+
+impl Idmapped {
+    /// Sends them to the launched process, a byte for each host path. One that has ended takes none, and has told why.
+    pub fn send(&self, to: &UnixStream) {
+        for mount in &self.mounts {
+            let fd = mount.as_ref().map(|mount| [mount.as_raw_fd()]);
+            let rights = fd.as_ref().map(|fd| ControlMessage::ScmRights(fd));
+            let byte = [u8::from(fd.is_some())];
+            let vectors = [IoSlice::new(&byte)];
+            let _ = sendmsg::<()>(to.as_raw_fd(), &vectors, rights.as_slice(), MsgFlags::MSG_NOSIGNAL, None);
+        }
+    }
+}
+
+/// Takes what was sent for so many host paths: an error is the end of the supervisor.
+pub fn receive(from: &UnixStream, host_paths: usize) -> io::Result<Vec<Option<OwnedFd>>> {
+    (0..host_paths).map(|_| receive_one(from)).collect()
+}
+
+fn receive_one(from: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0u8; 1];
+    let mut vectors = [IoSliceMut::new(&mut byte)];
+    let mut room = nix::cmsg_space!([RawFd; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut vectors, Some(&mut room), flags)?;
+    let mount = message.cmsgs()?.find_map(|part| match part {
+        // SAFETY: descriptors that the call has just made.
+        ControlMessageOwned::ScmRights(fds) => fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => None,
+    });
+    match message.bytes {
+        1 if mount.is_some() == (byte == [1]) => Ok(mount),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Makes them for a view's host paths.
+pub fn prepare(host_paths: &[HostPath], identity: &Identity) -> Idmapped {
     let mut namespaces: BTreeMap<Owner, File> = BTreeMap::new();
+    let mut holders = Vec::new();
     let mut mounts = Vec::with_capacity(host_paths.len());
     for host_path in host_paths {
         mounts.push(match owner_to_map(host_path, identity) {
             // A filesystem that cannot do it is bound as it is: `tree` says so where the sandbox could then not use it.
-            Some(owner) => detached(host_path, owner, identity, &mut namespaces).ok(),
+            Some(owner) => detached(host_path, owner, identity, &mut namespaces, &mut holders).ok(),
             None => None,
         });
     }
-    Ok(mounts)
+    Idmapped { mounts, _holders: holders }
 }
 
 /// The owner whose place the sandbox takes. Never of the root directory: granting everything is not granting root's files.
@@ -51,10 +99,11 @@ fn detached(
     owner: Owner,
     identity: &Identity,
     namespaces: &mut BTreeMap<Owner, File>,
+    holders: &mut Vec<Holder>,
 ) -> io::Result<OwnedFd> {
     let namespace = match namespaces.entry(owner) {
         Entry::Occupied(made) => made.into_mut(),
-        Entry::Vacant(none) => none.insert(swapping_namespace(owner, identity)?),
+        Entry::Vacant(none) => none.insert(swapping_namespace(owner, identity, holders)?),
     };
     let tree = open_tree(&host_path.path)?;
     let attributes = attributes_of(host_path) | MOUNT_ATTR_IDMAP;
@@ -95,27 +144,45 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A user namespace in which the owner and the sandbox's host identity have changed places.
-fn swapping_namespace((uid, gid): Owner, identity: &Identity) -> io::Result<File> {
-    // Its end sends no signal, which the supervisor would wake up for.
-    let pid = namespaces::fork(libc::CLONE_NEWUSER)?;
-    if pid == 0 {
-        // Holds the namespace until the parent has a descriptor of it.
-        loop {
-            // SAFETY: no argument; the end of the parent ends this process too.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::pause();
-            }
-        }
+/// A process that was needed for its user namespace: it was killed, and its end takes place beside the launch.
+struct Holder {
+    pid: nix::unistd::Pid,
+    /// It may still be on its way there.
+    _stack: Stack,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
     }
+}
+
+/// A user namespace in which the owner and the sandbox's host identity have changed places.
+fn swapping_namespace((uid, gid): Owner, identity: &Identity, holders: &mut Vec<Holder>) -> io::Result<File> {
+    let mut stack = Stack::new();
+    // Its end sends no signal, which the supervisor would wake up for.
+    // SAFETY: it allocates nothing, and the stack stays until it was waited for.
+    let (pid, _process) = unsafe {
+        helper::share_memory(libc::CLONE_NEWUSER, &mut stack, hold_namespace, std::ptr::null_mut())
+    }?;
+    holders.push(Holder { pid: nix::unistd::Pid::from_raw(pid), _stack: stack });
     let made = namespaces::write_proc(pid, "uid_map", &swap(uid, identity.host_uid))
         .and_then(|()| namespaces::write_proc(pid, "gid_map", &swap(gid, identity.host_gid)))
         .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
     // SAFETY: our own child, which was not waited for yet.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    let _ = waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
     made
+}
+
+/// Holds the namespace until the parent has a descriptor of it, or ends.
+extern "C" fn hold_namespace(_: *mut libc::c_void) -> libc::c_int {
+    loop {
+        // SAFETY: no argument that is a pointer.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::pause();
+        }
+    }
 }
 
 /// An id map of everything in which `one` and `other` are swapped.
@@ -143,6 +210,23 @@ fn swap(one: u32, other: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_host_path_has_its_own_mount_or_none() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let file = |path: &str| Some(OwnedFd::from(File::open(path).expect("it is there")));
+        let mounts = vec![None, file("/"), file("/proc"), None];
+        let sent = Idmapped { mounts, _holders: Vec::new() };
+        sent.send(&ours);
+        drop(ours);
+        let inode = |fd: &OwnedFd| nix::sys::stat::fstat(fd).expect("it is open").st_ino;
+        let inodes = |mounts: &[Option<OwnedFd>]| -> Vec<_> {
+            mounts.iter().map(|mount| mount.as_ref().map(inode)).collect()
+        };
+        let received = receive(&theirs, 4).expect("they arrive");
+        assert_eq!(inodes(&received), inodes(&sent.mounts));
+        assert!(receive(&theirs, 1).is_err());
+    }
 
     #[test]
     fn a_swap_leaves_every_other_id_alone() {

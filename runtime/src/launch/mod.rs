@@ -7,6 +7,8 @@ mod facts;
 mod fence;
 mod granted;
 mod guard;
+mod handover;
+mod helper;
 mod idmap;
 mod image;
 mod namespaces;
@@ -24,10 +26,13 @@ pub use tree::TREE;
 pub use walls::Walls;
 
 use crate::attributes::Door;
-use crate::filter::{self, Configuration};
+use crate::filter;
 use crate::view::View;
-use boundary::boot::{BootConfig, BootFds, BootOptions, HostFacts, Interface};
+use boundary::boot::{BootConfig, BootOptions, HostFacts, Interface};
 use boundary::process::Process;
+use handover::{Handover, Prepared};
+use idmap::Idmapped;
+use namespaces::Rest;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -35,10 +40,8 @@ use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-const MFD_NOEXEC_SEAL: u32 = 8;
-const MFD_EXEC: u32 = 0x10;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 /// What keeps a sandbox from starting: the thing, the reason, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -217,45 +220,40 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         reason: source.to_string(),
         way_out: "use a kernel with CONFIG_SECCOMP_FILTER, Linux 4.14 or newer".into(),
     })?;
-    let facts = facts::gather()?;
-    let pipe = || {
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| LaunchError::from(("a pipe", error)))
-    };
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| ("the control socket", error))?;
     let (listener, courier) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|error| ("a socket for the filter's listener", error))?;
-    let (failure_read, failure_write) = pipe()?;
-    let (ready_read, ready_write) = pipe()?;
-    let idmapped = idmap::prepare(&request.view.host_paths, &request.identity)?;
+    let (failure_read, failure_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+        .map_err(|error| LaunchError::from(("a pipe", error)))?;
+    let (mut prepared, supervisors) =
+        UnixStream::pair().map_err(|source| LaunchError::host("a socket", source))?;
     let group = request.memory.and_then(cgroup::Group::make);
     let (walls, supervisor) = (request.walls, std::process::id());
+    let handover = Handover::new(&request, &theirs)?;
     let door = match walls {
         Walls::Namespaces => None,
         Walls::Landlock => Door::new(&request.view),
     };
-    let pid = match walls {
+    let (pid, rest) = match walls {
         Walls::Namespaces => namespaces::clone(&request.allow_missing)?,
         Walls::Landlock => {
             guard::adopt()?;
-            namespaces::fork(libc::SIGCHLD)
-                .map_err(|source| LaunchError::Host { what: "a process for the sandbox", source })?
+            let pid = namespaces::fork(libc::SIGCHLD)
+                .map_err(|source| LaunchError::Host { what: "a process for the sandbox", source })?;
+            (pid, 0)
         }
     };
     if pid == 0 {
-        drop((ours, listener, failure_read, ready_write));
-        let mut failure = File::from(failure_write);
-        let mut ready = [0u8; 1];
-        if File::from(ready_read).read_exact(&mut ready).is_err() {
-            // The parent could not write the maps, and says so itself.
-            std::process::exit(125);
-        }
-        let Err(error) = prepare(request, facts, &idmapped, (theirs, courier, supervisor), &failure);
-        let _ = failure.write_all(error.to_string().as_bytes());
+        drop((ours, listener, failure_read, prepared));
+        let failure = File::from(failure_write);
+        let ends = Ends { control: theirs, courier, failure: &failure, supervisors, supervisor, rest };
+        let Err(error) = prepare(request, handover, ends);
+        let _ = (&failure).write_all(error.to_string().as_bytes());
         std::process::exit(125);
     }
-    drop((theirs, courier, failure_write, ready_read, idmapped));
+    drop((theirs, courier, failure_write, supervisors));
     // Where the host lets us make a cgroup and not use it, there is none.
     let group = group.filter(|group| group.take(pid).is_ok());
     let mapped = match walls {
@@ -263,9 +261,15 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
         Walls::Landlock => Ok(()),
     };
     let begun = mapped.and_then(|()| {
-        File::from(ready_write)
-            .write_all(b"r")
-            .map_err(|source| LaunchError::Host { what: "a pipe", source })?;
+        // One that has failed by now takes nothing more, and tells why.
+        let _ = prepared.write_all(b"r");
+        let idmapped = match walls {
+            Walls::Namespaces => idmap::prepare(&request.view.host_paths, &request.identity),
+            Walls::Landlock => Idmapped::default(),
+        };
+        idmapped.send(&prepared);
+        Prepared::send(&handover.configuration(&request), prepared)?;
+        drop((handover, idmapped));
         // Closed without a word when the kernel image takes over.
         let mut said = String::new();
         let _ = File::from(failure_read).take(64 << 10).read_to_string(&mut said);
@@ -292,66 +296,46 @@ pub fn launch(request: Request) -> Result<Launched, LaunchError> {
     Ok(launched)
 }
 
-/// Memory that all processes of the sandbox share. What is never mapped executable is sealed so, where the host can
-/// (memfd_create(2), Linux 6.3).
-fn memory_file(name: &std::ffi::CStr, size: u64, sealed: u32) -> Result<OwnedFd, LaunchError> {
-    let create = |flags: u32| {
-        // SAFETY: the name is a terminated string.
-        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) }
-    };
-    let mut fd = create(sealed);
-    if fd < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        fd = create(0);
-    }
-    if fd < 0 {
-        let source = std::io::Error::last_os_error();
-        let way_out = match source.raw_os_error() {
-            Some(libc::EACCES) => {
-                "executable memory files are forbidden; `sysctl vm.memfd_noexec=0` allows them"
-            }
-            _ => "use a kernel with CONFIG_MEMFD_CREATE",
-        };
-        return Err(LaunchError::Missing {
-            what: "memory for the sandbox (memfd_create)".into(),
-            reason: source.to_string(),
-            way_out: way_out.into(),
-        });
-    }
-    // SAFETY: a descriptor that was just made.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    nix::unistd::ftruncate(&fd, size as i64).map_err(|error| LaunchError::Missing {
-        what: "memory for the sandbox".into(),
-        reason: error.to_string(),
-        way_out: "lift the limit on file sizes (`ulimit -f unlimited`)".into(),
-    })?;
-    Ok(fd)
+/// What the launched process has of the supervisor.
+struct Ends<'a> {
+    /// The sandbox's end of the control socket.
+    control: OwnedFd,
+    /// Where the filter's listener goes.
+    courier: OwnedFd,
+    /// Where a failure is told.
+    failure: &'a File,
+    /// What the supervisor sends: a byte when the id maps are written, then [`Idmapped`], then [`Prepared`].
+    supervisors: UnixStream,
+    /// Its process id.
+    supervisor: u32,
+    /// Flags of the namespaces that are still to be entered.
+    rest: libc::c_int,
 }
 
 /// In the launched process: everything up to the jump. Comes back only with an error.
-fn prepare(
-    request: Request,
-    mut facts: HostFacts,
-    idmapped: &[Option<OwnedFd>],
-    (control, courier, supervisor): (OwnedFd, OwnedFd, u32),
-    failure: &File,
-) -> Result<Infallible, LaunchError> {
+fn prepare(request: Request, handover: Handover, ends: Ends<'_>) -> Result<Infallible, LaunchError> {
+    let Ends { control, courier, failure, mut supervisors, supervisor, rest } = ends;
     confine::die_with_parent(control.as_fd())?;
-    let nothing = match &request.terminal {
-        Some(_) => Some(open_null()?),
-        None => None,
-    };
+    let rest = (rest != 0).then(|| Rest::begin(rest)).transpose()?;
     confine::reset_signals()?;
-    // A container's number can be raised later, which a limit of the host cannot.
-    let tasks = request.options.pids_limit.max(if request.identity.container { MOST_TASKS } else { 0 });
-    confine::limits(request.walls, tasks, &facts.release, request.oom_score_adj)?;
-    let heap = memory_file(c"trapbox-heap", boundary::layout::HEAP_SIZE, MFD_NOEXEC_SEAL)?;
-    let frames = memory_file(c"trapbox-frames", boundary::layout::FRAMES_SIZE, MFD_EXEC)?;
-    facts::special_maps(&mut facts)?;
+    let special_maps = facts::special_maps()?;
     // What is read of the host's /proc must be read before it is out of reach.
     let host_ids = request.identity.host_ids(request.walls);
-    let root = match request.walls {
+    let nothing = request.terminal.as_ref().map(|_| open_null()).transpose()?;
+    if supervisors.read_exact(&mut [0u8; 1]).is_err() {
+        // The parent could not write the maps, and says so itself.
+        std::process::exit(125);
+    }
+    // A container's number can be raised later, which a limit of the host cannot.
+    let tasks = request.options.pids_limit.max(if request.identity.container { MOST_TASKS } else { 0 });
+    confine::limits(request.walls, tasks, request.oom_score_adj)?;
+    handover.size_memory()?;
+    handover.set_root(match request.walls {
         Walls::Namespaces => {
-            let root = tree::build(&request.view, idmapped, &request.identity)?;
+            let idmapped = idmap::receive(&supervisors, request.view.host_paths.len())
+                .map_err(|source| LaunchError::host("what the supervisor sends", source))?;
+            let root = tree::build(&request.view, &idmapped, &request.identity)?;
+            rest.iter().try_for_each(Rest::enter)?;
             confine::own_session()?;
             confine::drop_privileges(&request.identity, control.as_fd())?;
             fence::raise(&request.view, &request.allow_missing)?;
@@ -366,70 +350,30 @@ fn prepare(
             granted::raise(&request.view)?;
             root
         }
-    };
-    let mapped = image::map(request.image, heap.as_raw_fd(), frames.as_raw_fd())?;
-    let stdio = match nothing {
-        None => crate::standard::descriptors(),
-        Some(nothing) => close_standard(&nothing)?,
-    };
-    let (interface, packet) = request.stack.unzip();
-    let fd_of = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
-    let fds = BootFds {
-        stdio,
-        root: root.as_raw_fd(),
-        control: control.as_raw_fd(),
-        log: fd_of(&request.log),
-        strace: fd_of(&request.strace),
-        terminal: fd_of(&request.terminal),
-        stats: fd_of(&request.stats),
-        broker: fd_of(&request.broker),
-        packet: fd_of(&packet),
-        changes: fd_of(&request.changes),
-        heap: heap.as_raw_fd(),
-        frames: frames.as_raw_fd(),
-    };
-    let handed_over = [
-        2,
-        fds.root,
-        fds.control,
-        fds.log,
-        fds.strace,
-        fds.terminal,
-        fds.stats,
-        fds.broker,
-        fds.packet,
-        fds.changes,
-        fds.heap,
-        fds.frames,
-    ];
-    let configuration = Configuration {
-        walls: request.walls,
-        writable_bind: request.view.has_writable_host_path() || request.view.pod.is_some(),
-        granted: request.view.granted,
-        container: request.options.container,
-        terminal: stdio.iter().any(|&fd| fd >= 0 && nix::unistd::isatty(borrowed(fd)).unwrap_or(false)),
-        control_fd: control.as_raw_fd() as u64,
-        broker_fd: request.broker.as_ref().map(|broker| broker.as_raw_fd() as u64),
-        packet_fd: packet.as_ref().map(|packet| packet.as_raw_fd() as u64),
-        frames_fd: frames.as_raw_fd() as u64,
-        last_fd: handed_over.iter().copied().max().and_then(|fd| u64::try_from(fd).ok()).unwrap_or(2),
-    };
-    facts.gadget = mapped.gadget;
-    facts.text = mapped.text;
+    })?;
+    let mapped = image::map(request.image, handover.fds.heap, handover.fds.frames)?;
+    if let Some(nothing) = nothing {
+        close_standard(&nothing)?;
+    }
+    let Prepared { facts, allowlist } = Prepared::receive(supervisors)?;
+    // The socket stays open.
+    let (interface, _packet) = request.stack.unzip();
     let config = BootConfig {
         first: request.first,
         host_ids,
         hostname: request.hostname,
         domainname: request.domainname,
         mounts: request.view.mounts,
-        filter: filter::compile(&configuration, mapped.gadget)?,
-        fds,
+        filter: filter::guarded(allowlist, mapped.gadget)?,
+        fds: handover.fds,
         options: request.options,
-        host: facts,
+        host: HostFacts { special_maps, gadget: mapped.gadget, text: mapped.text, ..facts },
         interface,
     };
+    // The image takes the end of its only child for the courier's.
+    drop(rest);
     let courier = courier::start(image::listener_word(&mapped), courier)?;
-    confine::close_others(&[&handed_over[..], &[courier, failure.as_raw_fd()]].concat())?;
+    confine::close_others(&[&handover.all()[..], &[courier, failure.as_raw_fd()]].concat())?;
     // The supervisor takes the end of this pipe as "the kernel runs".
     // SAFETY: the descriptor is not used again: a failure from here on has its own exit status.
     unsafe { libc::close(failure.as_raw_fd()) };
@@ -442,17 +386,12 @@ fn open_null() -> Result<File, LaunchError> {
 }
 
 /// Nothing of the caller's is left as a standard descriptor: the sandbox has a terminal of its own.
-fn close_standard(nothing: &File) -> Result<[RawFd; 3], LaunchError> {
+fn close_standard(nothing: &File) -> Result<(), LaunchError> {
     for fd in 0..3 {
         // SAFETY: only numbers; what the standard descriptors were is not used any more.
         if unsafe { libc::dup2(nothing.as_raw_fd(), fd) } < 0 {
             return Err(LaunchError::last("/dev/null"));
         }
     }
-    Ok([-1; 3])
-}
-
-fn borrowed(fd: RawFd) -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: used for standard descriptors, which stay as they are for the process's life.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+    Ok(())
 }

@@ -1,13 +1,18 @@
 //! The namespaces of a sandbox: which ones, the clone that makes them, the id maps, and what to say when the host refuses.
 
+use super::helper::{self, Stack, futex_wait, futex_wake};
 use super::{Identity, LaunchError};
 use nix::mount::{MsFlags, mount};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A layer that `--allow-missing` can go on without. Each but the first is a second fence only: the strict filter allows no call of what
 /// these namespaces separate (no socket, no SysV object, no host name, no cgroup file).
@@ -54,11 +59,17 @@ const NAMESPACES: &[Namespace] = &[
     Namespace("cgroup", libc::CLONE_NEWCGROUP, Some(Layer::CgroupNamespace)),
 ];
 
+/// Names of the namespaces that the host's kernel has.
+fn known() -> Vec<OsString> {
+    fs::read_dir("/proc/self/ns").into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+}
+
 /// The flags for clone(2). A namespace that the host's kernel does not have is left out if that was allowed.
 fn flags(allow_missing: &[Layer]) -> Result<libc::c_int, LaunchError> {
     let mut flags = libc::SIGCHLD;
+    let known = known();
     for Namespace(name, flag, layer) in NAMESPACES {
-        if Path::new("/proc/self/ns").join(name).exists() {
+        if known.iter().any(|one| one == name) {
             flags |= flag;
             continue;
         }
@@ -76,16 +87,93 @@ fn flags(allow_missing: &[Layer]) -> Result<libc::c_int, LaunchError> {
     Ok(flags)
 }
 
-/// fork(2) into new namespaces: the child's pid, or 0 in the child. The caller has one thread.
-pub fn clone(allow_missing: &[Layer]) -> Result<libc::pid_t, LaunchError> {
-    fork(flags(allow_missing)?).map_err(refused)
+/// Those that take the host longest to make, by far: [`Rest`] makes them while the launched process goes on.
+const REST: libc::c_int = libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
+
+/// fork(2) into new namespaces: the child's pid, or 0 in the child, which is to enter the rest of them. The caller has one thread.
+pub fn clone(allow_missing: &[Layer]) -> Result<(libc::pid_t, libc::c_int), LaunchError> {
+    let flags = flags(allow_missing)?;
+    Ok((fork(flags & !REST).map_err(refused)?, flags & REST))
+}
+
+/// Namespaces in the making, by a process of its own.
+pub struct Rest {
+    work: Box<Work>,
+    pid: Pid,
+    process: OwnedFd,
+    _stack: Stack,
+}
+
+struct Work {
+    flags: libc::c_int,
+    /// A futex word: one of the values below.
+    state: AtomicU32,
+}
+
+const AT_WORK: u32 = 0;
+const MADE: u32 = 1;
+const REFUSED: u32 = 2;
+
+impl Rest {
+    /// Begins to make those of `flags`. The caller is in its user namespace already, as it is to own them.
+    pub fn begin(flags: libc::c_int) -> Result<Rest, LaunchError> {
+        let mut work = Box::new(Work { flags, state: AtomicU32::new(AT_WORK) });
+        let mut stack = Stack::new();
+        let argument = std::ptr::from_mut(&mut *work).cast();
+        // Its end sends no signal: it is waited for here.
+        // SAFETY: it allocates nothing, and stack and work stay until it was waited for.
+        let (pid, process) = unsafe { helper::share_memory(0, &mut stack, make, argument) }
+            .map_err(|source| LaunchError::Host { what: "a process for namespaces", source })?;
+        Ok(Rest { work, pid: Pid::from_raw(pid), process, _stack: stack })
+    }
+
+    /// Enters them. What they were made by is about to end.
+    pub fn enter(&self) -> Result<(), LaunchError> {
+        let state = loop {
+            match self.work.state.load(Ordering::SeqCst) {
+                AT_WORK => futex_wait(&self.work.state, AT_WORK),
+                state => break state,
+            }
+        };
+        // SAFETY: only numbers.
+        let entered = state == MADE && unsafe { libc::setns(self.process.as_raw_fd(), self.work.flags) } == 0;
+        let _ = kill(self.pid, Signal::SIGKILL);
+        // Nothing came of it: here it is seen why, or it is done.
+        // SAFETY: only numbers.
+        if !entered && unsafe { libc::unshare(self.work.flags) } != 0 {
+            return Err(refused(io::Error::last_os_error()));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
+    }
+}
+
+/// What the process does: it makes them, and holds them until it is killed.
+extern "C" fn make(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `begin` gave this process work that stays until it has ended.
+    let work = unsafe { &*argument.cast::<Work>() };
+    // SAFETY: only numbers.
+    let made = unsafe { libc::unshare(work.flags) } == 0;
+    work.state.store(if made { MADE } else { REFUSED }, Ordering::SeqCst);
+    futex_wake(&work.state);
+    loop {
+        // SAFETY: no argument.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Whether the host refuses this caller the namespaces that nothing else stands in for, and why: a process in new ones makes its mounts
 /// private and ends.
 pub fn refusal(allow_missing: &[Layer]) -> Result<Option<LaunchError>, LaunchError> {
-    let known = |Namespace(name, ..): &Namespace| Path::new("/proc/self/ns").join(name).exists();
-    if !NAMESPACES.iter().filter(|namespace| namespace.2.is_none()).all(known) {
+    let known = known();
+    let is_known = |Namespace(name, ..): &Namespace| known.iter().any(|one| one == name);
+    if !NAMESPACES.iter().filter(|namespace| namespace.2.is_none()).all(is_known) {
         return Ok(Some(refused(io::Error::from_raw_os_error(libc::ENOSYS))));
     }
     let pid = match fork(flags(allow_missing)?) {

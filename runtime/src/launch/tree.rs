@@ -45,10 +45,9 @@ const NEW: &str = "/new";
 /// Builds the tree, moves into it, and gives an `O_PATH` descriptor of its root. `idmapped` has a detached mount for those
 /// of the view's host paths that need one ([`idmap::prepare`]).
 pub fn build(view: &View, idmapped: &[Option<OwnedFd>], identity: &Identity) -> Result<OwnedFd, LaunchError> {
-    let (old, new) = (Path::new(OLD), Path::new(NEW));
+    let new = Path::new(NEW);
     enter_scaffold()?;
     lay_out(view, idmapped, identity, new)?;
-    umount2(old, MntFlags::MNT_DETACH).map_err(at_nix(old, "letting go of the old root"))?;
     enter(new)?;
     open_root()
 }
@@ -142,11 +141,12 @@ fn scaffold() -> Result<PathBuf, LaunchError> {
     Err(LaunchError::Host { what: "mounting a tmpfs in the sandbox's mount namespace", source: last.into() })
 }
 
-/// Goes to `new` as the root and drops the scaffold.
+/// Goes to `new` as the root and drops the scaffold with the host's root in it: at once, as the host waits for its processors with every
+/// call that unmounts.
 fn enter(new: &Path) -> Result<(), LaunchError> {
     std::env::set_current_dir(new).map_err(at(new, "entering the new root"))?;
     nix::unistd::pivot_root(".", ".").map_err(at_nix(new, "pivot_root"))?;
-    umount2(".", MntFlags::MNT_DETACH).map_err(at_nix(new, "letting go of the scaffold"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(at_nix(new, "letting go of the old root"))?;
     std::env::set_current_dir("/").map_err(at(new, "entering the new root"))
 }
 

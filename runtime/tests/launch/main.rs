@@ -6,6 +6,7 @@
 
 use boundary::boot::BootOptions;
 use boundary::process::Process;
+use runtime::filter;
 use runtime::launch::{self, LaunchError};
 use runtime::supervisor::{self, End};
 use runtime::view::{Asked, Grant, Request, View};
@@ -274,8 +275,8 @@ fn host_filter(_: &Test) {
             // mov eax, edi; mov edi, esi; mov esi, edx; syscall; ret
             page.write([0x89, 0xf8, 0x89, 0xf7, 0x89, 0xd6, 0x0f, 0x05, 0xc3]);
             let call: extern "C" fn(u32, u32, u32) -> i64 = std::mem::transmute(page);
-            let program =
-                runtime::filter::compile(&Default::default(), (GADGET, GADGET + 4096)).expect("compiles");
+            let allowlist = filter::allowlist(&Default::default()).expect("compiles");
+            let program = filter::guarded(allowlist, (GADGET, GADGET + 4096)).expect("is guarded");
             let description =
                 libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut _ };
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -258,14 +258,14 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
             loader::choose_bias(program, random, window, &place).map_err(errno_of)?
         }
         // Without an interpreter it is the loader itself, or static-pie: it goes among the mappings.
-        Kind::Dyn => free_place(&space, &image.program, &limits)?,
+        Kind::Dyn => free_place(&space, &image.program)?,
     };
     let plan = map_program(&space, &image.program, bias, &place, &limits)?;
     let (mut entry, mut base) = (plan.entry, 0);
     if let Some(interpreter) = &image.interpreter {
         let bias = match interpreter.program.kind {
             Kind::Exec => 0,
-            Kind::Dyn => free_place(&space, interpreter, &limits)?,
+            Kind::Dyn => free_place(&space, interpreter)?,
         };
         let plan = map_program(&space, interpreter, bias, &place, &limits)?;
         (entry, base) = (plan.entry, plan.bias);
@@ -359,20 +359,12 @@ fn comm_of(path: &[u8]) -> [u8; 16] {
     comm
 }
 
-/// A bias that puts a relocatable file where mmap(2) would put a mapping of its size.
-fn free_place(space: &AddressSpace, loaded: &Loaded, limits: &Limits) -> Result<u64> {
+/// A bias that puts a relocatable file where mmap(2) would put a mapping of its size. Nobody else maps anything here meanwhile: the
+/// thread is the only one.
+fn free_place(space: &AddressSpace, loaded: &Loaded) -> Result<u64> {
     let alignment = loaded.program.align.max(PAGE_SIZE);
     let length = loaded.program.span_len().saturating_add(alignment - PAGE_SIZE);
-    let request = MapRequest {
-        address: 0,
-        length,
-        prot: 0,
-        flags: raw::MAP_PRIVATE | raw::MAP_ANONYMOUS | raw::MAP_NORESERVE,
-        file: None,
-        offset: 0,
-    };
-    let place = space.mmap(&request, limits)?;
-    space.munmap(place, length)?;
+    let place = space.free_place(length.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?)?;
     let aligned = place.saturating_add(alignment - 1) & !(alignment - 1);
     Ok(aligned.wrapping_sub(loaded.program.span.start))
 }

@@ -59,13 +59,16 @@ fn instant(ns: u64) -> Instant {
 /// Sets up. Called once, at boot.
 pub fn init() {
     let Some(config) = boot::config() else { return };
-    let (Some(interface), fd) = (&config.interface, config.fds.packet) else { return };
-    STACK.set(Box::new(Stack {
-        interface,
-        fd,
-        state: Mutex::new(State::new(interface, fd, &config.host.seed)),
-        planned: AtomicU64::new(u64::MAX),
-    }));
+    if let Some(interface) = &config.interface {
+        init_on(interface, config.fds.packet, &config.host.seed);
+    }
+}
+
+/// By itself, as the state on its way to the heap takes as much of the kernel's stack as nothing else does.
+#[inline(never)]
+fn init_on(interface: &'static Interface, fd: i32, seed: &[u8; 32]) {
+    let state = Mutex::new(State::new(interface, fd, seed));
+    STACK.set(Box::new(Stack { interface, fd, state, planned: AtomicU64::new(u64::MAX) }));
 }
 
 /// The interface, if there is one.
