@@ -44,6 +44,7 @@ const KNOWN: &[Known] = &[
     flag(net::SOL_IPV6, net::IPV6_RECVERR),
     flag(net::SOL_IPV6, net::IPV6_RECVTCLASS),
     flag(net::SOL_IPV6, net::IPV6_RECVHOPLIMIT),
+    flag(net::SOL_IPV6, net::IPV6_2292HOPLIMIT),
     flag(net::SOL_IPV6, net::IPV6_FREEBIND),
     flag(net::SOL_IPV6, net::IPV6_AUTOFLOWLABEL),
     (net::SOL_IPV6, net::IPV6_TCLASS, 0, -1, 255),

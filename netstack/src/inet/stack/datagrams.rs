@@ -205,17 +205,9 @@ impl State {
             },
             _ => return,
         };
-        const ECHO_REPLY: u8 = 0;
-        const ECHO_REPLY_V6: u8 = 129;
-        match (control.from.is_ipv4(), kind) {
-            (true, ECHO_REPLY) | (false, ECHO_REPLY_V6) => {
-                ping::arrived(control.from, control.bytes, control.hops);
-            }
-            (v4, kind) => {
-                if let Some(error) = unreachable_error(v4, kind, code) {
-                    self.unreached(control, error);
-                }
-            }
+        ping::arrived(control.from, control.to, control.bytes, control.hops);
+        if let Some(error) = unreachable_error(control.from.is_ipv4(), kind, code) {
+            self.unreached(control, error);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Echo sockets of ICMP (icmp(7)): a request to one of the sandbox's own addresses comes back as the reply at once; others go over the
-//! interface, if there is one.
+//! interface, if there is one. Raw ones ([`raw`]) are the same, but for what their messages may be.
+
+mod raw;
 
 use super::options::{IP, Numbers};
 use super::{endpoint, stack};
@@ -61,14 +63,21 @@ pub(super) fn init() {
     SOCKETS.set(Box::default());
 }
 
-/// A reply has come over the interface: for every socket with its identifier.
-pub(super) fn arrived(from: IpAddr, message: &[u8], hops: u8) {
-    let Some([.., high, low]) = message.first_chunk::<6>() else { return };
+fn sockets() -> Vec<Arc<Ping>> {
+    let listed = |sockets: &Mutex<Vec<Weak<Ping>>>| sockets.lock().iter().filter_map(Weak::upgrade).collect();
+    SOCKETS.get().map_or_else(Vec::new, |sockets| listed(sockets))
+}
+
+/// A message whose checksum holds has come: a reply is for every socket with its identifier, and raw sockets see all.
+pub(super) fn arrived(from: IpAddr, to: IpAddr, message: &[u8], hops: u8) {
+    raw::arrived(from, to, message, hops);
+    let Some([kind, .., high, low]) = message.first_chunk::<6>() else { return };
+    let (_, answers) = if from.is_ipv4() { ECHO } else { ECHO_V6 };
+    if *kind != answers {
+        return;
+    }
     let identifier = u16::from_be_bytes([*high, *low]);
-    let sockets: Vec<Arc<Ping>> = SOCKETS
-        .get()
-        .map_or_else(Vec::new, |sockets| sockets.lock().iter().filter_map(Weak::upgrade).collect());
-    for socket in sockets {
+    for socket in sockets().into_iter().filter(|socket| !socket.is_raw()) {
         let wanted = {
             let link = socket.link.lock();
             link.local.is_some_and(|local| local.port() == identifier)
@@ -89,6 +98,8 @@ pub struct Ping {
     inbox: Mutex<Inbox>,
     shut: AtomicU32,
     numbers: Numbers,
+    /// Types that a raw socket is not to see, a bit each.
+    filter: raw::Filter,
 }
 
 /// Sum of the words of a message (RFC 1071), complemented.
@@ -117,14 +128,23 @@ impl Ping {
     /// `EACCES` unless the caller is in one of the groups that may have them.
     pub fn new(family: u32, protocol: u32) -> Result<Arc<Ping>> {
         may_have_them()?;
-        Ok(Arc::new_cyclic(|this| Ping {
-            common: Common::new(family, net::SOCK_DGRAM, protocol),
+        Ok(Ping::of_kind(family, net::SOCK_DGRAM, protocol))
+    }
+
+    fn of_kind(family: u32, kind: u32, protocol: u32) -> Arc<Ping> {
+        Arc::new_cyclic(|this| Ping {
+            common: Common::new(family, kind, protocol),
             this: this.clone(),
             link: Mutex::default(),
             inbox: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
-        }))
+            filter: raw::Filter::default(),
+        })
+    }
+
+    fn is_raw(&self) -> bool {
+        self.common.kind == net::SOCK_RAW
     }
 
     fn echo(&self) -> (u8, u8) {
@@ -142,14 +162,19 @@ impl Ping {
             local.set_port(number as u16 + 1);
         }
         let identifier = local.port();
-        let is_new = !core::mem::replace(&mut link.listed, true);
         drop(link);
+        self.list();
+        identifier
+    }
+
+    /// It is to be found by what comes.
+    fn list(&self) {
+        let is_new = !core::mem::replace(&mut self.link.lock().listed, true);
         if let Some(sockets) = SOCKETS.get().filter(|_| is_new) {
             let mut sockets = sockets.lock();
             sockets.retain(|socket| socket.strong_count() > 0);
             sockets.push(self.this.clone());
         }
-        identifier
     }
 
     /// A reply has come.
@@ -209,8 +234,12 @@ impl Ping {
         if self.numbers.is_on(level, option) {
             message.ancillary.push((level, kind, hops.to_ne_bytes().to_vec()));
         }
+        // As it was before RFC 3542.
+        if from.is_ipv6() && self.numbers.is_on(level, net::IPV6_2292HOPLIMIT) {
+            message.ancillary.push((level, net::IPV6_2292HOPLIMIT, hops.to_ne_bytes().to_vec()));
+        }
         // Unlike other datagram sockets, not the whole length for `MSG_TRUNC`.
-        Some(Ok(part.len()))
+        Some(Ok(if self.is_raw() && message.has(net::MSG_TRUNC) { reply.len() } else { part.len() }))
     }
 
     /// A request with this socket's identifier: `EINVAL` if it is none.
@@ -256,12 +285,14 @@ impl Socket for Ping {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let mut link = self.link.lock();
-        if link.local.is_some_and(|local| local.port() != 0) {
+        if !self.is_raw() && link.local.is_some_and(|local| local.port() != 0) {
             return Err(Errno::EINVAL);
         }
         link.local = Some(at);
         drop(link);
-        self.identifier();
+        if !self.is_raw() {
+            self.identifier();
+        }
         Ok(())
     }
 
@@ -272,7 +303,9 @@ impl Socket for Ping {
         }
         let to = self.address(address)?;
         let ip = reached(to.ip())?;
-        self.identifier();
+        if !self.is_raw() {
+            self.identifier();
+        }
         self.link.lock().peer = Some(SocketAddr::new(ip, to.port()));
         Ok(())
     }
@@ -286,7 +319,8 @@ impl Socket for Ping {
         let ip = peer
             .filter(|_| local.ip().is_unspecified())
             .map_or(local.ip(), |to| endpoint::source_for(to.ip()));
-        Ok(endpoint::shown(family, SocketAddr::new(ip, local.port())))
+        let port = if self.is_raw() { self.common.protocol as u16 } else { local.port() };
+        Ok(endpoint::shown(family, SocketAddr::new(ip, port)))
     }
 
     fn peer_name(&self) -> Result<Address> {
@@ -299,7 +333,7 @@ impl Socket for Ping {
         if length > LENGTH_MAX {
             return Err(Errno::EMSGSIZE);
         }
-        if length < HEADER {
+        if length < HEADER && !self.is_raw() {
             return Err(Errno::EINVAL);
         }
         if message.has(net::MSG_OOB) {
@@ -319,9 +353,16 @@ impl Socket for Ping {
         if message.source.take(&mut request)? != length {
             return Err(Errno::EFAULT);
         }
+        if self.is_raw() {
+            self.send_raw(ip, request)?;
+            return Ok(length);
+        }
         let request = self.marked(request)?;
         if endpoint::is_here(ip) {
-            self.take((self.reply_to(request), ip, HOPS));
+            raw::arrived(self.source(ip), ip, &request, HOPS as u8);
+            let reply = self.reply_to(request);
+            raw::arrived(ip, self.source(ip), &reply, HOPS as u8);
+            self.take((reply, ip, HOPS));
         } else {
             stack::send_message(self.source(ip), ip, &request)?;
         }
@@ -357,6 +398,7 @@ impl Socket for Ping {
             (net::SOL_SOCKET, net::SO_ACCEPTCONN) => Ok(OptionValue::Number(0)),
             (net::SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
             (net::SOL_TCP | net::SOL_UDP, _) => Err(Errno::EOPNOTSUPP),
+            _ if self.is_raw() && raw::has(self.common.family, level, name) => Ok(self.filter()),
             _ => self.numbers.get(self.common.family, level, name),
         }
     }
@@ -364,6 +406,7 @@ impl Socket for Ping {
     fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
         match level {
             net::SOL_SOCKET | net::SOL_TCP | net::SOL_UDP => Err(Errno::ENOPROTOOPT),
+            net::SOL_RAW | net::SOL_ICMPV6 if self.is_raw() => self.set_raw_option(level, name, value),
             _ => self.numbers.set(level, name, value),
         }
     }
