@@ -7,6 +7,7 @@ mod memory;
 mod patched;
 mod plot;
 mod servers;
+mod stack;
 mod start_up;
 mod work;
 
@@ -182,13 +183,14 @@ fn shown(value: f64) -> String {
 
 type Measure = fn(&[Way]) -> Result<Table>;
 
-const TABLES: [(&str, Measure); 8] = [
+const TABLES: [(&str, Measure); 9] = [
     ("start-up", start_up::measure),
     ("calls", calls::measure),
     ("host-files", calls::measure_host_files),
     ("computing", applications::measure_computing),
     ("applications", applications::measure),
     ("servers", servers::measure),
+    ("stack", stack::measure),
     ("patched", patched::measure),
     ("memory", memory::measure),
 ];
