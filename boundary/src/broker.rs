@@ -8,8 +8,11 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
-/// Longest packet in either direction.
-pub const MAX_MESSAGE: usize = 8 << 10;
+/// Longest packet in either direction: a datagram of any length, and what is said of it.
+pub const MAX_MESSAGE: usize = 66 << 10;
+
+/// Longest packet to the broker.
+pub const MAX_REQUEST: usize = 8 << 10;
 
 /// Longest query that is passed on (RFC 6891 recommends 1232 bytes for answers; queries are far shorter).
 pub const MAX_QUERY: usize = 1 << 10;
@@ -114,6 +117,15 @@ pub enum Reply {
         port: u16,
         /// Who.
         from: Place,
+    },
+    /// With a descriptor, a socket that is connected to the sender: somebody new has sent a datagram to a published port.
+    Datagram {
+        /// The port inside.
+        port: u16,
+        /// Who.
+        from: Place,
+        /// What.
+        bytes: Vec<u8>,
     },
 }
 

@@ -3,6 +3,7 @@
 //! Linux is the oracle: a program prints what it saw in a form that is the same from run to run (no ids, addresses or times),
 //! and its output and status in the sandbox must be those on the host.
 
+pub mod cable;
 mod tree;
 
 pub use tree::{Tree, restore};
@@ -102,6 +103,36 @@ fn wait(child: &mut Child, after: Duration) -> Result<std::process::ExitStatus> 
             bail!("took longer than {} seconds", TIME_LIMIT.as_secs());
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A port of the host's loopback interface that nobody has just now.
+///
+/// # Panics
+/// There is none.
+pub fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr());
+    socket.expect("a port").port()
+}
+
+/// Something that runs until this is dropped; then it is asked to end (SIGTERM), and waited for.
+pub struct Background(Child);
+
+impl Background {
+    /// Starts it, without standard streams.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(command: &mut Command) -> Result<Background> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Background(command.spawn().with_context(|| format!("starting {command:?}"))?))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ways out of a sandbox (`--network=broker`, `--publish`) and what they refuse, with servers on the host's loopback interface.
 //! Nothing here needs the internet.
 
-use conformance::{AT_ONCE, Outcome, run, sandbox_exec, scratch};
+use conformance::{AT_ONCE, Outcome, free_port, run, sandbox_exec, scratch};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -281,10 +281,6 @@ impl Drop for Serving {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr()).expect("a port").port()
-}
-
 /// Asks until there is an answer: the server inside takes its time to start, and until then nobody accepts.
 fn fetch(port: u16, path: &str) -> String {
     let start = Instant::now();
@@ -333,6 +329,102 @@ s.ThreadingHTTPServer(('', 8000), Quiet).serve_forever()",
     }
 }
 
+/// Asks a server of datagrams until it answers: it takes its time to start, and until then nobody takes them.
+fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
+    let mut answer = vec![0; 70_000];
+    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        socket.send(question).expect("sent");
+        // An answer to an earlier one may come first.
+        while let Ok(length) = socket.recv(&mut answer) {
+            if answer.get(..question.len()) == Some(question) {
+                answer.truncate(length);
+                return answer;
+            }
+        }
+    }
+    panic!("no answer to {} bytes", question.len());
+}
+
+/// Answers with the question, the sender's port and how many datagrams it has had from there.
+const DATAGRAM_SERVER: &str = "
+import collections, socket, sys
+s = socket.socket(getattr(socket, sys.argv[1]), socket.SOCK_DGRAM)
+s.bind((sys.argv[2], 5353))
+had = collections.Counter()
+while True:
+    question, sender = s.recvfrom(70000)
+    had[sender] += 1
+    s.sendto(question + f' from {sender[0]} {sender[1]} {had[sender]}'.encode(), sender)
+";
+
+#[test]
+fn datagrams_reach_a_server_in_the_sandbox_through_a_published_port() {
+    let directory = scratch().expect("a directory");
+    let free = UdpSocket::bind("127.0.0.1:0").and_then(|one| one.local_addr()).expect("a port").port();
+    let client = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.connect(("127.0.0.1", free)).expect("an address");
+        socket
+    };
+    for (family, ip, shown) in [("AF_INET", "127.0.0.1", "127.0.0.1"), ("AF_INET6", "::", "::ffff:127.0.0.1")]
+    {
+        let _serving = Serving::start(
+            directory.path(),
+            &format!("{free}:5353/udp"),
+            &["/usr/bin/python3", "-c", DATAGRAM_SERVER, family, ip],
+        );
+        let (first, second) = (client(), client());
+        let own = first.local_addr().expect("its address").port();
+        let answer = String::from_utf8(ask(&first, b"one")).expect("text");
+        assert!(answer.starts_with(&format!("one from {shown} {own} ")), "{answer}");
+        // What comes from the same sender goes on to the same server, as what it is, whatever its length.
+        let had = |answer: &str| answer.rsplit_once(' ').and_then(|(_, count)| count.parse::<u32>().ok());
+        let again = String::from_utf8(ask(&first, b"two")).expect("text");
+        assert!(had(&again) > had(&answer), "{again}");
+        let long: Vec<u8> = (0..60_000u32).map(|number| number as u8).collect();
+        assert!(ask(&first, &long).starts_with(&long));
+        assert!(ask(&second, &long).starts_with(&long));
+        // More senders than a socket remembers, the first of them once more at the end.
+        let many: Vec<_> = (0..100).map(|_| client()).collect();
+        for (number, socket) in many.iter().chain([&first]).enumerate() {
+            let question = format!("question {number}");
+            assert!(ask(socket, question.as_bytes()).starts_with(question.as_bytes()));
+        }
+    }
+    // The port is free again.
+    let start = Instant::now();
+    while UdpSocket::bind(("127.0.0.1", free)).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(5), "the port is free again");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// In a network namespace of its own: the host's name server may have the port.
+#[test]
+fn a_port_that_needs_privilege_is_published_by_root() {
+    let server = DATAGRAM_SERVER.replace("5353", "53");
+    let client = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.3); s.connect(('127.0.0.1', 53))
+for _ in range(200):
+    try: s.send(b'q'); print(s.recv(100).decode().split()[:3]); break
+    except (TimeoutError, ConnectionError): pass";
+    let script = "ip link set lo up; \"$1\" --publish 53:53/udp -- /usr/bin/python3 -c \"$2\" AF_INET 127.0.0.1 & /usr/bin/python3 -c \"$3\"; \
+                  status=$?; kill $!; wait; exit $status";
+    let outcome = run(Command::new("unshare")
+        .args(["-n", "bash", "-c", script, "script"])
+        .arg(sandbox_exec())
+        .args([&*server, client])
+        .current_dir(scratch().expect("a directory").path()))
+    .expect("runs");
+    if outcome.stderr.contains("unshare failed") {
+        eprintln!("skipped: a network namespace needs root");
+        return;
+    }
+    assert_eq!((outcome.status, &*outcome.stdout), (0, "['q', 'from', '127.0.0.1']\n"), "{}", outcome.stderr);
+}
+
 #[test]
 fn a_published_port_that_is_taken_is_said() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -345,6 +437,11 @@ fn a_published_port_that_is_taken_is_said() {
         "{}",
         outcome.stderr
     );
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let publish = format!("{port}:80/udp");
+    let outcome = run(Command::new(sandbox_exec()).args(["--publish", &publish, "true"])).expect("runs");
+    assert!(outcome.status == 125 && outcome.stderr.contains(&port.to_string()), "{}", outcome.stderr);
 }
 
 #[test]

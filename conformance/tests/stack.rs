@@ -1,118 +1,29 @@
 //! The sandbox's own network stack (`--network=stack`), on one end of a cable between two network namespaces that the tests make:
 //! what programs see is what they see between two native ends, and segments made by hand are answered as they should be. Needs root.
 
-use conformance::{Outcome, run, sandbox_exec, scratch};
+use conformance::cable::{Cable, INSIDE, OUTSIDE, ip};
+use conformance::{run, sandbox_exec, scratch};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PYTHON: &str = "/usr/bin/python3";
-/// Addresses of the end that is in the sandbox and of the native one, and one that nobody has.
-const INSIDE: [&str; 2] = ["10.77.0.2", "fd77::2"];
-const OUTSIDE: [&str; 2] = ["10.77.0.1", "fd77::1"];
+/// An address that nobody has.
 const NOBODY: &str = "10.77.0.99";
 /// An address that a test answers for by hand.
 const BY_HAND: &str = "10.77.0.50";
 
-/// Two network namespaces with a cable between them, called `eth0` at both ends.
-struct Cable {
-    inside: String,
-    outside: String,
-    /// One at a time: the host's queue of frames is one for all cables, and what it drops for another test is lost to this one.
-    _turn: MutexGuard<'static, ()>,
+fn script(name: &str) -> String {
+    scripts().join(name).to_str().expect("a path").to_owned()
 }
 
-fn ip(arguments: &str) -> Outcome {
-    run(Command::new("ip").args(arguments.split_whitespace())).expect("iproute2 is installed")
-}
-
-impl Cable {
-    /// None if this account cannot make it; that is said.
-    fn new() -> Option<Cable> {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        if !nix_is_root() {
-            eprintln!("skipped: network namespaces with names need root");
-            return None;
-        }
-        let id = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let cable = Cable { inside: format!("tb-in-{id}"), outside: format!("tb-out-{id}"), _turn: turn };
-        let Cable { inside, outside, .. } = &cable;
-        let steps = [
-            format!("netns add {inside}"),
-            format!("netns add {outside}"),
-            format!("-n {inside} link add eth0 type veth peer name eth0 netns {outside}"),
-            format!("-n {inside} addr add {}/24 dev eth0", INSIDE[0]),
-            format!("-n {outside} addr add {}/24 dev eth0", OUTSIDE[0]),
-            format!("-n {inside} addr add {}/64 dev eth0 nodad", INSIDE[1]),
-            format!("-n {outside} addr add {}/64 dev eth0 nodad", OUTSIDE[1]),
-            format!("-n {inside} link set lo up"),
-            format!("-n {outside} link set lo up"),
-            format!("-n {inside} link set eth0 up"),
-            format!("-n {outside} link set eth0 up"),
-            format!("-n {inside} route add default via {}", OUTSIDE[0]),
-            format!("-n {inside} -6 route add default via {}", OUTSIDE[1]),
-        ];
-        for step in steps {
-            let outcome = ip(&step);
-            assert_eq!(outcome.status, 0, "ip {step}: {}", outcome.stderr);
-        }
-        Some(cable)
-    }
-
-    /// A command in the namespace of one end.
-    fn command(&self, namespace: &str, argv: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).args(argv).env_remove("http_proxy");
-        command
-    }
-
-    /// A command in a sandbox that takes the inner end over.
-    fn sandboxed(&self, argv: &[&str]) -> Command {
-        let sandbox = sandbox_exec();
-        let (sandbox, grant) =
-            (sandbox.to_str().expect("a path"), format!("--ro-bind={}", scripts().display()));
-        self.command(&self.inside, &[&[sandbox, "--network=stack", &grant, "--"], argv].concat())
-    }
-
-    /// The same, without a sandbox.
-    fn native(&self, argv: &[&str]) -> Command {
-        self.command(&self.inside, argv)
-    }
-
-    /// A command at the other end.
-    fn outside(&self, argv: &[&str]) -> Command {
-        self.command(&self.outside, argv)
-    }
-
-    /// What the host has at the inner end.
-    fn settings(&self) -> String {
-        let ask = |what: &str| ip(&format!("-n {} {what}", self.inside)).stdout;
-        [ask("-br addr show dev eth0"), ask("route"), ask("-6 route")].concat()
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        ip(&format!("netns del {}", self.inside));
-        ip(&format!("netns del {}", self.outside));
-    }
-}
-
-fn nix_is_root() -> bool {
-    let outcome = run(Command::new("id").arg("-u")).expect("runs");
-    outcome.stdout.trim() == "0"
+/// A command in a sandbox that takes the inner end over, with the scripts.
+fn sandboxed(cable: &Cable, argv: &[&str]) -> Command {
+    cable.sandboxed(&[&format!("--ro-bind={}", scripts().display())], argv)
 }
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack")
-}
-
-fn script(name: &str) -> String {
-    scripts().join(name).to_str().expect("a path").to_owned()
 }
 
 /// A server that has said that it is ready; it ends with the test.
@@ -149,7 +60,7 @@ fn check(mut command: Command) -> String {
 
 #[test]
 fn both_ends_see_what_two_native_ends_see() {
-    let Some(cable) = Cable::new() else { return };
+    let Some(cable) = Cable::new().expect("a cable") else { return };
     let peers = script("peers.py");
     let serve = [PYTHON, &*peers, "serve"];
     let to_inside = [PYTHON, &*peers, "check", INSIDE[0], INSIDE[1], NOBODY];
@@ -160,28 +71,54 @@ fn both_ends_see_what_two_native_ends_see() {
         check(cable.outside(&to_inside))
     };
     {
-        let _server = Server::start(cable.sandboxed(&serve));
+        let _server = Server::start(sandboxed(&cable, &serve));
         assert_ne!(cable.settings(), before, "the host has kept the addresses");
         assert_eq!(check(cable.outside(&to_inside)), native, "the server is in the sandbox");
     }
     assert_eq!(cable.settings(), before, "the host has the interface back");
     let native = native.replace(INSIDE[0], OUTSIDE[0]).replace(INSIDE[1], OUTSIDE[1]);
     let _server = Server::start(cable.outside(&serve));
-    assert_eq!(check(cable.sandboxed(&to_outside)), native, "the client is in the sandbox");
+    assert_eq!(check(sandboxed(&cable, &to_outside)), native, "the client is in the sandbox");
 }
 
 #[test]
 fn segments_made_by_hand_are_answered_as_they_should_be() {
-    let Some(cable) = Cable::new() else { return };
+    let Some(cable) = Cable::new().expect("a cable") else { return };
     let (peers, segments) = (script("peers.py"), script("segments.py"));
-    let _server = Server::start(cable.sandboxed(&[PYTHON, &*peers, "serve"]));
+    let _server = Server::start(sandboxed(&cable, &[PYTHON, &*peers, "serve"]));
     let said = check(cable.outside(&[PYTHON, &*segments, "eth0", INSIDE[0], BY_HAND]));
     assert!(said.lines().count() > 20 && !said.contains("WRONG"), "{said}");
 }
 
+/// The interface sums up and cuts by itself what the sandbox leaves to it, so that what is captured is what would be on a wire.
+#[test]
+fn every_packet_of_whole_connections_is_as_it_should_be() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let (peers, capture) = (script("peers.py"), script("capture.py"));
+    check(cable.native(&[PYTHON, &*capture, "plain", "eth0"]));
+    {
+        let _server = Server::start(sandboxed(&cable, &[PYTHON, &*peers, "serve"]));
+        assert_eq!(check(cable.outside(&[PYTHON, &*capture, "ask", "eth0", INSIDE[0]])), "True\nright\n");
+    }
+    let mut command = cable.outside(&[PYTHON, &*capture, "serve", "eth0", INSIDE[0]]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("runs");
+    let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("reads");
+    assert_eq!(line, "ready\n");
+    let got = run(&mut sandboxed(&cable, &[PYTHON, &*capture, "client", OUTSIDE[0]])).expect("runs");
+    let mut rest = String::new();
+    if got.status != 0 {
+        let _ = child.kill();
+    }
+    said.read_to_string(&mut rest).expect("reads");
+    let _ = child.wait();
+    assert_eq!((&*got.stdout, &*rest), ("b'got it'\n", "True\nright\n"), "{}", got.stderr);
+}
+
 #[test]
 fn programs_see_the_interface_and_its_routes_as_on_the_host() {
-    let Some(cable) = Cable::new() else { return };
+    let Some(cable) = Cable::new().expect("a cable") else { return };
     for what in ["-br addr", "-br link", "route", "-6 addr show dev eth0 scope global", "link show dev eth0"]
     {
         let argv = [&["/usr/bin/env", "ip"], &*what.split(' ').collect::<Vec<_>>()].concat();
@@ -196,22 +133,22 @@ fn programs_see_the_interface_and_its_routes_as_on_the_host() {
             words.collect::<Vec<_>>().join("\n")
         };
         let native = plain(check(cable.native(&argv)));
-        assert_eq!(plain(check(cable.sandboxed(&argv))), native, "ip {what}");
+        assert_eq!(plain(check(sandboxed(&cable, &argv))), native, "ip {what}");
     }
     let program = "import socket; print(sorted(socket.if_nameindex()))";
     let argv = [PYTHON, "-c", program];
-    assert_eq!(check(cable.sandboxed(&argv)), check(cable.native(&argv)));
+    assert_eq!(check(sandboxed(&cable, &argv)), check(cable.native(&argv)));
     for file in ["route", "if_inet6"] {
         // Whether an address was looked for before it was taken is the host's to know.
         let shown = format!("sort /proc/net/{file} | sed 's/ 82 / 80 /'");
         let argv = ["sh", "-c", &*shown];
-        assert_eq!(check(cable.sandboxed(&argv)), check(cable.native(&argv)), "{file}");
+        assert_eq!(check(sandboxed(&cable, &argv)), check(cable.native(&argv)), "{file}");
     }
 }
 
 #[test]
 fn curl_fetches_from_outside_and_a_server_inside_is_reached_on_all_its_addresses() {
-    let Some(cable) = Cable::new() else { return };
+    let Some(cable) = Cable::new().expect("a cable") else { return };
     let place = scratch().expect("a directory");
     std::fs::write(place.path().join("page"), "a page\n").expect("a file");
     let serve = "import http.server as h, sys; s = h.ThreadingHTTPServer(('', 8000), h.SimpleHTTPRequestHandler); \
@@ -223,9 +160,9 @@ fn curl_fetches_from_outside_and_a_server_inside_is_reached_on_all_its_addresses
             server
         });
         let url = format!("http://{}:8000/page", OUTSIDE[0]);
-        assert_eq!(check(cable.sandboxed(&["/usr/bin/curl", "-sS", "-m", "20", &url])), "a page\n");
+        assert_eq!(check(sandboxed(&cable, &["/usr/bin/curl", "-sS", "-m", "20", &url])), "a page\n");
         let urllib = format!("import urllib.request as r; print(r.urlopen('{url}').read())");
-        assert_eq!(check(cable.sandboxed(&[PYTHON, "-c", &urllib])), "b'a page\\n'\n");
+        assert_eq!(check(sandboxed(&cable, &[PYTHON, "-c", &urllib])), "b'a page\\n'\n");
     }
     // The same server answers on loopback, on its own address from inside, and from outside; nothing inside catches what goes out.
     let inside = format!(
@@ -239,7 +176,7 @@ fn curl_fetches_from_outside_and_a_server_inside_is_reached_on_all_its_addresses
          __import__('sys').stdin.read()",
         INSIDE[0], OUTSIDE[0]
     );
-    let mut command = cable.sandboxed(&[PYTHON, "-c", &inside]);
+    let mut command = sandboxed(&cable, &[PYTHON, "-c", &inside]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("reads");
@@ -263,10 +200,10 @@ fn curl_fetches_from_outside_and_a_server_inside_is_reached_on_all_its_addresses
 
 #[test]
 fn the_interface_is_given_back_even_if_the_supervisor_is_killed() {
-    let Some(cable) = Cable::new() else { return };
+    let Some(cable) = Cable::new().expect("a cable") else { return };
     let before = cable.settings();
     let peers = script("peers.py");
-    let mut server = Server::start(cable.sandboxed(&[PYTHON, &*peers, "serve"]));
+    let mut server = Server::start(sandboxed(&cable, &[PYTHON, &*peers, "serve"]));
     server.0.kill().expect("killed");
     server.0.wait().expect("ended");
     let start = std::time::Instant::now();
@@ -284,7 +221,7 @@ fn what_cannot_be_taken_over_is_refused_by_name() {
     assert!(outcome.status == 125 && outcome.stderr.contains("--interface"), "{}", outcome.stderr);
     let outcome = sandbox(&["--network=stack", "--allow-net=*"]);
     assert!(outcome.status == 125 && outcome.stderr.contains("broker"), "{}", outcome.stderr);
-    let Some(cable) = Cable::new() else { return };
+    let Some(cable) = Cable::new().expect("a cable") else { return };
     let path = sandbox_exec();
     let path = path.to_str().expect("a path");
     let refused = |options: &[&str], what: &str| {

@@ -27,6 +27,7 @@ pub mod cap {
     pub const SYS_NICE: u32 = 23;
     pub const SYS_RESOURCE: u32 = 24;
     pub const MKNOD: u32 = 27;
+    pub const AUDIT_CONTROL: u32 = 30;
     /// Highest capability number.
     pub const LAST: u32 = 40;
 }

@@ -2,7 +2,7 @@
 //!
 //! It is forked, for which this program must have one thread: it has a `main` of its own.
 
-use boundary::broker::{MAX_MESSAGE, Protocol, Reply, Request, decode, encode};
+use boundary::broker::{MAX_MESSAGE, MAX_REQUEST, Protocol, Reply, Request, decode, encode};
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, send, setsockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -130,7 +130,7 @@ fn no_form_of_an_address_is_another_one() {
 fn malformed_requests_are_logged_and_answered_by_nothing() {
     let (_listener, at) = listener();
     let sandbox = Sandbox::new(&[at.to_string()]);
-    let random = proptest::collection::vec(any::<u8>(), 1..3 * MAX_MESSAGE);
+    let random = proptest::collection::vec(any::<u8>(), 1..3 * MAX_REQUEST);
     let good = encode(&Request::Connect { id: 1, protocol: Protocol::Tcp, to: at.into() }).expect("fits");
     // Bytes at random, and a good request with one byte changed and something behind it.
     let nearly = (0..good.len(), any::<u8>(), 1usize..20).prop_map(move |(at, byte, more)| {

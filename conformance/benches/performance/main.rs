@@ -9,6 +9,7 @@ mod network;
 mod patched;
 mod plot;
 mod servers;
+mod stack;
 mod start_up;
 mod ways;
 mod work;
@@ -134,7 +135,7 @@ fn shown(value: f64) -> String {
 
 type Measure = fn(&[Way]) -> Result<Table>;
 
-const TABLES: [(&str, Measure); 10] = [
+const TABLES: [(&str, Measure); 11] = [
     ("start-up", start_up::measure),
     ("calls", calls::measure),
     ("host-files", calls::measure_host_files),
@@ -142,6 +143,7 @@ const TABLES: [(&str, Measure); 10] = [
     ("applications", applications::measure),
     ("servers", servers::measure),
     ("network", network::measure),
+    ("stack", stack::measure),
     ("patched", patched::measure),
     ("memory", memory::measure),
     ("containers", containers::measure),

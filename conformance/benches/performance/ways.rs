@@ -19,7 +19,8 @@ pub struct Way {
 }
 
 impl Way {
-    fn with_prefix(name: &str, prefix: &[&str]) -> Way {
+    /// A way with words in front of the command.
+    pub fn with_prefix(name: &str, prefix: &[&str]) -> Way {
         Way { name: name.into(), prefix: prefix.iter().map(|part| part.to_string()).collect(), bundle: None }
     }
 

@@ -6,6 +6,7 @@
 
 mod floods;
 mod outside;
+mod packet;
 mod page;
 mod special;
 mod stage;

@@ -1,7 +1,7 @@
 //! The attacks, one a row: what is tried, what stops it, and how the attempt must end.
 
 use crate::stage::{Stage, excerpt};
-use crate::{floods, outside, special};
+use crate::{floods, outside, packet, special};
 use anyhow::{Result, ensure};
 use conformance::Outcome;
 
@@ -123,6 +123,12 @@ pub const ATTACKS: &[Attack] = &[
         tries: "with `--network=host`: to make, connect, bind or address a socket by itself, by a jump to the gadget",
         stopped_by: "strict filter: a broker brings in what a connected socket needs, and no address",
         how: How::Special(special::sockets_beside_the_broker),
+    },
+    Attack {
+        name: "packet_socket",
+        tries: "with `--network=stack`: frames to another interface by an address, sendmsg, sendmmsg, bind, connect; promiscuous mode, rings, fan-out, filters and other options of the packet socket; a second socket; false headers before frames",
+        stopped_by: "strict filter: `sendto` without an address and `recvmmsg`, on that one socket; the host checks the headers",
+        how: How::Special(packet::packet_socket),
     },
     Attack {
         name: "other_abis",

@@ -178,6 +178,8 @@ pub struct ThreadGroup {
     pub oom_score_adj: AtomicI32,
     /// `/proc/PID/coredump_filter`. Told, not applied.
     pub coredump_filter: AtomicU32,
+    /// `/proc/PID/loginuid`: who has logged in, and the number of that session; all bits if nobody has.
+    pub login: (AtomicU32, AtomicU32),
     /// What other processes ask it to do ([`super::calls`]).
     pub(super) calls: Mutex<VecDeque<Arc<super::calls::Pending>>>,
 }
@@ -212,6 +214,8 @@ impl ThreadGroup {
         group.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
         group.oom_score_adj.store(maker.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
         group.coredump_filter.store(maker.coredump_filter.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.login.0.store(maker.login.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        group.login.1.store(maker.login.1.load(Ordering::Relaxed), Ordering::Relaxed);
         group.dumpable.store(maker.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         group
     }
@@ -278,6 +282,7 @@ impl ThreadGroup {
             personality: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
             coredump_filter: AtomicU32::new(0x33),
+            login: (AtomicU32::new(u32::MAX), AtomicU32::new(u32::MAX)),
             calls: Mutex::default(),
         })
     }

@@ -6,7 +6,7 @@
 //! The table of requests is a wait-queue-level lock in the lock order: nothing but memory is taken under it.
 
 use super::tcp;
-use super::udp::Udp;
+use super::udp::{self, Udp};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Weak;
@@ -207,6 +207,11 @@ impl Broker {
             Reply::Accepted { port, from } => {
                 if let Some(descriptor) = descriptor {
                     tcp::arrived(port, from.into(), descriptor);
+                }
+            }
+            Reply::Datagram { port, from, bytes } => {
+                if let Some(descriptor) = descriptor {
+                    udp::arrived_outside(port, from.into(), bytes, descriptor);
                 }
             }
         }

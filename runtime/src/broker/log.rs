@@ -53,10 +53,11 @@ impl Log {
         self.write("resolve", &looked.verdict, fields);
     }
 
-    /// A connection from the outside.
-    pub fn accept(&self, from: SocketAddr, host_port: u16, port: u16) {
-        let fields = json!({ "from": from.ip(), "host_port": host_port, "port": port });
-        self.write("accept", &Verdict::Allowed(format!("--publish {host_port}:{port}")), fields);
+    /// A connection from the outside, or the first datagram of somebody there.
+    pub fn accept(&self, protocol: Protocol, from: SocketAddr, host_port: u16, port: u16) {
+        let name = name(protocol);
+        let fields = json!({ "protocol": name, "from": from.ip(), "host_port": host_port, "port": port });
+        self.write("accept", &Verdict::Allowed(format!("--publish {host_port}:{port}/{name}")), fields);
     }
 
     /// A request that is none.

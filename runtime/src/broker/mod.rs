@@ -4,6 +4,7 @@
 //! names by itself, so that what a name means is decided where the rule is checked. What it passes in is a socket that is connected
 //! already; the sandbox's filter has no call that connects, binds or addresses anything.
 
+mod datagrams;
 mod log;
 mod names;
 pub mod options;
@@ -15,6 +16,7 @@ mod special;
 pub use process::Broker;
 pub use rules::{Rule, Rules, parse_name};
 
+use boundary::broker::Protocol;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -25,19 +27,32 @@ pub struct Published {
     pub host: SocketAddr,
     /// Inside.
     pub port: u16,
+    /// Of which protocol.
+    pub protocol: Protocol,
 }
 
+/// How it is written.
+const PUBLISHED: &str = "write [ADDRESS:]HOSTPORT:PORT[/udp]";
+
 impl Published {
-    /// Reads `[ADDRESS:]HOSTPORT:PORT`. Without an address it is the host's loopback one.
+    /// Reads `[ADDRESS:]HOSTPORT:PORT[/PROTOCOL]`. Without an address it is the host's loopback one, without a protocol TCP.
     ///
     /// # Errors
     /// What is wrong with it, for people.
     pub fn parse(text: &str) -> Result<Published, String> {
         let port = |text: &str| match text.parse::<u16>() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err(format!("'{}' is no port; write [ADDRESS:]HOSTPORT:PORT", text.escape_debug())),
+            _ => Err(format!("'{}' is no port; {PUBLISHED}", text.escape_debug())),
         };
-        let (host, inside) = text.rsplit_once(':').ok_or("write [ADDRESS:]HOSTPORT:PORT")?;
+        let (text, protocol) = match text.rsplit_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((text, "tcp")) => (text, Protocol::Tcp),
+            Some((text, "udp")) => (text, Protocol::Udp),
+            Some((_, other)) => {
+                return Err(format!("'{}' is no protocol; {PUBLISHED}", other.escape_debug()));
+            }
+        };
+        let (host, inside) = text.rsplit_once(':').ok_or(PUBLISHED)?;
         let (ip, host_port) = host.rsplit_once(':').map_or((None, host), |(ip, port)| (Some(ip), port));
         let ip = match ip {
             Some(ip) => {
@@ -46,7 +61,7 @@ impl Published {
             }
             None => Ipv4Addr::LOCALHOST.into(),
         };
-        Ok(Published { host: SocketAddr::new(ip, port(host_port)?), port: port(inside)? })
+        Ok(Published { host: SocketAddr::new(ip, port(host_port)?), port: port(inside)?, protocol })
     }
 }
 
@@ -91,7 +106,11 @@ mod tests {
         assert_eq!(parse("8080:80"), Ok(("127.0.0.1:8080".into(), 80)));
         assert_eq!(parse("0.0.0.0:8080:80"), Ok(("0.0.0.0:8080".into(), 80)));
         assert_eq!(parse("[::]:8080:80"), Ok(("[::]:8080".into(), 80)));
-        for text in ["80", "0:80", "80:x", "a:80:80", ""] {
+        let protocol = |text| Published::parse(text).map(|published| published.protocol);
+        assert_eq!(protocol("8080:80"), Ok(Protocol::Tcp));
+        assert_eq!(protocol("8080:80/tcp"), Ok(Protocol::Tcp));
+        assert_eq!(protocol("[::1]:5353:53/udp"), Ok(Protocol::Udp));
+        for text in ["80:80/", "80:80/sctp", "80/udp", "80", "0:80", "80:x", "a:80:80", ""] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

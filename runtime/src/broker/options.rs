@@ -47,9 +47,9 @@ pub struct Options {
     #[arg(long, value_name = "NAME:ADDRESS")]
     resolve: Vec<String>,
 
-    /// Pass TCP connections to HOSTPORT of this host on to PORT of the sandbox. Without ADDRESS, of the host's loopback interface;
-    /// 0.0.0.0 means all (may be given again).
-    #[arg(long, value_name = "[ADDRESS:]HOSTPORT:PORT")]
+    /// Pass TCP connections, or datagrams of UDP, to HOSTPORT of this host on to PORT of the sandbox. Without ADDRESS, of the host's
+    /// loopback interface; 0.0.0.0 means all (may be given again).
+    #[arg(long, value_name = "[ADDRESS:]HOSTPORT:PORT[/udp]")]
     publish: Vec<String>,
 
     /// Write each decision about the network to FILE, as one line of JSON [default: with --log info, standard error].

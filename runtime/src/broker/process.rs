@@ -3,6 +3,8 @@
 
 use super::{Published, Settings, serve};
 use anyhow::Context;
+use boundary::broker::Protocol;
+use caps::{CapSet, Capability};
 use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -12,8 +14,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork};
 use std::fs::File;
 use std::io::Read;
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// The broker as its parent has it.
@@ -77,13 +79,33 @@ impl Broker {
     }
 }
 
-fn listen(published: &[Published]) -> anyhow::Result<Vec<(TcpListener, u16)>> {
+/// A port of the host that was published.
+pub enum Listener {
+    /// Connections come.
+    Tcp(TcpListener),
+    /// Datagrams of those who have sent none yet.
+    Udp(UdpSocket),
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Udp(socket) => socket.as_fd(),
+        }
+    }
+}
+
+fn listen(published: &[Published]) -> anyhow::Result<Vec<(Listener, u16)>> {
     let listen = |published: &Published| {
-        let listener = TcpListener::bind(published.host).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        });
         let host = published.host;
+        let listener = match published.protocol {
+            Protocol::Tcp => TcpListener::bind(host).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(Listener::Tcp(listener))
+            }),
+            Protocol::Udp => super::datagrams::bind(host).map(Listener::Udp),
+        };
         let listener = listener.map_err(|error| {
             anyhow::anyhow!("--publish {host}:{}: {error}; choose another port", published.port)
         })?;
@@ -94,21 +116,32 @@ fn listen(published: &[Published]) -> anyhow::Result<Vec<(TcpListener, u16)>> {
 
 fn run(
     settings: Settings,
-    listeners: Vec<(TcpListener, u16)>,
+    listeners: Vec<(Listener, u16)>,
     socket: OwnedFd,
     begins: OwnedFd,
     parent: Pid,
 ) -> anyhow::Result<()> {
     detach()?;
-    let mut keep: Vec<RawFd> = listeners.iter().map(|(listener, _)| listener.as_raw_fd()).collect();
+    let mut keep: Vec<RawFd> = listeners.iter().map(|(listener, _)| listener.as_fd().as_raw_fd()).collect();
     keep.extend([socket.as_raw_fd(), begins.as_raw_fd()]);
     keep.extend(settings.log.as_ref().map(AsRawFd::as_raw_fd));
     crate::launch::close_others(&keep)?;
     if is_root_of_the_host() {
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        // Each sender of datagrams gets a socket at the same port, which only a socket's owner may have, and those below 1024 only with
+        // this capability.
+        let datagrams = || listeners.iter().filter(|(listener, _)| matches!(listener, Listener::Udp(_)));
+        for (socket, _) in datagrams() {
+            nix::unistd::fchown(socket.as_fd(), Some(user), None).context("giving up a socket")?;
+        }
+        nix::sys::prctl::set_keepcaps(datagrams().next().is_some()).context("PR_SET_KEEPCAPS")?;
         nix::unistd::setgroups(&[]).context("giving up groups")?;
         nix::unistd::setresgid(group, group, group).context("giving up the group")?;
         nix::unistd::setresuid(user, user, user).context("giving up the user")?;
+        let kept = datagrams().map(|_| Capability::CAP_NET_BIND_SERVICE).collect();
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            caps::set(None, set, &kept).context("giving up capabilities")?;
+        }
     }
     nix::sys::prctl::set_no_new_privs().context("PR_SET_NO_NEW_PRIVS")?;
     nix::sys::prctl::set_dumpable(false).context("PR_SET_DUMPABLE")?;

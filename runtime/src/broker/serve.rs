@@ -1,11 +1,13 @@
 //! The broker's work: one task for requests, one for each published port, one for each query. All in one thread.
 
 use super::Settings;
+use super::datagrams;
 use super::log::Log;
 use super::names::Names;
+use super::process::Listener;
 use super::rules::{Rules, Verdict};
 use anyhow::Context;
-use boundary::broker::{MAX_MESSAGE, Place, Protocol, Reply, Request, decode, encode};
+use boundary::broker::{MAX_REQUEST, Place, Protocol, Reply, Request, decode, encode};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -14,7 +16,7 @@ use nix::sys::socket::{
 };
 use std::fs::File;
 use std::io::{IoSlice, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ struct Serving {
 /// Serves until the sandbox has ended; says on `begins` that it does.
 pub fn run(
     settings: Settings,
-    listeners: Vec<(TcpListener, u16)>,
+    listeners: Vec<(Listener, u16)>,
     socket: OwnedFd,
     begins: OwnedFd,
 ) -> anyhow::Result<()> {
@@ -64,8 +66,16 @@ pub fn run(
         super::process::fence()?;
         File::from(begins).write_all(b"r").context("its pipe")?;
         for (listener, port) in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::task::spawn_local(accept(serving.clone(), listener, port));
+            match listener {
+                Listener::Tcp(listener) => {
+                    let listener = tokio::net::TcpListener::from_std(listener)?;
+                    tokio::task::spawn_local(accept(serving.clone(), listener, port));
+                }
+                Listener::Udp(socket) => {
+                    let socket = tokio::net::UdpSocket::from_std(socket)?;
+                    tokio::task::spawn_local(receive(serving.clone(), socket, port));
+                }
+            }
         }
         serving.requests().await
     })
@@ -76,7 +86,7 @@ fn own_addresses() -> Vec<IpAddr> {
     addresses.filter_map(|one| one.address.as_ref().and_then(place_of)).map(|place| place.ip()).collect()
 }
 
-fn place_of(address: &SockaddrStorage) -> Option<SocketAddr> {
+pub(super) fn place_of(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|at| SocketAddr::new(at.ip().into(), at.port()));
     v4.or_else(|| address.as_sockaddr_in6().map(|at| SocketAddr::new(at.ip().into(), at.port())))
 }
@@ -85,7 +95,7 @@ impl Serving {
     /// Takes one request after the other. The next one is taken when the reply has gone: a sandbox that takes no replies gets
     /// nothing done.
     async fn requests(self: Rc<Self>) -> anyhow::Result<()> {
-        let mut packet = vec![0; MAX_MESSAGE + 1];
+        let mut packet = vec![0; MAX_REQUEST + 1];
         loop {
             let receive = |socket: &OwnedFd| {
                 recv(socket.as_raw_fd(), &mut packet, MsgFlags::MSG_TRUNC).map_err(std::io::Error::from)
@@ -193,7 +203,7 @@ fn connected(protocol: Protocol, to: SocketAddr) -> nix::Result<(OwnedFd, Place)
     Ok((socket, local.into()))
 }
 
-fn block(socket: impl AsFd) -> nix::Result<()> {
+pub(super) fn block(socket: impl AsFd) -> nix::Result<()> {
     let flags = OFlag::from_bits_truncate(fcntl(&socket, FcntlArg::F_GETFL)?);
     fcntl(&socket, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)).map(drop)
 }
@@ -206,7 +216,7 @@ async fn accept(serving: Rc<Serving>, listener: tokio::net::TcpListener, port: u
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        serving.log.accept(from, host_port, port);
+        serving.log.accept(Protocol::Tcp, from, host_port, port);
         let Ok(stream) = stream.into_std() else { continue };
         if block(&stream).is_err() {
             continue;
@@ -214,6 +224,31 @@ async fn accept(serving: Rc<Serving>, listener: tokio::net::TcpListener, port: u
         let reply = Reply::Accepted { port, from: from.into() };
         if serving
             .send(&reply, Some(&stream.into()))
+            .await
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        {
+            return;
+        }
+    }
+}
+
+/// Takes the first datagrams of those outside; each gets a socket of its own, by which the next ones go.
+async fn receive(serving: Rc<Serving>, socket: tokio::net::UdpSocket, port: u16) {
+    let host_port = socket.local_addr().map_or(0, |at| at.port());
+    loop {
+        let received = socket.async_io(Interest::READABLE, || datagrams::receive(&socket)).await;
+        // Errors are about datagrams that were sent, of which there are none here.
+        let Ok((bytes, from, to)) = received else { continue };
+        let Some(sender) = place_of(&from) else { continue };
+        let Ok(answering) = datagrams::connected(&from, to, host_port) else {
+            // No descriptor left, most likely: as datagrams may, this one is lost.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        serving.log.accept(Protocol::Udp, sender, host_port, port);
+        let reply = Reply::Datagram { port, from: sender.into(), bytes };
+        if serving
+            .send(&reply, Some(&answering))
             .await
             .is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
         {

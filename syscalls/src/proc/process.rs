@@ -57,7 +57,6 @@ const FILES: &[(&str, u32, For, Make)] = &[
     ("setgroups", 0o644, For::All, process_files::setgroups),
     ("syscall", 0o400, For::Inspectors, process_files::syscall),
     ("uid_map", 0o644, For::All, process_files::id_map),
-    ("loginuid", 0o644, For::All, process_files::session_id),
     ("sessionid", 0o444, For::All, process_files::session_id),
     ("smaps", 0o444, For::InspectorsOfAreas, process_files::smaps),
     ("smaps_rollup", 0o444, For::InspectorsOfMemory, process_files::smaps_rollup),
@@ -74,7 +73,8 @@ const OF_PROCESSES: &[&str] = &["coredump_filter", "mountstats", "task", "timers
 /// Links to places and files.
 const LINKS: &[&str] = &["cwd", "exe", "root"];
 /// Files that take writes.
-const WRITABLE: &[&str] = &["comm", "coredump_filter", "oom_score_adj", "oom_adj", "timerslack_ns"];
+const WRITABLE: &[&str] =
+    &["comm", "coredump_filter", "loginuid", "oom_score_adj", "oom_adj", "timerslack_ns"];
 /// The process's memory.
 const MEMORY: &str = "mem";
 /// Directories.
@@ -173,6 +173,13 @@ fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<A
             owner,
             move || process_files::comm(&*of_process(tid)?),
             move |bytes| process_files::set_comm(&*of_process(tid)?, bytes),
+        )),
+        b"loginuid" => Ok(writable(
+            place,
+            0o644,
+            owner,
+            move || Ok(process_files::login_uid(&*of_process(tid)?)),
+            move |bytes| process_files::set_login_uid(&*of_process(tid)?, bytes),
         )),
         b"oom_score_adj" => Ok(writable(
             place,

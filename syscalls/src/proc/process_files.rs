@@ -442,9 +442,33 @@ pub fn personality(thread: &Thread) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", thread.task.group.personality.load(Ordering::Relaxed)).into_bytes())
 }
 
-/// `sessionid` and `loginuid`: no audit session, nobody who logged in.
-pub fn session_id(_thread: &Thread) -> Result<Vec<u8>> {
-    Ok(b"4294967295".to_vec())
+/// `loginuid`: who has logged in.
+pub fn login_uid(thread: &Thread) -> Vec<u8> {
+    format!("{}", thread.task.group.login.0.load(Ordering::Relaxed)).into_bytes()
+}
+
+/// A write to `loginuid`, as pam_loginuid(8) does it: a process's own only, and once, unless one has the capability
+/// (`audit_set_loginuid_perm`).
+pub fn set_login_uid(thread: &Thread, bytes: &[u8]) -> Result<()> {
+    let own = thread::current();
+    let group = &thread.task.group;
+    if group.tgid != own.task.group.tgid {
+        return Err(Errno::EPERM);
+    }
+    let uid = number(bytes).and_then(|uid| u32::try_from(uid).ok()).ok_or(Errno::EINVAL)?;
+    if group.login.0.load(Ordering::Relaxed) != u32::MAX && !own.task.cred().has(cap::AUDIT_CONTROL) {
+        return Err(Errno::EPERM);
+    }
+    group.login.0.store(uid, Ordering::Relaxed);
+    // The session has the number of the process that began it.
+    let session = if uid == u32::MAX { uid } else { group.tgid as u32 };
+    group.login.1.store(session, Ordering::Relaxed);
+    Ok(())
+}
+
+/// `sessionid`: the session of who has logged in.
+pub fn session_id(thread: &Thread) -> Result<Vec<u8>> {
+    Ok(format!("{}", thread.task.group.login.1.load(Ordering::Relaxed)).into_bytes())
 }
 
 /// The name as text.

@@ -259,8 +259,8 @@ impl Ping {
     /// The reply to a request.
     fn reply_to(&self, mut request: Vec<u8>) -> Vec<u8> {
         let (_, answers) = self.echo();
-        if let Some(kind) = request.first_mut() {
-            *kind = answers;
+        if let Some([kind, _, high, low]) = request.first_chunk_mut() {
+            (*kind, *high, *low) = (answers, 0, 0);
         }
         let sum = checksum(&request).to_be_bytes();
         if let Some(place) = request.get_mut(2..4) {

@@ -24,6 +24,8 @@ const WORDS: usize = 8;
 const HEADER_V4: usize = 20;
 const SUM: core::ops::Range<usize> = 10..12;
 const DONT_FRAGMENT: u16 = 0x4000;
+/// `ICMPV6_HDRLEN`: type, code and sum.
+const SHORTEST_V6: usize = 4;
 /// Where the sum of a message is.
 const MESSAGE_SUM: core::ops::Range<usize> = 2..4;
 
@@ -98,8 +100,11 @@ impl Ping {
         // Types above 31 cannot be left out (`icmp_filter`).
         let word = self.filter.get(usize::from(kind / 32)).filter(|_| !from.is_ipv4() || kind < 32);
         let filtered = word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (kind % 32)) != 0);
+        // What is shorter has no type that the host would look at.
+        let least = if from.is_ipv4() { super::HEADER } else { SHORTEST_V6 };
         let link = self.link.lock();
         !filtered
+            && message.len() >= least
             && link.local.is_none_or(|local| local.ip() == to || local.ip().is_unspecified())
             && link.peer.is_none_or(|peer| peer.ip() == from)
             && from.is_ipv4() == (self.common.family == net::AF_INET)

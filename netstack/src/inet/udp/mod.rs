@@ -26,7 +26,7 @@ use kernel::sync::{BootCell, Mutex};
 use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
 use outside::Outside;
-pub use outside::{arrived, unreachable};
+pub use outside::{arrived, arrived_outside, unreachable};
 use receive::{Datagram, Inbox};
 use vfs::namespace::Lookup;
 
@@ -301,6 +301,7 @@ impl Socket for Udp {
         if self.is_shut(Shutdown::SEND) {
             return Err(message.broken_pipe());
         }
+        let client = self.client(to);
         let place = self.place()?;
         let ip = if place.ip().is_unspecified() { endpoint::source_for(to.ip()) } else { place.ip() };
         let from = SocketAddr::new(ip, place.port());
@@ -309,6 +310,9 @@ impl Socket for Udp {
         bytes.resize(length, 0);
         if message.source.take(&mut bytes)? != length {
             return Err(Errno::EFAULT);
+        }
+        if let Some(client) = client {
+            return client.send_datagram(&self.common, &bytes, message.nonblocking);
         }
         // A server on all addresses is on all of the sandbox's, not of the world's.
         let target = match endpoint::is_here(to.ip()) {

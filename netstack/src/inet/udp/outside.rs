@@ -3,7 +3,7 @@
 
 use super::receive::Datagram;
 use super::{Udp, ports};
-use crate::inet::broker::{self, Way};
+use crate::inet::broker::{self, Descriptor, Way};
 use crate::inet::outside::Outside as _;
 use crate::inet::remote::Remote;
 use crate::inet::{UDP, endpoint, stack};
@@ -25,6 +25,8 @@ const HOPS: i32 = 64;
 pub(super) enum Outside {
     /// A socket of the host.
     Remote(Arc<Remote>),
+    /// One that somebody has sent through to a published port: whatever the address is inside, answers go there.
+    Client(Arc<Remote>),
     /// The broker, as a name server.
     NameServer,
 }
@@ -40,6 +42,20 @@ pub fn arrived(from: SocketAddr, to: SocketAddr, bytes: &[u8], hops: u8, class: 
         socket.deliver(Datagram { bytes: copy, from, to: to.ip(), hops: hops.into(), class: class.into() });
     }
     true
+}
+
+/// Somebody outside has sent a first datagram to a published port: more of them come by the socket, and answers go there. Called by the
+/// warden.
+pub fn arrived_outside(port: u16, from: SocketAddr, bytes: Vec<u8>, descriptor: Descriptor) {
+    let Ok(ports) = ports(UDP) else { return };
+    let server = |at| Some((ports.find(at, |socket: &Udp| socket.score(from))?, at));
+    let Some((socket, at)) = broker::published(port).into_iter().find_map(server) else { return };
+    // One that was sent before the first one had made the socket has made another, which is not needed.
+    if socket.client(from).is_none() {
+        let remote = Remote::new(&socket.common, descriptor, (at, from), false);
+        socket.add_destination(from, Outside::Client(remote));
+    }
+    socket.deliver(Datagram { bytes, from, to: at.ip(), hops: HOPS, class: 0 });
 }
 
 /// What became of a datagram that had gone out over the interface.
@@ -72,19 +88,33 @@ impl Udp {
                 Outside::Remote(Remote::new(&self.common, descriptor, (local, to), false))
             }
         };
+        self.add_destination(to, new.clone());
+        Ok(new)
+    }
+
+    fn add_destination(&self, to: SocketAddr, new: Outside) {
         let forgotten = {
             let mut destinations = self.destinations.lock();
-            destinations.push((to, new.clone()));
+            destinations.push((to, new));
             (destinations.len() > DESTINATIONS_MAX).then(|| destinations.remove(0))
         };
         drop(forgotten);
-        Ok(new)
+    }
+
+    /// The way to somebody who has sent to a published port.
+    pub(super) fn client(&self, to: SocketAddr) -> Option<Arc<Remote>> {
+        self.destinations.lock().iter().find_map(|(known, outside)| match outside {
+            Outside::Client(remote) if *known == to => Some(remote.clone()),
+            _ => None,
+        })
     }
 
     /// Sends a datagram that nobody here takes.
     pub(super) fn send_out(&self, to: SocketAddr, bytes: Vec<u8>, nonblocking: bool) -> Result<usize> {
         match self.outside(to)? {
-            Outside::Remote(remote) => remote.send_datagram(&self.common, &bytes, nonblocking),
+            Outside::Remote(remote) | Outside::Client(remote) => {
+                remote.send_datagram(&self.common, &bytes, nonblocking)
+            }
             Outside::NameServer => {
                 let length = bytes.len();
                 broker::resolve(self.this.clone(), to, bytes);
@@ -133,7 +163,7 @@ impl Udp {
     pub(super) fn remotes(&self) -> Vec<Arc<Remote>> {
         let destinations = self.destinations.lock();
         let remote = |(_, outside): &(SocketAddr, Outside)| match outside {
-            Outside::Remote(remote) => Some(remote.clone()),
+            Outside::Remote(remote) | Outside::Client(remote) => Some(remote.clone()),
             Outside::NameServer => None,
         };
         destinations.iter().filter_map(remote).collect()
