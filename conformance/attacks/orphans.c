@@ -1,5 +1,6 @@
 /* orphans HOW: host processes that our kernel knows nothing of, to be there when the sandbox has ended: some wait for ever, and some are
- * never the same for long, since each makes another and ends. Then "ready"; HOW "exits" ends the program, "waits" reads a line first. */
+ * never the same for long, since each makes another and ends. Then "ready", and a line is read: the end of its input ends the program,
+ * which is what HOW "exits" is for, and "waits" not. */
 #include "takeover.h"
 #include <sched.h>
 
@@ -23,6 +24,6 @@ int main(int argc, char **argv) {
             waits_for_ever();
         }
     say("ready\n");
-    if (is(argv[1], "waits") && getchar() == EOF) return 1;
+    if (getchar() == EOF && is(argv[1], "waits")) return 1;
     return 0;
 }
