@@ -47,15 +47,7 @@ impl Daemons {
         let runtimes = json!({ "trapbox": { "path": trapbox() }, "in-memory": { "path": trapbox(), "runtimeArgs": ["--overlay=memory"] } });
         fs::write(at("daemon.json"), json!({ "runtimes": runtimes, "live-restore": true }).to_string())
             .expect("written");
-        let mut network = Command::new("unshare");
-        network
-            .args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"])
-            .stdout(Stdio::piped());
-        let mut network = network.spawn().expect("unshare runs");
-        let mut line = String::new();
-        let output = network.stdout.take().expect("a pipe");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
-        assert_eq!(line, "up\n");
+        let network = network();
         let child = inside(&network, "containerd", &at("containerd.log"))
             .arg("--config")
             .arg(at("containerd.toml"))
@@ -143,17 +135,7 @@ impl Daemons {
 
     fn import(&self) {
         let tree = self.path("tree");
-        for directory in ["bin", "etc", "root", "tmp"] {
-            fs::create_dir_all(tree.join(directory)).expect("made");
-        }
-        fs::copy(BUSYBOX, tree.join("bin/busybox")).expect("busybox-static is installed");
-        let list = Command::new(BUSYBOX).arg("--list").output().expect("busybox runs");
-        for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
-            symlink("busybox", tree.join("bin").join(applet)).expect("made");
-        }
-        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
-            .expect("written");
-        fs::write(tree.join("etc/group"), "root:x:0:\nuser:x:1000:\nmore:x:50:user\n").expect("written");
+        self::tree(&tree);
         let archive = self.path("tree.tar");
         let packed = Command::new("tar")
             .arg("-C")
@@ -168,8 +150,48 @@ impl Daemons {
     }
 }
 
+/// Holds a network namespace for daemons.
+pub fn network() -> Child {
+    let mut network = Command::new("unshare");
+    network
+        .args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"])
+        .stdout(Stdio::piped());
+    let mut network = network.spawn().expect("unshare runs");
+    let mut line = String::new();
+    let output = network.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
+    assert_eq!(line, "up\n");
+    network
+}
+
+/// The files of the image that every test uses.
+pub fn tree(tree: &Path) {
+    for directory in ["bin", "etc", "root", "tmp"] {
+        fs::create_dir_all(tree.join(directory)).expect("made");
+    }
+    fs::copy(BUSYBOX, tree.join("bin/busybox")).expect("busybox-static is installed");
+    let list = Command::new(BUSYBOX).arg("--list").output().expect("busybox runs");
+    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", tree.join("bin").join(applet)).expect("made");
+    }
+    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+        .expect("written");
+    fs::write(tree.join("etc/group"), "root:x:0:\nuser:x:1000:\nmore:x:50:user\n").expect("written");
+}
+
+/// What daemons have mounted below a directory and not let go of.
+pub fn unmount_below(place: &Path) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let place = place.display().to_string();
+    for mount in
+        mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&place))
+    {
+        let _ = Command::new("umount").args(["-l", mount]).status();
+    }
+}
+
 /// A daemon in the network namespace, which leads a process group and writes to a log.
-fn inside(network: &Child, program: &str, log: &Path) -> Command {
+pub fn inside(network: &Child, program: &str, log: &Path) -> Command {
     let log = fs::File::options().append(true).create(true).open(log).expect("a log");
     let errors = log.try_clone().expect("a descriptor");
     let mut command = Command::new("nsenter");
@@ -179,7 +201,7 @@ fn inside(network: &Child, program: &str, log: &Path) -> Command {
 }
 
 /// Ends a daemon by its id, with patience.
-fn end(daemon: &mut Child) {
+pub fn end(daemon: &mut Child) {
     let _ = Command::new("kill").arg(daemon.id().to_string()).status();
     let patience = Instant::now() + Duration::from_secs(20);
     while matches!(daemon.try_wait(), Ok(None)) && Instant::now() < patience {
@@ -201,13 +223,6 @@ impl Drop for Daemons {
         end(&mut self.containerd);
         let _ = self.network.kill();
         let _ = self.network.wait();
-        // What they have mounted and not let go of.
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let place = self.place.path().display().to_string();
-        for mount in
-            mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&place))
-        {
-            let _ = Command::new("umount").args(["-l", mount]).status();
-        }
+        unmount_below(self.place.path());
     }
 }

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod others;
+mod pods;
 
 use conformance::Outcome;
 use daemon::{Daemons, IMAGE};
