@@ -68,7 +68,11 @@ pub const FIELDS: &[Field] = &[
     ),
     Field("process.rlimits", Honoured, "inside"),
     Field("process.noNewPrivileges", Honoured, "inside; on the host it is always set"),
-    Field("process.oomScoreAdj", Honoured, "on the host and inside"),
+    Field(
+        "process.oomScoreAdj",
+        Honoured,
+        "on the host and inside; on the host not for a pod's sandbox if it is negative",
+    ),
     Field(
         "process.apparmorProfile",
         Ignored,
@@ -103,7 +107,7 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.namespaces[].path",
         Honoured,
-        "for network and uts; refused for pid, ipc and cgroup: nobody else's objects are on this kernel",
+        "for network and uts, and those of its sandbox for a container of a pod; refused for pid, ipc and cgroup otherwise: nobody else's objects are on this kernel",
     ),
     Field("linux.uidMappings", Refused, "ids are the sandbox's own"),
     Field("linux.gidMappings", Refused, "likewise"),

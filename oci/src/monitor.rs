@@ -152,7 +152,7 @@ impl Monitor {
 
     fn launch(self, asker: Asker, entrance: OwnedFd) -> u8 {
         let name = self.container.program().unwrap_or_default();
-        let is_pod = self.plan.role == Role::Sandbox;
+        let is_pod = self.plan.may_be_joined();
         let begun = self
             .container
             .mark_started()

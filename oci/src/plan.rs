@@ -265,6 +265,16 @@ impl Plan {
         self.view.pod = Some(hub);
     }
 
+    /// Whether others may join: a pod's sandbox, and what Podman makes one of, which its annotations do not say. Nothing is lost by that
+    /// where the filter has what changes files.
+    pub fn may_be_joined(&self) -> bool {
+        match self.role {
+            Role::Sandbox => true,
+            Role::Alone => nix::unistd::geteuid().is_root() && self.view.has_writable_host_path(),
+            Role::Member(_) => false,
+        }
+    }
+
     /// What a container takes along that joins a pod.
     pub fn into_parts(self) -> (View, First) {
         (self.view, self.first)

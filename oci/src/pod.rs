@@ -29,9 +29,9 @@ const HUB: &str = "pod";
 /// What a container is in its pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// It is in none: its kernel is its own.
+    /// Nothing is said of it: its kernel is its own, or it is the sandbox of a pod of Podman's.
     Alone,
-    /// Others may join it.
+    /// The pod's kernel is its.
     Sandbox,
     /// It joins this one.
     Member(String),
@@ -65,7 +65,7 @@ impl Role {
     }
 }
 
-/// Makes the hub of a pod's sandbox.
+/// Makes the hub of a container that others may join.
 pub fn make_hub(directory: &Path) -> anyhow::Result<PathBuf> {
     let hub = hub(directory);
     fs::create_dir_all(hub.join(launch::TREE)).with_context(|| format!("making {}", hub.display()))?;
@@ -92,10 +92,7 @@ pub fn check(spec: &Spec, root: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("the pod's sandbox {id:?} does not exist"))?;
     let running = sandbox.status();
     anyhow::ensure!(running == Status::Running, "the pod's sandbox {id} is {running}, not running");
-    anyhow::ensure!(
-        Role::of(&sandbox.record.spec)? == Role::Sandbox,
-        "{id} is a container that no others can join"
-    );
+    anyhow::ensure!(hub(&sandbox.directory).exists(), "{id} is a container that no others can join");
     namespaces::check_member(spec, &sandbox.record.spec, sandbox.pid())?;
     anyhow::ensure!(
         hooks::all(spec, hooks::START_CONTAINER).is_empty(),

@@ -1,7 +1,6 @@
 //! A containerd and a dockerd of our own, in a network namespace of their own, with everything below a scratch directory. They end with
 //! the test, also if it fails.
 
-use crate::{PATIENCE, wait_for};
 use conformance::{Outcome, run, scratch, trapbox};
 use serde_json::json;
 use std::fs;
@@ -10,6 +9,21 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// How long what must come at once may take on a machine that has much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Whether it comes.
+pub fn wait_for(mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    true
+}
 
 const BUSYBOX: &str = "/bin/busybox";
 /// The image that every test uses.
@@ -46,15 +60,7 @@ impl Daemons {
         );
         fs::write(at("containerd.toml"), containerd).expect("written");
         configure(&at("daemon.json"), "runc");
-        let mut network = Command::new("unshare");
-        network
-            .args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"])
-            .stdout(Stdio::piped());
-        let mut network = network.spawn().expect("unshare runs");
-        let mut line = String::new();
-        let output = network.stdout.take().expect("a pipe");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
-        assert_eq!(line, "up\n");
+        let network = network();
         let child = inside(&network, "containerd", &at("containerd.log"))
             .arg("--config")
             .arg(at("containerd.toml"))
@@ -151,17 +157,7 @@ impl Daemons {
 
     fn import(&self) {
         let tree = self.path("tree");
-        for directory in ["bin", "etc", "root", "tmp"] {
-            fs::create_dir_all(tree.join(directory)).expect("made");
-        }
-        fs::copy(BUSYBOX, tree.join("bin/busybox")).expect("busybox-static is installed");
-        let list = Command::new(BUSYBOX).arg("--list").output().expect("busybox runs");
-        for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
-            symlink("busybox", tree.join("bin").join(applet)).expect("made");
-        }
-        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
-            .expect("written");
-        fs::write(tree.join("etc/group"), "root:x:0:\nuser:x:1000:\nmore:x:50:user\n").expect("written");
+        self::tree(&tree);
         let archive = self.path("tree.tar");
         let packed = Command::new("tar")
             .arg("-C")
@@ -185,8 +181,48 @@ fn configure(file: &Path, default: &str) {
     fs::write(file, configuration.to_string()).expect("written");
 }
 
+/// Holds a network namespace for daemons.
+pub fn network() -> Child {
+    let mut network = Command::new("unshare");
+    network
+        .args(["--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 100000"])
+        .stdout(Stdio::piped());
+    let mut network = network.spawn().expect("unshare runs");
+    let mut line = String::new();
+    let output = network.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
+    assert_eq!(line, "up\n");
+    network
+}
+
+/// The files of the image that every test uses.
+pub fn tree(tree: &Path) {
+    for directory in ["bin", "etc", "root", "tmp"] {
+        fs::create_dir_all(tree.join(directory)).expect("made");
+    }
+    fs::copy(BUSYBOX, tree.join("bin/busybox")).expect("busybox-static is installed");
+    let list = Command::new(BUSYBOX).arg("--list").output().expect("busybox runs");
+    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", tree.join("bin").join(applet)).expect("made");
+    }
+    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+        .expect("written");
+    fs::write(tree.join("etc/group"), "root:x:0:\nuser:x:1000:\nmore:x:50:user\n").expect("written");
+}
+
+/// What daemons have mounted below a directory and not let go of.
+pub fn unmount_below(place: &Path) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let place = place.display().to_string();
+    for mount in
+        mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&place))
+    {
+        let _ = Command::new("umount").args(["-l", mount]).status();
+    }
+}
+
 /// A daemon in the network namespace, which leads a process group and writes to a log.
-fn inside(network: &Child, program: &str, log: &Path) -> Command {
+pub fn inside(network: &Child, program: &str, log: &Path) -> Command {
     let log = fs::File::options().append(true).create(true).open(log).expect("a log");
     let errors = log.try_clone().expect("a descriptor");
     let mut command = Command::new("nsenter");
@@ -196,7 +232,7 @@ fn inside(network: &Child, program: &str, log: &Path) -> Command {
 }
 
 /// Ends a daemon by its id, with patience.
-fn end(daemon: &mut Child) {
+pub fn end(daemon: &mut Child) {
     let _ = Command::new("kill").arg(daemon.id().to_string()).status();
     let patience = Instant::now() + PATIENCE;
     while matches!(daemon.try_wait(), Ok(None)) && Instant::now() < patience {
@@ -218,13 +254,6 @@ impl Drop for Daemons {
         end(&mut self.containerd);
         let _ = self.network.kill();
         let _ = self.network.wait();
-        // What they have mounted and not let go of.
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let place = self.place.path().display().to_string();
-        for mount in
-            mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&place))
-        {
-            let _ = Command::new("umount").args(["-l", mount]).status();
-        }
+        unmount_below(self.place.path());
     }
 }

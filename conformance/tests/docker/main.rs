@@ -3,9 +3,10 @@
 mod daemon;
 mod images;
 mod others;
+mod pods;
 
 use conformance::Outcome;
-use daemon::{Daemons, IMAGE};
+use daemon::{Daemons, IMAGE, PATIENCE, wait_for};
 use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -226,21 +227,6 @@ fn stopping(suite: &mut Suite) {
             outcome
         });
     }
-}
-
-/// How long what must come at once may take on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// Whether it comes.
-fn wait_for(mut done: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        if Instant::now() > end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    true
 }
 
 /// What a container writes is Docker's layer.

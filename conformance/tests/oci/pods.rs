@@ -257,8 +257,8 @@ fn what_a_container_of_a_pod_cannot_have_is_refused_by_name() {
         let message = bundle.fails(&["create", &bundle.id], 1);
         assert!(message.contains(word), "{word}: {message}");
     }
-    // Nor can others join what is no sandbox.
-    let alone = Bundle::new("sleep 60");
+    // Nor can others join what is no sandbox, and changes no files.
+    let alone = Bundle::with("sleep 60", |config| config["root"]["readonly"] = json!(true));
     alone.create();
     alone.start();
     let mut member = pod.bundle("true", |config| config["annotations"][ID] = json!(alone.id));

@@ -5,7 +5,7 @@ use crate::hooks;
 use crate::monitor::{Making, Monitor};
 use crate::namespaces::Network;
 use crate::plan::{Bundle, Plan};
-use crate::pod::{self, Role};
+use crate::pod;
 use crate::process::Process;
 use crate::state::{self, Container, Record, Status};
 use crate::{cgroup, console};
@@ -92,7 +92,7 @@ fn build(
     global: &Global,
 ) -> anyhow::Result<Pid> {
     let mut plan = Plan::new(&container.record)?;
-    if plan.role == Role::Sandbox {
+    if plan.may_be_joined() {
         plan.set_hub(pod::make_hub(&container.directory)?);
     }
     let for_monitor = Container { directory: container.directory.clone(), record: container.record.clone() };
