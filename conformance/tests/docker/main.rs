@@ -6,7 +6,7 @@ mod others;
 mod pods;
 
 use conformance::Outcome;
-use daemon::{Daemons, IMAGE, PATIENCE, wait_for};
+use daemon::{Daemons, IMAGE, wait_for};
 use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
