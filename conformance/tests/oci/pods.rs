@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, wait_for};
 use crate::console::{master, sees, shown};
-use crate::is_root;
+use crate::{Refusal, is_root};
 use conformance::compile;
 use serde_json::{Value, json};
 use std::fs;
@@ -260,7 +260,7 @@ fn what_a_container_of_a_pod_cannot_have_is_refused_by_name() {
         return;
     }
     let pod = Pod::start();
-    let refusals: [(fn(&mut Value), &str); 6] = [
+    let refusals: [Refusal; 6] = [
         (|config| config["annotations"][ID] = json!("no-such-pod"), "no-such-pod"),
         (|config| config["annotations"][TYPE] = json!("pod"), TYPE),
         (|config| config["hostname"] = json!("other"), "hostname"),
