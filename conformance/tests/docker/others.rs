@@ -208,25 +208,24 @@ pub fn podman(suite: &mut Suite) {
         suite.check(&format!("podman run {options:?}"), wanted == found, &shown);
     }
     // The containers of a pod, on their loopback interface.
-    let pod = |runtime: &Path| {
+    let pod = {
         let made = ["pod", "create", "--name", "two", "--network", "none", "--infra-image", IMAGE];
-        podman(runtime, &[&made[..], &["--infra-command", "sleep 1000"]].concat());
+        podman(&binary, &[&made[..], &["--infra-command", "sleep 1000"]].concat());
         let limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
         let run = |more: &[&str], script: &str| {
             let head = [&["run", "--pod", "two"][..], more, &limits[..]].concat();
-            podman(runtime, &[&head[..], &[IMAGE, "sh", "-c", script]].concat())
+            podman(&binary, &[&head[..], &[IMAGE, "sh", "-c", script]].concat())
         };
         run(&["-d"], "while :; do echo hello | nc -l -p 80; done");
         let client = run(
             &["--rm"],
             "until nc 127.0.0.1 80 </dev/null; do sleep 0.1; done 2>/dev/null; hostname; exit 3",
         );
-        podman(runtime, &["pod", "rm", "--time", "0", "--force", "two"]);
+        podman(&binary, &["pod", "rm", "--time", "0", "--force", "two"]);
         (client.status, client.stdout)
     };
-    let (wanted, found) = (pod(runc), pod(&binary));
-    let good = wanted == found && found.0 == 3;
-    suite.check("podman pod", good, &format!("\n  runc: {wanted:?}\n  here: {found:?}"));
+    // Not beside runc: the infra container has Podman's own limits, which may be above what runc may set.
+    suite.check("podman pod", pod == (3, "hello\ntwo\n".into()), &format!("{pod:?}"));
     let loops = "trap 'exit 7' TERM; echo > /up; while :; do sleep 0.1; done";
     podman(&binary, &["run", "-d", "--name", "pod", "--network", "none", IMAGE, "sh", "-c", loops]);
     wait_for(|| podman(&binary, &["exec", "pod", "test", "-e", "/up"]).status == 0);

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 
 /// Takes the terminal that the next caller sends.
-fn master(listener: &UnixListener) -> File {
+pub fn master(listener: &UnixListener) -> File {
     let (connection, _) = listener.accept().expect("a connection");
     let mut name = [0u8; 256];
     let mut room = nix::cmsg_space!([RawFd; 1]);
@@ -29,7 +29,7 @@ fn master(listener: &UnixListener) -> File {
 }
 
 /// Everything that the terminal shows, as it comes.
-fn shown(master: &File) -> mpsc::Receiver<String> {
+pub fn shown(master: &File) -> mpsc::Receiver<String> {
     let mut master = master.try_clone().expect("a descriptor");
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -42,7 +42,7 @@ fn shown(master: &File) -> mpsc::Receiver<String> {
 }
 
 /// Waits until the terminal has shown this.
-fn sees(output: &mpsc::Receiver<String>, all: &mut String, wanted: &str) {
+pub fn sees(output: &mpsc::Receiver<String>, all: &mut String, wanted: &str) {
     wait_for(wanted, || {
         all.extend(output.try_iter());
         all.contains(wanted)

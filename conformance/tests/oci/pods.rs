@@ -1,9 +1,14 @@
 //! Pods: a sandbox, and containers that join its kernel, as the CRI would make them.
 
 use crate::bundle::{Bundle, wait_for};
-use crate::is_root;
+use crate::console::{master, sees, shown};
+use crate::{Refusal, is_root};
+use conformance::compile;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Stdio;
 
 const TYPE: &str = "io.kubernetes.cri.container-type";
@@ -135,6 +140,31 @@ fn a_volume_of_two_containers_is_one_filesystem() {
 }
 
 #[test]
+fn a_container_of_a_pod_has_a_terminal_and_may_write_to_memory() {
+    if !is_root() {
+        return;
+    }
+    let pod = Pod::start();
+    let bundle = pod.bundle("", |config| {
+        config["process"]["terminal"] = json!(true);
+        config["process"]["args"] = json!(["sh"]);
+        config["annotations"]["dev.trapbox.overlay"] = json!("memory");
+    });
+    let listener = UnixListener::bind(bundle.place.path().join("console")).expect("a socket");
+    bundle.ok(&["create", "--console-socket", "console", "--pid-file", "pid", &bundle.id]);
+    let mut terminal = master(&listener);
+    let (output, mut all) = (shown(&terminal), String::new());
+    bundle.start();
+    terminal.write_all(b"tty; echo kept > /file; cat /file; echo mar''ked\n").expect("typed");
+    sees(&output, &mut all, "marked\r\n");
+    assert!(all.contains("/dev/pts/") && all.contains("kept\r\n"), "{all}");
+    assert_eq!(bundle.ok(&["exec", &bundle.id, "cat", "/file"]), "kept\n");
+    assert!(!bundle.rootfs().join("file").exists());
+    terminal.write_all(b"exit 4\n").expect("typed");
+    bundle.reaches("stopped");
+}
+
+#[test]
 fn a_container_ends_as_a_whole_and_alone() {
     if !is_root() {
         return;
@@ -230,7 +260,7 @@ fn what_a_container_of_a_pod_cannot_have_is_refused_by_name() {
         return;
     }
     let pod = Pod::start();
-    let refusals: [(fn(&mut Value), &str); 6] = [
+    let refusals: [Refusal; 6] = [
         (|config| config["annotations"][ID] = json!("no-such-pod"), "no-such-pod"),
         (|config| config["annotations"][TYPE] = json!("pod"), TYPE),
         (|config| config["hostname"] = json!("other"), "hostname"),
@@ -268,4 +298,41 @@ fn what_a_container_of_a_pod_cannot_have_is_refused_by_name() {
     let missing = pod.bundle("true", |config| config["process"]["args"] = json!(["no-such-program"]));
     let message = missing.fails(&["create", &missing.id], 1);
     assert!(message.contains("executable file not found in $PATH"), "{message}");
+}
+
+/// The whole pod is one trust domain; what is around it is not in it.
+#[test]
+fn a_taken_over_container_reaches_nothing_around_its_pod() {
+    if !is_root() {
+        return;
+    }
+    let pod = Pod::start();
+    let place = conformance::scratch().expect("a directory");
+    let (secret, volume) = (place.path().join("secret"), place.path().join("volume"));
+    fs::create_dir(&volume).expect("made");
+    fs::write(&secret, "SECRET").expect("written");
+    fs::write(volume.join("file"), "kept").expect("written");
+    let hub = pod.sandbox.root().join(&pod.sandbox.id).join("pod");
+    let bundle = pod.bundle("", |config| {
+        let mount =
+            json!({ "destination": "/volume", "type": "bind", "source": volume, "options": ["rbind", "ro"] });
+        config["mounts"].as_array_mut().expect("mounts").push(mount);
+        config["process"]["args"] = json!(["/attack", secret, hub, volume]);
+    });
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/pod.c");
+    let program = bundle.rootfs().join("attack");
+    compile("gcc", &["-O1", "-mfsgsbase", "-static"], &source, &program).expect("compiled");
+    bundle.create();
+    bundle.start();
+    bundle.reaches("stopped");
+    // The host's standard output is that of the sandbox.
+    assert_eq!(pod.sandbox.out(), "looked around\nheld\n");
+    let names = |directory: &Path| {
+        let entries = fs::read_dir(directory).expect("readable").flatten();
+        entries.map(|entry| entry.file_name().into_string().expect("text")).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&hub), ["root"]);
+    assert_eq!(names(&hub.join("root")), Vec::<String>::new());
+    assert_eq!(names(&volume), ["file"]);
+    assert_eq!(fs::read_to_string(volume.join("file")).expect("readable"), "kept");
 }

@@ -178,7 +178,7 @@ fn monitor(
         oom_score_adj: 0,
         hostname: "container".into(),
         domainname: String::new(),
-        view: View { mounts: all, host_paths, granted: true },
+        view: View { mounts: all, host_paths, granted: true, pod: None },
         options: BootOptions {
             log_level: 1,
             memory_limit: 1 << 30,

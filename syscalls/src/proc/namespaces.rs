@@ -111,7 +111,7 @@ pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode>
             ALL.iter().find(|(link, ..)| link.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let follow = move || {
             let process = of_process(tid)?;
-            may_inspect(&*process)?;
+            may_inspect(&process)?;
             let container = u64::from(process.task.group.container.load(Ordering::Relaxed));
             let ino = match (clone_flag, container) {
                 (raw::CLONE_NEWNS, 1..) => FIRST_MADE + container,
