@@ -30,7 +30,10 @@ pub fn set_up(config: &BootConfig) -> Result<Arc<FsContext>, String> {
     let ids = HostIds::new(config.host_ids);
     let options = &config.options;
     let rights = HostRights { xattrs: options.host_xattrs, set_ids: options.container };
-    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, rights) };
+    // Of a sandbox that root has started, the host knows neither the users nor, of a container, whom its file capabilities serve.
+    let by_user = !options.container && config.first.uid != 0;
+    let caller = by_user.then(|| Cred::new(config.first.uid, config.first.gid, config.first.groups.clone()));
+    let builder = Builder { config, host: HostTree::new(config.fds.root, ids, rights, caller) };
     let (first, rest) = config.mounts.split_first().ok_or_else(|| String::from("no mounts"))?;
     let (inode, options) = builder.filesystem(first).map_err(|errno| failed(first, errno))?;
     let root_inode = inode.clone();
