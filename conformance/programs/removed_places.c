@@ -25,7 +25,11 @@ static void directory(void)
     CALL(openat(place, ".", O_RDONLY) >= 0), CALL(openat(place, "..", O_RDONLY) >= 0), CALL(getdents64(opened, bytes, sizeof bytes));
     int home = open(".", O_RDONLY);
     CALL(fchdir(place)), CALL(open(".", O_RDONLY) >= 0), CALL(open("..", O_RDONLY) >= 0), CALL(getcwd(bytes, sizeof bytes) != NULL), CALL(access(".", R_OK));
+    char name[300] = {0};
+    memset(name, 'x', 299);
+    CALL(readlinkat(place, name, bytes, 1)), CALL(openat(place, name, O_CREAT | O_WRONLY, 0600)), CALL(mkdirat(place, name, 0700)), CALL(access(name, F_OK));
     fchdir(home);
+    CALL(access(name, F_OK));
     CALL(chmod(through(place), 0700)), show(place), CALL(utime(through(place), NULL));
 }
 

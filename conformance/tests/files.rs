@@ -428,3 +428,60 @@ fn directories_below_dev_shm_can_be_granted() {
     assert_eq!(std::fs::read_to_string(directory.path().join("g")).expect("a file"), "in\n");
     assert!(!Path::new("/dev/shm/other").exists());
 }
+
+/// Names that are remembered are asked about together; each of them may mean something else by now.
+#[test]
+fn a_remembered_path_that_changes_outside_is_walked_as_it_is() {
+    let directory = scratch().expect("a directory");
+    let at = |path: &str| directory.path().join(path);
+    let open_to_all = |path: &str| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(at(path), mode).expect("its mode");
+    };
+    let make = |path: &str, text: &str| {
+        std::fs::create_dir_all(at(path)).expect("directories");
+        std::fs::write(at(path).join("f"), text).expect("a file");
+        open_to_all(path);
+    };
+    make("a/b/c", "first");
+    let mut talk = Talk::new(&["--bind", &directory.path().to_string_lossy()], directory.path());
+    let absolute = at("a/b/c/f").to_string_lossy().into_owned();
+    let look = |talk: &mut Talk| {
+        let first =
+            talk.ask("open('a/b/c/f').read(), os.stat('a/b/c/f').st_size, sorted(os.listdir('a/b/c'))");
+        assert_eq!(
+            talk.ask(&format!(
+                "open('{absolute}').read(), os.stat('{absolute}').st_size, sorted(os.listdir('a/b/c'))"
+            )),
+            first
+        );
+        first
+    };
+    assert_eq!(look(&mut talk), "('first', 5, ['f'])");
+    assert_eq!(look(&mut talk), "('first', 5, ['f'])");
+    // Another directory in its place, and a link to it.
+    std::fs::rename(at("a/b"), at("a/old")).expect("moved");
+    make("a/b/c", "another");
+    assert_eq!(look(&mut talk), "('another', 7, ['f'])");
+    std::fs::rename(at("a/b"), at("a/new")).expect("moved");
+    std::os::unix::fs::symlink("old", at("a/b")).expect("a link");
+    assert_eq!(look(&mut talk), "('first', 5, ['f'])");
+    std::fs::remove_file(at("a/b")).expect("removed");
+    std::os::unix::fs::symlink("/nowhere", at("a/b")).expect("a link");
+    assert_eq!(look(&mut talk), "No such file or directory");
+    std::fs::remove_file(at("a/b")).expect("removed");
+    std::fs::write(at("a/b"), "").expect("a file");
+    assert_eq!(look(&mut talk), "Not a directory");
+    std::fs::remove_file(at("a/b")).expect("removed");
+    assert_eq!(look(&mut talk), "No such file or directory");
+    std::fs::rename(at("a/old"), at("a/b")).expect("moved");
+    assert_eq!(look(&mut talk), "('first', 5, ['f'])");
+    // A whole tree higher up, with a file of the same name.
+    std::fs::rename(at("a"), at("z")).expect("moved");
+    assert_eq!(look(&mut talk), "No such file or directory");
+    make("a/b/c", "third one");
+    assert_eq!(look(&mut talk), "('third one', 9, ['f'])");
+    open_to_all("a/b");
+    assert_eq!(talk.ask("os.mkdir('a/b/c/made'), sorted(os.listdir('a/b/c'))"), "(None, ['f', 'made'])");
+    assert!(at("a/b/c/made").is_dir() && !at("z/b/c/made").exists());
+}

@@ -82,7 +82,10 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Base), String> {
     let ids = HostIds::new(config.host_ids);
     let options = &config.options;
     let rights = HostRights { xattrs: options.host_xattrs, set_ids: options.container };
-    let host = HostTree::new(config.fds.root, ids, rights);
+    // Of a sandbox that root has started, the host knows neither the users nor, of a container, whom its file capabilities serve.
+    let by_user = !options.container && config.first.uid != 0;
+    let caller = by_user.then(|| Cred::new(config.first.uid, config.first.gid, config.first.groups.clone()));
+    let host = HostTree::new(config.fds.root, ids, rights, caller);
     let (memory_limit, volumes) = (options.memory_limit, Arc::<Volumes>::default());
     let builder = Builder { memory_limit, host: host.clone(), volumes: volumes.clone() };
     let built = builder.build(&config.mounts).map_err(|failed| failed.text)?;

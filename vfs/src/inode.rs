@@ -9,6 +9,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use kernel::cred::Cred;
 use linux_raw_sys::general as raw;
 
 /// A node to be made.
@@ -110,6 +111,12 @@ pub trait Inode: Send + Sync {
     /// `told` as in [`Self::lookup_told`].
     fn revalidate(&self, _parent: &dyn Inode, _name: &[u8], _told: &mut Option<Attributes>) -> bool {
         true
+    }
+
+    /// For a directory that is not [`Self::cacheable`]: attributes of what a path of plain names below it leads to, if that still is
+    /// `expected`, and if no permission on the way there is for the walk to check. `None`: the names are to be looked up one by one.
+    fn status_below(&self, _cred: &Cred, _path: &[u8], _expected: &dyn Inode) -> Option<Attributes> {
+        None
     }
 
     /// For a directory: whether its names come and go by themselves alone (`/proc`).

@@ -7,6 +7,7 @@
 mod advise;
 mod area;
 mod area_map;
+mod code;
 mod fault;
 mod host_map;
 pub mod learned;

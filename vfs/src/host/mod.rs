@@ -1,7 +1,8 @@
 //! Filesystem `host`: a directory (or a single file) of the host, as far as it was granted.
 //!
 //! The sandbox's host root is the granted tree and nothing else, so confinement does not rest on this code. Still every
-//! host call names one component below a directory descriptor and follows no link. What is cached depends on the grant:
+//! host call names one component below a directory descriptor and follows no link, but for one that only asks whether a path still
+//! leads where it led (`Inode::status_below`). What is cached depends on the grant:
 //!
 //! | tree | attributes, link texts, listings | dentries | descriptors |
 //! | --- | --- | --- | --- |
@@ -20,6 +21,7 @@ mod file;
 mod inode;
 mod listing;
 mod name;
+mod opening;
 pub(crate) mod stat;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -39,6 +41,7 @@ use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use descriptor::Pool;
 use hashbrown::HashMap;
+use kernel::cred::{Cred, cap};
 use kernel::sync::Mutex;
 use linux_raw_sys::general as raw;
 use listing::Listings;
@@ -52,6 +55,8 @@ pub struct HostTree {
     listings: Arc<Listings>,
     ids: HostIds,
     rights: HostRights,
+    /// The ordinary user that has started the sandbox: what it may search, the host knows best, as whose process it acts.
+    caller: Option<Cred>,
 }
 
 /// What the filter allows on host trees beyond what every sandbox has.
@@ -65,13 +70,14 @@ pub struct HostRights {
 
 impl HostTree {
     /// `root` is the `O_PATH | O_DIRECTORY` descriptor on the granted tree; it stays open.
-    pub fn new(root: i32, ids: HostIds, rights: HostRights) -> Arc<HostTree> {
+    pub fn new(root: i32, ids: HostIds, rights: HostRights, caller: Option<Cred>) -> Arc<HostTree> {
         Arc::new(HostTree {
             root: HostFd::borrowed(root),
             pool: Arc::default(),
             listings: Arc::default(),
             ids,
             rights,
+            caller,
         })
     }
 
@@ -83,7 +89,20 @@ impl HostTree {
             listings: self.listings.clone(),
             ids: self.ids,
             rights: self.rights,
+            caller: self.caller.clone(),
         })
+    }
+
+    /// Whether whoever has these credentials is, to the host, the caller.
+    fn is_caller(&self, cred: &Cred) -> bool {
+        self.caller.as_ref().is_some_and(|caller| {
+            (caller.fsuid, caller.fsgid) == (cred.fsuid, cred.fsgid) && caller.groups == cred.groups
+        })
+    }
+
+    /// Whether the host's own permission to search its directories is all that these credentials need.
+    fn lets_search(&self, cred: &Cred) -> bool {
+        cred.has(cap::DAC_OVERRIDE) || cred.has(cap::DAC_READ_SEARCH) || self.is_caller(cred)
     }
 
     /// The filesystem whose root is `path` (without a leading slash; empty for the host root itself). `ELOOP` if a

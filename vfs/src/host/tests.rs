@@ -35,7 +35,12 @@ impl Scratch {
             .custom_flags((raw::O_PATH | raw::O_DIRECTORY) as i32)
             .open(&self.0)
             .expect("the scratch directory opens");
-        HostTree::new(root.into_raw_fd(), HostIds::new(ids), HostRights { xattrs: true, set_ids: false })
+        HostTree::new(
+            root.into_raw_fd(),
+            HostIds::new(ids),
+            HostRights { xattrs: true, set_ids: false },
+            None,
+        )
     }
 
     pub(crate) fn mount(&self, shared: bool, read_only: bool) -> Arc<HostInode> {

@@ -192,6 +192,14 @@ impl Dentry {
         }
     }
 
+    /// The child of this name, if it is known, whether or not that still holds.
+    pub(super) fn remembered(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        match self.known(name) {
+            Known::Present(dentry) => Some(dentry),
+            _ => None,
+        }
+    }
+
     /// The child of this name: `ENOENT`, `ENOTDIR`. With `cached_only` `EAGAIN` where the filesystem would have to be asked;
     /// where it was, and that told attributes, they are in `told`.
     pub fn lookup(
@@ -223,7 +231,7 @@ impl Dentry {
     }
 
     fn find_locked(self: &Arc<Self>, name: &[u8], told: &mut Option<Attributes>) -> Result<Arc<Dentry>> {
-        match self.known(name) {
+        let stale = match self.known(name) {
             Known::Absent => return Err(Errno::ENOENT),
             Known::Present(dentry) => {
                 // Mountpoints last: to look for them takes long where many names are known.
@@ -233,11 +241,16 @@ impl Dentry {
                 if keep {
                     return Ok(dentry);
                 }
-                self.detach(name);
+                true
             }
-            Known::Nothing => {}
+            Known::Nothing => false,
+        };
+        let found = self.inode.lookup_told(name, told);
+        // Who may not search the directory has not learnt that the name is gone.
+        if stale && found.as_ref().err() != Some(&Errno::EACCES) {
+            self.detach(name);
         }
-        match self.inode.lookup_told(name, told) {
+        match found {
             Ok(inode) => Ok(self.attach(name, inode)),
             Err(Errno::ENOENT) if self.inode.cacheable() && !self.is_removed() => {
                 self.put(name, Child::Absent(AtomicBool::new(false)));

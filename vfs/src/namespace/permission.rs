@@ -86,6 +86,11 @@ fn by_capability(cred: &Cred, owner: &Owner, wanted: Access) -> Result<()> {
     if overridden { Ok(()) } else { Err(Errno::EACCES) }
 }
 
+/// Whether the caller may search every directory.
+pub(super) fn searches_all(cred: &Cred) -> bool {
+    cred.has(cap::DAC_OVERRIDE) || cred.has(cap::DAC_READ_SEARCH)
+}
+
 /// Whether the caller may do what only owners may (inode_owner_or_capable).
 pub fn is_owner(cred: &Cred, owner: &Owner) -> bool {
     cred.fsuid == owner.uid || cred.has(cap::FOWNER)

@@ -1,6 +1,6 @@
 //! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
 
-use super::permission::{Access, check_inode, check_owned};
+use super::permission::{Access, check_inode, check_owned, searches_all};
 use super::texts::{Texts, component_length, only_slashes};
 use super::{Lookup, NAME_MAX, PATH_MAX, Path};
 use crate::attributes::{Attributes, Kind, Owner};
@@ -131,6 +131,8 @@ pub(super) struct Walk<'a> {
     pub object: Option<FileRef>,
     texts: Texts<'a>,
     links: u32,
+    /// It has leapt, or tried to.
+    leapt: bool,
     /// A slash behind the last component asks for a directory.
     pub must_be_directory: bool,
     /// The root has played a part: an absolute path or link, `..`.
@@ -172,10 +174,45 @@ impl<'a> Walk<'a> {
             object: None,
             texts,
             links: 0,
+            leapt: false,
             must_be_directory: false,
             rooted,
         };
         if walk.at.dentry.is_directory() { Ok(walk) } else { Err(Errno::ENOTDIR) }
+    }
+
+    /// Goes on to the last but one of the plain names that it remembers, where a filesystem has to be asked whether they still mean
+    /// what they meant: it is asked once about all of them.
+    fn leap(&mut self) {
+        if self.leapt || self.links > 0 || !self.resolve.is_empty() || self.at.inode().cacheable() {
+            return;
+        }
+        self.leapt = true;
+        let path = self.texts.rest();
+        let (mut at, mut names, mut length) = (self.at.dentry.clone(), 0, 0);
+        loop {
+            let slashes = path.iter().skip(length).take_while(|&&byte| byte == b'/').count();
+            let rest = path.get(length + slashes..).unwrap_or(&[]);
+            let (name, behind) = rest.split_at(component_length(rest));
+            if only_slashes(behind) || matches!(name, b"." | b"..") {
+                break;
+            }
+            match at.remembered(name) {
+                Some(below) if below.is_directory() && !below.is_mountpoint() => at = below,
+                _ => break,
+            }
+            (names, length) = (names + 1, length + slashes + name.len());
+        }
+        // One name costs as much when it is walked.
+        if names < 2 {
+            return;
+        }
+        let names = path.get(..length).unwrap_or(&[]);
+        if let Some(told) = self.at.inode().status_below(self.lookup.cred, names, &**at.inode()) {
+            self.at.dentry = at;
+            self.told = Some(told);
+            self.texts.advance(length);
+        }
     }
 
     /// Walks up to the last component; `None` if there is none (the path is `/`).
@@ -184,9 +221,16 @@ impl<'a> Walk<'a> {
             if !self.texts.more() {
                 return Ok(None);
             }
+            self.leap();
+            if !self.texts.more() {
+                return Ok(None);
+            }
             self.check_search()?;
             let length = component_length(self.texts.rest());
-            let name = Name::new(self.texts.rest().get(..length).unwrap_or(&[]))?;
+            let name = Name::new(self.texts.rest().get(..length).unwrap_or(&[]));
+            // It is the filesystem that finds a name too long, and nobody asks it about a directory that is gone.
+            let name =
+                name.map_err(|error| if self.at.dentry.is_removed() { Errno::ENOENT } else { error })?;
             self.texts.advance(length);
             if self.texts.is_outermost() && only_slashes(self.texts.rest()) {
                 let slash = !self.texts.rest().is_empty();
@@ -200,6 +244,9 @@ impl<'a> Walk<'a> {
     fn check_search(&self) -> Result<()> {
         if self.object.is_some() || !self.at.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
+        }
+        if searches_all(self.lookup.cred) {
+            return Ok(());
         }
         match &self.told {
             Some(told) => {
