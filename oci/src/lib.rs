@@ -20,6 +20,7 @@ mod network;
 mod personality;
 mod plan;
 mod process;
+mod scheduling;
 mod seccomp;
 mod signals;
 mod start_hooks;
