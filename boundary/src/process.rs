@@ -39,6 +39,8 @@ pub struct Process {
     pub oom_score_adj: i32,
     /// personality(2).
     pub personality: u32,
+    /// How its threads ask to be scheduled.
+    pub scheduling: Scheduling,
     /// Filters of its calls (seccomp(2)), each a program of `sock_filter`s, eight bytes in memory order each.
     pub filters: Vec<Vec<u64>>,
 }
@@ -51,6 +53,19 @@ pub struct Container {
     /// Its mount table, as [`BootConfig::mounts`](crate::boot::BootConfig::mounts); host paths are below the directory that comes
     /// with it.
     pub mounts: Vec<MountSpec>,
+}
+
+/// How a thread asks to be scheduled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// `SCHED_OTHER`, `SCHED_BATCH` or `SCHED_IDLE` (sched(7)).
+    pub policy: u32,
+    /// Nice value, -20 to 19.
+    pub nice: i32,
+    /// Children do not inherit privileges (`SCHED_FLAG_RESET_ON_FORK`).
+    pub reset_on_fork: bool,
+    /// What ioprio_set(2) sets; 0: nothing was set.
+    pub io_priority: u16,
 }
 
 /// Sets of capabilities(7), a bit for each by its number.

@@ -18,8 +18,12 @@ static void show(const char *what) {
     text[length > 0 ? length : 0] = 0;
     long priority, nice;
     sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %ld %ld", &priority, &nice);
+    /* Policy is the 41st field of all, and the 39th behind the name. */
+    char *field = strrchr(text, ')') + 1;
+    for (int number = 1; number < 39; number++) field = strchr(field + 1, ' ');
     errno = 0;
-    printf("%s: nice %d, policy %d, stat %ld %ld\n", what, getpriority(PRIO_PROCESS, 0), sched_getscheduler(0), priority, nice);
+    printf("%s: nice %d, policy %d, stat %ld %ld %ld\n", what, getpriority(PRIO_PROCESS, 0), sched_getscheduler(0), priority, nice,
+           strtol(field, NULL, 10));
 }
 
 struct attributes { unsigned size, policy; unsigned long flags; int nice; unsigned priority; unsigned long runtime, deadline, period; };
@@ -184,8 +188,45 @@ static void directories(void) {
     printf("seen and closed: %d\n", seen);
 }
 
+/* ioprio_set(2): classes, levels, whose, who inherits. */
+static void io_priorities(void) {
+    enum { PROCESS = 1, GROUP = 2, USER = 3, RT = 1 << 13, BE = 2 << 13, IDLE = 3 << 13 };
+    setpgid(0, 0);
+    CALL(syscall(SYS_ioprio_get, PROCESS, 0));
+    CALL(syscall(SYS_ioprio_get, GROUP, 0));
+    CALL(syscall(SYS_ioprio_set, PROCESS, 0, BE | 3));
+    CALL(syscall(SYS_ioprio_get, PROCESS, 0));
+    CALL(syscall(SYS_ioprio_get, PROCESS, getpid()));
+    CALL(syscall(SYS_ioprio_get, GROUP, getpgrp()));
+    if (fork() == 0) {
+        CALL(syscall(SYS_ioprio_get, PROCESS, 0));
+        CALL(syscall(SYS_ioprio_set, PROCESS, 0, IDLE));
+        CALL(syscall(SYS_ioprio_get, PROCESS, 0));
+        CALL(syscall(SYS_ioprio_get, GROUP, 0));
+        fflush(stdout);
+        _exit(0);
+    }
+    wait(NULL);
+    CALL(syscall(SYS_ioprio_get, GROUP, 0));
+    CALL(syscall(SYS_ioprio_set, GROUP, 0, IDLE));
+    CALL(syscall(SYS_ioprio_get, PROCESS, 0));
+    CALL(syscall(SYS_ioprio_set, PROCESS, 0, 0));
+    CALL(syscall(SYS_ioprio_get, PROCESS, 0));
+    CALL(syscall(SYS_ioprio_set, PROCESS, 0, 1));
+    CALL(syscall(SYS_ioprio_set, PROCESS, 0, 4 << 13));
+    CALL(syscall(SYS_ioprio_set, PROCESS, 0, 7 << 13));
+    CALL(syscall(SYS_ioprio_set, 0, 0, BE));
+    CALL(syscall(SYS_ioprio_set, 4, 0, BE));
+    CALL(syscall(SYS_ioprio_get, 0, 0));
+    CALL(syscall(SYS_ioprio_get, PROCESS, 99999999));
+    CALL(syscall(SYS_ioprio_set, GROUP, 99999999, BE));
+    CALL(syscall(SYS_ioprio_set, PROCESS, 99999999, BE));
+    CALL(syscall(SYS_ioprio_get, PROCESS, -1));
+}
+
 int main(void) {
     directories();
+    io_priorities();
     policies();
     affinity_of_others();
     nice_values();

@@ -79,8 +79,12 @@ pub const FIELDS: &[Field] = &[
         "the host's AppArmor sees the sandbox, whose filter allows less than any profile",
     ),
     Field("process.selinuxLabel", Ignored, "likewise"),
-    Field("process.ioPriority", Refused, "the kernel inside has no priorities of input and output"),
-    Field("process.scheduler", Refused, "nor policies of scheduling but the default"),
+    Field("process.ioPriority", Honoured, "on the host, and told inside; by `exec` only that"),
+    Field(
+        "process.scheduler",
+        Honoured,
+        "likewise; SCHED_OTHER, SCHED_BATCH and SCHED_IDLE, with a nice value; real-time policies are refused by name",
+    ),
     Field("process.execCPUAffinity", Refused, "use resources.cpu.cpus"),
     Field("hostname", Honoured, ""),
     Field("domainname", Honoured, ""),
@@ -240,10 +244,10 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_field() {
-        let config = json!({ "process": { "scheduler": { "policy": "SCHED_FIFO" }, "apparmorProfile": "p" }, "domainname": "d" });
+        let config = json!({ "process": { "execCPUAffinity": { "initial": "0" }, "apparmorProfile": "p" }, "domainname": "d" });
         let findings = check(&config);
         assert_eq!(findings.refused.len(), 1);
-        assert!(findings.refused[0].starts_with("process.scheduler is not supported"));
+        assert!(findings.refused[0].starts_with("process.execCPUAffinity is not supported"));
         assert!(findings.ignored[0].starts_with("process.apparmorProfile"));
     }
 

@@ -21,6 +21,7 @@ mod personality;
 mod plan;
 mod pod;
 mod process;
+mod scheduling;
 mod seccomp;
 mod signals;
 mod start_hooks;

@@ -9,7 +9,7 @@ use crate::pod::{self, Role};
 use crate::process::Process;
 use crate::state::{Container, Status};
 use crate::verbs::exec;
-use crate::{console, hooks, log, namespaces, start_hooks, word};
+use crate::{console, hooks, log, namespaces, scheduling, start_hooks, word};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -116,6 +116,7 @@ impl Monitor {
             std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
                 .context("process.oomScoreAdj")?;
         }
+        scheduling::apply(&self.plan.first.scheduling)?;
         if let Some(console) = self.console.take() {
             console::take(&console, process.and_then(|process| process.console_size()))?;
         }

@@ -5,7 +5,7 @@ use crate::mounts::Purpose;
 use crate::network::{self, Network};
 use crate::pod::Role;
 use crate::state::{Container, Record};
-use crate::{fields, hooks, inside, log, mounts, namespaces, personality, seccomp};
+use crate::{fields, hooks, inside, log, mounts, namespaces, personality, scheduling, seccomp};
 use anyhow::Context;
 use boundary::boot::BootOptions;
 use boundary::process::{Capabilities, Process as First};
@@ -145,6 +145,7 @@ pub fn first(view: &View, process: &Process, linux: Option<&Linux>, hidden: Hidd
         rlimits: limits(process)?,
         ignored_signals: 0,
         oom_score_adj: process.oom_score_adj().unwrap_or(0),
+        scheduling: scheduling::of(process)?,
         personality: linux
             .and_then(|linux| linux.personality().as_ref())
             .map_or(Ok(0), personality::number)?,

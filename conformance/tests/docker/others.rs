@@ -67,8 +67,12 @@ pub fn network(suite: &mut Suite) {
         daemons.ok(&[&head[..], &[IMAGE, "httpd", "-f", "-p", "8000", "-h", "/etc"]].concat());
         // The host's own Python: the image's programs are static, and cannot resolve names.
         let parts = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"];
-        let script = "import socket, urllib.request as u\n\
-                      print(u.urlopen('http://service:8000/passwd', timeout=9).read())\n\
+        let script = "import socket, time, urllib.request as u\n\
+                      def page():\n\
+                      \x20 for _ in range(1800):\n\
+                      \x20   try: return u.urlopen('http://service:8000/passwd', timeout=180).read()\n\
+                      \x20   except OSError: time.sleep(0.1)\n\
+                      print(page())\n\
                       try: socket.getaddrinfo('nobody', 80)\n\
                       except socket.gaierror as error: print(error.errno)\n\
                       try: socket.create_connection(('127.0.0.1', 81))\n\

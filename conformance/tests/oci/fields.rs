@@ -36,6 +36,15 @@ const FIELDS: &[Field] = &[
         "x86_64\n00040000\nsame\n",
     ),
     (
+        "scheduling",
+        |config| {
+            config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 7 });
+            config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+        },
+        "cut -d' ' -f19,41 /proc/self/stat; ionice -p $$; ionice -p 1",
+        "7 3\nbest-effort: prio 6\nbest-effort: prio 6\n",
+    ),
+    (
         "a device under another name",
         |config| {
             config["linux"]["devices"] = json!([
@@ -174,4 +183,31 @@ fn a_changed_number_of_processes_is_kept_inside() {
     bundle.ok(&["resume", &bundle.id]);
     wait_for("the new number", || most(&bundle) == "9\n");
     assert!(!fits(&bundle));
+}
+
+/// What the host can apply, it does.
+#[test]
+fn scheduling_is_the_hosts_too() {
+    if !is_root() {
+        return;
+    }
+    let bundle = Bundle::with("echo up; exec sleep 100000", |config| {
+        config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 });
+        config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 });
+    });
+    bundle.create();
+    bundle.start();
+    wait_for("the program", || bundle.out() == "up\n");
+    let pids: Vec<i32> =
+        serde_json::from_str(&bundle.ok(&["ps", "--format", "json", &bundle.id])).expect("JSON");
+    assert!(pids.len() > 2, "{pids:?}");
+    for pid in pids {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        // The 19th and the 41st of proc(5), of which two are before the bracket.
+        assert_eq!((fields[16], fields[38]), ("5", "3"), "{stat}");
+        // SAFETY: only numbers.
+        let priority = unsafe { nix::libc::syscall(nix::libc::SYS_ioprio_get, 1, pid) };
+        assert_eq!(priority >> 13, 3, "{pid}");
+    }
 }

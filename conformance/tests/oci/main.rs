@@ -264,7 +264,7 @@ fn what_is_not_supported_is_refused_by_name_and_leaves_nothing() {
         (|config| config["process"]["cwd"] = json!("relative"), "process.cwd"),
         (
             |config| config["process"]["scheduler"] = json!({ "policy": "SCHED_RR", "priority": 1 }),
-            "process.scheduler",
+            "SCHED_RR",
         ),
         (|config| config["root"]["path"] = json!("nowhere"), "root.path"),
         (|config| config["linux"]["rootfsPropagation"] = json!("shared"), "linux.rootfsPropagation"),
@@ -325,7 +325,7 @@ fn hooks_run_in_their_order_with_the_state_and_a_failure_undoes_the_container() 
             bundle.id,
             seen.display()
         );
-        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 5 }])
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 180 }])
     };
     let hooks = json!({ "prestart": hook("prestart"), "createRuntime": hook("createRuntime"),
         "createContainer": hook("createContainer"), "poststart": hook("poststart"), "poststop": hook("poststop") });

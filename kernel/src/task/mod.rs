@@ -19,6 +19,7 @@ use crate::wait::Waiter;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use boundary::process::Scheduling;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use trap_handler::block::{ThreadBlock, ThreadState};
 
@@ -88,7 +89,7 @@ pub struct Task {
     pub death_signal: AtomicI32,
     /// Nanoseconds (prctl(2) `PR_SET_TIMERSLACK`). Told, not applied.
     pub timer_slack: AtomicU64,
-    /// What sched_setscheduler(2) and setpriority(2) set.
+    /// What sched_setscheduler(2), setpriority(2) and ioprio_set(2) set. The host is not told.
     pub scheduling: Mutex<Scheduling>,
     /// Which processors it may use.
     pub affinity: Mutex<Affinity>,
@@ -110,17 +111,6 @@ pub struct Task {
     postponed: Mutex<Vec<Box<dyn calls::Call>>>,
 }
 
-/// How a thread asks to be scheduled. The host is not told.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Scheduling {
-    /// `SCHED_OTHER`, `SCHED_BATCH` or `SCHED_IDLE`.
-    pub policy: u32,
-    /// Nice value, -20 to 19.
-    pub nice: i32,
-    /// Children do not inherit privileges (`SCHED_FLAG_RESET_ON_FORK`).
-    pub reset_on_fork: bool,
-}
-
 /// The processors that a thread may use, noted for when nobody else can tell the host, or ask it.
 #[derive(Debug, Clone, Default)]
 pub struct Affinity {
@@ -130,13 +120,11 @@ pub struct Affinity {
     pub due: bool,
 }
 
-impl Scheduling {
-    /// What a child starts with.
-    pub fn inherited(self) -> Scheduling {
-        // As Linux: only what would be a privilege is reset.
-        let nice = if self.reset_on_fork { self.nice.max(0) } else { self.nice };
-        Scheduling { nice, reset_on_fork: false, ..self }
-    }
+/// What a child starts with of its parent's scheduling.
+pub fn inherited(from: Scheduling) -> Scheduling {
+    // As Linux: only what would be a privilege is reset.
+    let nice = if from.reset_on_fork { from.nice.max(0) } else { from.nice };
+    Scheduling { nice, reset_on_fork: false, ..from }
 }
 
 impl Task {

@@ -6,6 +6,7 @@ use crate::thread::{self, Thread};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use boundary::process::Scheduling;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::signal::{COUNT, SIG_DFL, SIG_IGN, bit};
@@ -189,7 +190,7 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
         task.tid(),
         group.parent_id()
     );
-    let nice = task.scheduling.lock().nice;
+    let Scheduling { nice, policy, .. } = *task.scheduling.lock();
     let _ = write!(text, " 0 0 0 0 {} {}", ticks(times.user), ticks(times.system));
     let _ = write!(
         text,
@@ -211,7 +212,11 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
         masks.caught & 0x7fff_ffff
     );
     let exit_signal = if task.tid() == group.tgid { group.exit_signal.load(Ordering::Relaxed) } else { -1 };
-    let _ = write!(text, " {exit_signal} 0 0 0 0 0 0 {} {} {}", program.start_data, program.end_data, heap.0);
+    let _ = write!(
+        text,
+        " {exit_signal} 0 0 {policy} 0 0 0 {} {} {}",
+        program.start_data, program.end_data, heap.0
+    );
     let _ = writeln!(
         text,
         " {} {} {} {} 0",

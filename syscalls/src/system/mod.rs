@@ -2,6 +2,7 @@
 
 mod affinity;
 mod capabilities;
+mod io_priority;
 mod limits;
 mod machine;
 mod prctl;
@@ -19,6 +20,7 @@ use crate::table::Row;
 pub const ROWS: &[&[Row]] = &[
     affinity::ROWS,
     capabilities::ROWS,
+    io_priority::ROWS,
     limits::ROWS,
     machine::ROWS,
     prctl::ROWS,

@@ -25,7 +25,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// The tasks that the two numbers mean. `ESRCH` if there are none.
-fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
+pub(super) fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
     let own = &context.thread.task;
     let of_groups = |wanted: &dyn Fn(&ThreadGroup) -> bool| -> Result<Vec<Arc<Task>>> {
         let groups = lock_table()?.groups();
@@ -52,12 +52,12 @@ fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec<Arc<Task>>
 
 fn sys_getpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const PRIO_PROCESS: i32 = 0;
-    // The call's own range: 40 for a nice value of -20, down to 1 for 19. Process 1 has no threads to ask.
+    // The call's own range: 40 for a nice value of -20, down to 1 for 19. Process 1 may have no threads to ask.
     let shown = |nice: i32| (20 - nice).clamp(1, 40) as u64;
-    if args.i32(0) == PRIO_PROCESS && args.i32(1) == 1 {
-        return Ok(shown(0));
-    }
-    let tasks = targets(context, args.i32(0), args.i32(1))?;
+    let tasks = match targets(context, args.i32(0), args.i32(1)) {
+        Err(Errno::ESRCH) if args.i32(0) == PRIO_PROCESS && args.i32(1) == 1 => return Ok(shown(0)),
+        found => found?,
+    };
     Ok(tasks.iter().map(|task| shown(task.scheduling.lock().nice)).max().unwrap_or(shown(0)))
 }
 

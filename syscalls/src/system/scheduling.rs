@@ -1,11 +1,12 @@
-//! Scheduling: sched_*(2), ioprio_get(2).
+//! Scheduling: sched_*(2).
 
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use boundary::process::Scheduling;
 use kernel::cred::cap;
-use kernel::task::{Scheduling, Task};
+use kernel::task::{Task, lock_table};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use trap_handler::host;
@@ -75,14 +76,6 @@ pub const ROWS: &[Row] = &[
         sys_sched_rr_get_interval,
         &[Show::Int, Show::Address],
     ),
-    partial(raw::__NR_ioprio_get, "ioprio_get", |_, _| Ok(0), &[Show::Int, Show::Int], "always none"),
-    partial(
-        raw::__NR_ioprio_set,
-        "ioprio_set",
-        |_, _| Ok(0),
-        &[Show::Int, Show::Int, Show::Int],
-        "has no effect",
-    ),
 ];
 
 /// A task by its id; 0 is the calling one.
@@ -93,12 +86,15 @@ pub(super) fn of(context: &Context<'_>, tid: i32) -> Result<Arc<Task>> {
     }
 }
 
-/// How a task is scheduled. Process 1 has no threads that could be asked.
+/// How a task is scheduled. Process 1 may have no threads that could be asked.
 fn scheduling(context: &Context<'_>, tid: i32) -> Result<Scheduling> {
     match tid {
         i32::MIN..=-1 => Err(Errno::EINVAL),
-        1 => Ok(Scheduling::default()),
-        tid => Ok(*of(context, tid)?.scheduling.lock()),
+        tid => match of(context, tid) {
+            Ok(task) => Ok(*task.scheduling.lock()),
+            Err(_) if tid == 1 => Ok(Scheduling::default()),
+            Err(errno) => Err(errno),
+        },
     }
 }
 

@@ -228,7 +228,7 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
     if request.has(raw::CLONE_SYSVSEM) {
         task.sem_undo.share_with(&parent.task);
     }
-    *task.scheduling.lock() = parent.task.scheduling.lock().inherited();
+    *task.scheduling.lock() = kernel::task::inherited(*parent.task.scheduling.lock());
     let seccomp = parent.task.seccomp.lock().clone();
     task.filtered.store(parent.task.filtered.load(Ordering::SeqCst), Ordering::SeqCst);
     *task.seccomp.lock() = seccomp;
