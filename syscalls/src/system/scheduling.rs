@@ -6,7 +6,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use boundary::process::Scheduling;
 use kernel::cred::cap;
-use kernel::task::{Task, lock_table};
+use kernel::task::Task;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use trap_handler::host;
