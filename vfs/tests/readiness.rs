@@ -4,7 +4,6 @@ mod files;
 
 use files::{read, write};
 use kernel::poll::PollEvents;
-use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
 use std::sync::{Arc, Once};
 use vfs::Errno;

@@ -7,7 +7,6 @@ use files::{read, write};
 use kernel::cred::Cred;
 use kernel::poll::PollEvents;
 use kernel::task::{SLOT_TASK, Task, ThreadGroup, current};
-use kernel::uaccess::{Sink, Source};
 use kernel::{time, timer};
 use linux_raw_sys::general as raw;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

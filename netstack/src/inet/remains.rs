@@ -102,6 +102,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn remains(local: &str, peer: &str, until: u64) -> Remains {
         let place = |text: &str| text.parse().expect("a place");

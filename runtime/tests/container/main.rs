@@ -316,7 +316,12 @@ fn identity() {
 }
 
 fn waiting() -> Container {
-    Container::start(shell("trap 'exit 0' TERM; while :; do sleep 0.05; done"), Vec::new())
+    let container =
+        Container::start(shell("trap 'exit 0' TERM; : > /up; while :; do sleep 0.05; done"), Vec::new());
+    // Process 1 gets no signal before it has asked for it.
+    let up = container.root().join("up");
+    wait_until(|| up.exists(), "the first process's word");
+    container
 }
 
 fn ended(container: Container) {
@@ -399,7 +404,7 @@ fn entering_with_terminal() {
 fn wait_until(mut done: impl FnMut() -> bool, what: &str) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{what} did not come");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -453,7 +458,8 @@ fn unreadable() {
     let file = memfd_create(c"process", MFdFlags::MFD_CLOEXEC).expect("a file");
     fs::File::from(file.try_clone().expect("a descriptor")).write_all(&[0xff; 16]).expect("written");
     let standard = Standard::Files { flags: [None, Some(libc::O_WRONLY as u32), None] };
-    let request = postcard::to_allocvec(&Request::Enter { length: 16, standard }).expect("encoded");
+    let request =
+        postcard::to_allocvec(&Request::Enter { length: 16, standard, container: None }).expect("encoded");
     let client =
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     connect(client.as_raw_fd(), &UnixAddr::new(&container.entrance()).expect("a name")).expect("connects");
