@@ -225,7 +225,7 @@ impl Stage {
 
     /// Runs an attack; whatever it is, the host must be as it was and its secret unknown.
     pub fn attack(&self, options: &[&str], name: &str, arguments: &[&str]) -> Result<Outcome> {
-        self.attack_with(options, name, arguments, |command| run(command))
+        self.attack_with(options, name, arguments, run)
     }
 
     /// As [`Stage::attack`], for what may go on for ever, as any program may: then it must end when it is asked to.

@@ -56,7 +56,7 @@ fn check(context: &Context<'_>, priority: u32) -> Result<()> {
             if may { Ok(()) } else { Err(Errno::EPERM) }
         }
         BEST_EFFORT | IDLE => Ok(()),
-        NONE if priority % LEVELS == 0 => Ok(()),
+        NONE if priority.is_multiple_of(LEVELS) => Ok(()),
         _ => Err(Errno::EINVAL),
     }
 }
