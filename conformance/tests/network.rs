@@ -370,7 +370,7 @@ fn datagrams_reach_a_server_in_the_sandbox_through_a_published_port() {
     };
     for (family, ip, shown) in [("AF_INET", "127.0.0.1", "127.0.0.1"), ("AF_INET6", "::", "::ffff:127.0.0.1")]
     {
-        let _serving = Serving::start(
+        let serving = Serving::start(
             directory.path(),
             &format!("{free}:5353/udp"),
             &["/usr/bin/python3", "-c", DATAGRAM_SERVER, family, ip],
@@ -392,12 +392,13 @@ fn datagrams_reach_a_server_in_the_sandbox_through_a_published_port() {
             let question = format!("question {number}");
             assert!(ask(socket, question.as_bytes()).starts_with(question.as_bytes()));
         }
-    }
-    // The port is free again.
-    let start = Instant::now();
-    while UdpSocket::bind(("127.0.0.1", free)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(5), "the port is free again");
-        std::thread::sleep(Duration::from_millis(10));
+        drop(serving);
+        // The port is free again, once the host has ended the broker.
+        let start = Instant::now();
+        while UdpSocket::bind(("127.0.0.1", free)).is_err() {
+            assert!(start.elapsed() < AT_ONCE, "the port is free again");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Published, Settings, serve};
 use anyhow::Context;
 use boundary::broker::Protocol;
-use caps::{CapSet, Capability};
+use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -25,6 +25,8 @@ pub struct Broker(Pid);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The identity it has on the host when root starts it (`nobody`).
 const NOBODY: u32 = 65534;
+/// Ports from here on need no capability (`net.ipv4.ip_unprivileged_port_start`, by default).
+const UNPRIVILEGED: u16 = 1024;
 
 impl Broker {
     /// Starts it; the end of its socket that is the sandbox's.
@@ -130,15 +132,18 @@ fn run(
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         // Each sender of datagrams gets a socket at the same port, which only a socket's owner may have, and those below 1024 only with
         // this capability.
-        let datagrams = || listeners.iter().filter(|(listener, _)| matches!(listener, Listener::Udp(_)));
-        for (socket, _) in datagrams() {
-            nix::unistd::fchown(socket.as_fd(), Some(user), None).context("giving up a socket")?;
+        let mut kept = CapsHashSet::new();
+        for (listener, _) in &listeners {
+            let Listener::Udp(socket) = listener else { continue };
+            nix::unistd::fchown(socket, Some(user), None).context("giving up a socket")?;
+            if socket.local_addr()?.port() < UNPRIVILEGED {
+                kept.insert(Capability::CAP_NET_BIND_SERVICE);
+            }
         }
-        nix::sys::prctl::set_keepcaps(datagrams().next().is_some()).context("PR_SET_KEEPCAPS")?;
+        nix::sys::prctl::set_keepcaps(!kept.is_empty()).context("PR_SET_KEEPCAPS")?;
         nix::unistd::setgroups(&[]).context("giving up groups")?;
         nix::unistd::setresgid(group, group, group).context("giving up the group")?;
         nix::unistd::setresuid(user, user, user).context("giving up the user")?;
-        let kept = datagrams().map(|_| Capability::CAP_NET_BIND_SERVICE).collect();
         for set in [CapSet::Effective, CapSet::Permitted] {
             caps::set(None, set, &kept).context("giving up capabilities")?;
         }
