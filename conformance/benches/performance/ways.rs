@@ -45,6 +45,11 @@ impl Way {
         Way { prefix: self.prefix.iter().flat_map(part).collect(), ..self.clone() }
     }
 
+    /// Whether commands are run in containers of another runtime.
+    pub fn is_container(&self) -> bool {
+        self.bundle.is_some()
+    }
+
     /// Ends what is left of commands that were killed: what a runtime has started does not end with it.
     pub fn clear(&self) {
         if let Some(bundle) = &self.bundle {
