@@ -126,9 +126,11 @@ pub fn host_left(number: u32) {
 /// Passes on what there is, in both directions, without waiting. Called by the warden whenever it was woken.
 pub fn serve_host() {
     for host in all() {
+        // Before the look at its output: one that leaves after it may have written more.
+        let left = host.left.load(Ordering::SeqCst);
         let rest = host.give();
         host.take();
-        if host.left.load(Ordering::SeqCst) && !rest {
+        if left && !rest {
             host.go();
             if let Some(hosts) = HOSTS.get() {
                 hosts.lock().retain(|other| !Arc::ptr_eq(other, &host));
