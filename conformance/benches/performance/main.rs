@@ -138,15 +138,15 @@ type Measure = fn(&[Way]) -> Result<Table>;
 const TABLES: [(&str, Measure); 11] = [
     ("start-up", start_up::measure),
     ("calls", calls::measure),
-    ("host-files", calls::measure_host_files),
+    ("memory", memory::measure),
+    ("patched", patched::measure),
     ("computing", applications::measure_computing),
-    ("applications", applications::measure),
+    ("containers", containers::measure),
     ("servers", servers::measure),
     ("network", network::measure),
     ("stack", stack::measure),
-    ("patched", patched::measure),
-    ("memory", memory::measure),
-    ("containers", containers::measure),
+    ("host-files", calls::measure_host_files),
+    ("applications", applications::measure),
 ];
 
 static QUICK: AtomicBool = AtomicBool::new(false);
@@ -188,14 +188,15 @@ fn main() -> Result<()> {
             plot::write(&table, &table.columns(ways), &docs.join(&plot))?;
             text.push_str(&format!("![{} as ratios to native]({plot})\n\n", table.title));
         }
-    }
-    if write {
-        let path = docs.join("performance.md");
-        let page = std::fs::read_to_string(&path).context("docs/performance.md")?;
-        let (start, end) = ("<!-- measured -->", "<!-- end -->");
-        let (before, rest) = page.split_once(start).context("no mark in docs/performance.md")?;
-        let (_, after) = rest.split_once(end).context("no end mark in docs/performance.md")?;
-        std::fs::write(&path, format!("{before}{start}\n{text}{end}{after}"))?;
+        // Each as soon as it is there: what cuts a run off does not cost what it has measured.
+        if write {
+            let path = docs.join("performance.md");
+            let page = std::fs::read_to_string(&path).context("docs/performance.md")?;
+            let (start, end) = ("<!-- measured -->", "<!-- end -->");
+            let (before, rest) = page.split_once(start).context("no mark in docs/performance.md")?;
+            let (_, after) = rest.split_once(end).context("no end mark in docs/performance.md")?;
+            std::fs::write(&path, format!("{before}{start}\n{text}{end}{after}"))?;
+        }
     }
     Ok(())
 }
