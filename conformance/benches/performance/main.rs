@@ -185,8 +185,10 @@ fn main() -> Result<()> {
         text.push_str(&part);
         if write && !table.share {
             let plot = format!("performance-{name}.svg");
-            plot::write(&table, &table.columns(ways), &docs.join(&plot))?;
-            text.push_str(&format!("![{} as ratios to native]({plot})\n\n", table.title));
+            let columns = table.columns(ways);
+            plot::write(&table, &columns, &docs.join(&plot))?;
+            let first = columns.first().map_or("", String::as_str);
+            text.push_str(&format!("![{} as ratios to {first}]({plot})\n\n", table.title));
         }
         // Each as soon as it is there: what cuts a run off does not cost what it has measured.
         if write {
