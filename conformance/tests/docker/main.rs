@@ -296,23 +296,22 @@ fn changes(suite: &mut Suite) {
 fn limits(suite: &mut Suite) {
     suite.same("OOMKilled", |daemons, runtime| {
         let script = "x=$(head -c 30000000 /dev/zero | tr '\\0' a); y=$x$x$x$x; echo survived";
-        daemons.docker(&[
-            "run",
-            "--name",
-            "oom",
-            "--memory",
-            "40m",
-            "--memory-swap",
-            "40m",
-            "--runtime",
-            runtime,
-            IMAGE,
-            "sh",
-            "-c",
-            script,
-        ]);
-        let outcome = daemons.docker(&["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", "oom"]);
-        daemons.ok(&["rm", "oom"]);
+        let options = ["--memory", "40m", "--memory-swap", "40m", "--runtime", runtime];
+        let once = || {
+            daemons.docker(&[&["run", "--name", "oom"], &options[..], &[IMAGE, "sh", "-c", script]].concat());
+            let outcome =
+                daemons.docker(&["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", "oom"]);
+            daemons.ok(&["rm", "oom"]);
+            outcome
+        };
+        // Docker misses it, with any runtime, if it hears of the end first.
+        let mut outcome = once();
+        for _ in 0..9 {
+            if outcome.stdout == "137 true\n" {
+                break;
+            }
+            outcome = once();
+        }
         outcome
     });
     suite.same("--pids-limit", |daemons, runtime| {
