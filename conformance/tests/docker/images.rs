@@ -89,7 +89,7 @@ const TOOLS: &[&str] = &[
 const DOCKERFILE: &str = r#"FROM tools
 COPY data /srv/data
 ENV GREETING=hello
-WORKDIR /work
+WORKDIR /made
 RUN for i in 1 2 3; do echo "line $i" > "$i"; done; cat 1 2 3 | sort -r | sed s/line/LINE/ | tr 1 7 > all
 RUN echo "$GREETING $(pwd) $(id -u)" > said && chmod 4750 said && chown 1000:50 said && ln -s said link && touch -d @1000000000 old
 RUN mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /tmp && touch /var/lib/dpkg/status
@@ -114,8 +114,8 @@ pub fn build(suite: &mut Suite) {
         let built = run(command.env("DOCKER_BUILDKIT", "0").arg(&context)).expect("docker runs");
         daemons.set_default_runtime("runc");
         let mut all = format!("{} {}\n", built.status, built.stderr);
-        let list = "find /work /srv /usr/bin/greeting /var/lib/dpkg/info -printf '%p %y %m %U %G %s %l\n' | sort; cat /srv/configured; \
-                    find /work/old -printf '%T@'; wc -l < /work/found";
+        let list = "find /made /srv /usr/bin/greeting /var/lib/dpkg/info -printf '%p %y %m %U %G %s %l\n' | sort; cat /srv/configured; \
+                    find /made/old -printf '%T@'; wc -l < /made/found";
         for client in ["runc", "trapbox"] {
             all += &daemons.docker(&["run", "--rm", "--runtime", client, "built"]).stdout;
             all += &daemons.docker(&["run", "--rm", "-u", "0", "--runtime", client, "built", "sh", "-c", list]).stdout;
@@ -272,20 +272,13 @@ pub fn devices(suite: &mut Suite) {
         ];
         daemons.docker(&[&head[..], &[IMAGE, "sh", "-c", script]].concat())
     });
+    let privileged = |daemons: &Daemons, script: &str| {
+        daemons.docker(&["run", "--rm", "--privileged", "--runtime", "trapbox", IMAGE, "sh", "-c", script])
+    };
     // A host that gives its root less than everything cannot give runc's containers more: what is to be seen is written out.
     let script = "grep ^CapEff /proc/self/status; hostname other && hostname; mkdir /m; mount -t tmpfs none /m && touch /m/f && ls /m; \
                   umount /m; ls /m; grep -E '^(Seccomp:|NoNew)' /proc/self/status; touch /proc/sys/x 2>&1; echo x > /dev/null && echo null";
-    let ran = suite.daemons.docker(&[
-        "run",
-        "--rm",
-        "--privileged",
-        "--runtime",
-        "trapbox",
-        IMAGE,
-        "sh",
-        "-c",
-        script,
-    ]);
+    let ran = privileged(&suite.daemons, script);
     let (capabilities, rest) = ran.stdout.split_once('\n').unwrap_or_default();
     let capabilities = capabilities.split('\t').nth(1).and_then(|set| u64::from_str_radix(set, 16).ok());
     const SYS_ADMIN: u64 = 1 << 21;
@@ -295,17 +288,7 @@ pub fn devices(suite: &mut Suite) {
     suite.check("--privileged", good, &format!("{ran:?}"));
     let script = "ls /dev /dev/mapper 2>/dev/null | grep -E '^(sd|vd|nvme|kmsg|mem|kvm|loop|fuse)'; cat /dev/mem /dev/kmsg 2>&1 | head -2; \
                   mknod /disk b 8 0 && head -c 1 /disk; ls /proc/1/root/host 2>&1; echo s > /proc/sysrq-trigger; ls /sys/block 2>&1";
-    let ran = suite.daemons.docker(&[
-        "run",
-        "--rm",
-        "--privileged",
-        "--runtime",
-        "trapbox",
-        IMAGE,
-        "sh",
-        "-c",
-        script,
-    ]);
+    let ran = privileged(&suite.daemons, script);
     let none = ["sd", "vd", "nvme", "loop", "kvm", "mem\n"]
         .iter()
         .all(|name| !ran.stdout.lines().any(|line| line.starts_with(name.trim())));
