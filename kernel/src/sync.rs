@@ -24,7 +24,7 @@
 //! A host process that dies while it holds a lock ends the sandbox (the warden sees to that), so locks are not
 //! robust. The warden itself, which has no task, looks after the dead while it waits for a lock: [`set_late`].
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 use trap_handler::block::ThreadBlock;
 use trap_handler::host;
 
@@ -126,7 +126,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     }
 
     unsafe fn unlock_shared(&self) {
-        if self.state.fetch_sub(1, Ordering::Release) == 1 {
+        if self.state.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.wake();
         }
     }
@@ -140,7 +140,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     }
 
     unsafe fn unlock_exclusive(&self) {
-        self.state.store(0, Ordering::Release);
+        self.state.swap(0, Ordering::SeqCst);
         self.wake();
     }
 }
@@ -158,6 +158,8 @@ impl RawRwLock {
                 core::hint::spin_loop();
             }
             let seen = self.released.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+            // Pairs with `wake`: one of both sees what the other wrote.
+            fence(Ordering::SeqCst);
             if attempt(self) {
                 return;
             }
@@ -165,8 +167,9 @@ impl RawRwLock {
         }
     }
 
+    /// Wakes those that sleep. What set the state free was sequentially consistent, so no fence is needed here, which would
+    /// cost as much again.
     fn wake(&self) {
-        core::sync::atomic::fence(Ordering::SeqCst);
         let seen = self.released.load(Ordering::SeqCst);
         if seen & SLEEPERS != 0 {
             // A new even value: sleepers that are about to wait on the old one return at once.
@@ -186,6 +189,39 @@ pub type RwLock<T> = lock_api::RwLock<RawRwLock, T>;
 pub type ReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawRwLock, T>;
 /// Write guard of a [`RwLock`].
 pub type WriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRwLock, T>;
+
+/// A value that one thread, its owner, alone replaces: the owner reads it without a lock, everybody else under one.
+pub struct Owned<T>(RwLock<T>);
+
+impl<T> Owned<T> {
+    /// With a first value.
+    pub const fn new(value: T) -> Owned<T> {
+        Owned(RwLock::new(value))
+    }
+
+    /// The value, for whoever is not the owner.
+    pub fn read(&self) -> ReadGuard<'_, T> {
+        self.0.read()
+    }
+
+    /// The value, for the owner.
+    ///
+    /// # Safety
+    /// The caller is the owner, and replaces nothing while it has the reference.
+    pub unsafe fn own(&self) -> &T {
+        // SAFETY: only the caller writes, and does not now; others read.
+        unsafe { &*self.0.data_ptr() }
+    }
+
+    /// Replaces the value; gives the one before, which is to be dropped without a lock.
+    ///
+    /// # Safety
+    /// The caller is the owner, and has no reference from [`Self::own`] that it still uses.
+    #[must_use]
+    pub unsafe fn replace(&self, value: T) -> T {
+        core::mem::replace(&mut *self.0.write(), value)
+    }
+}
 
 /// A value that is set once at boot, before the first fork, and read by everyone afterwards.
 pub struct BootCell<T>(core::cell::UnsafeCell<Option<T>>);

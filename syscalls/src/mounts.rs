@@ -15,7 +15,7 @@ use vfs::host::{HostInode, HostRights, HostTree};
 use vfs::identity::HostIds;
 use vfs::inode::Inode;
 use vfs::namespace::{self, Dentry, Lookup, MountFlags, MountOptions, Namespace, Path, Resolve, WalkFlags};
-use vfs::table::FileTable;
+use vfs::table::{OwnTable, TableUse};
 use vfs::{device, overlay, tmpfs, tty};
 
 /// Pages of a tmpfs without a size of its own: half of the sandbox's memory, as Linux has it.
@@ -102,7 +102,7 @@ pub fn join(base: &Base, host: Arc<HostTree>, mounts: &[MountSpec]) -> Result<Ar
 /// chdir(2) for a process that is about to start.
 pub fn change_directory(
     context: &Arc<FsContext>,
-    files: &Arc<FileTable>,
+    files: OwnTable<'_>,
     cred: &Cred,
     path: &[u8],
 ) -> Result<(), Errno> {
@@ -117,8 +117,8 @@ pub fn change_directory(
 
 /// Makes a directory and what is above it, as root.
 pub fn make_directory(context: &Arc<FsContext>, path: &[u8]) -> Result<(), Errno> {
-    let (files, cred) = (FileTable::new(), Cred::new(0, 0, Vec::new()));
-    let lookup = Lookup { fs: context, files: &files, cred: &cred };
+    let (mut files, cred) = (TableUse::default(), Cred::new(0, 0, Vec::new()));
+    let lookup = Lookup { fs: context, files: *files.before_its_thread(), cred: &cred };
     make_parents(&lookup, path)?;
     match namespace::make_directory(&lookup, raw::AT_FDCWD, path, 0o755) {
         Err(Errno::EEXIST) => Ok(()),
@@ -155,12 +155,12 @@ impl Builder {
         let namespace = Namespace::new(inode, options);
         let root = namespace.root().ok_or_else(|| none("no root"))?;
         let context = FsContext::new(namespace, root.clone(), root, 0);
-        let files = FileTable::new();
+        let mut files = TableUse::default();
         let cred = Cred::new(0, 0, Vec::new());
         let mut overlays = Vec::new();
         note_overlay(first, root_inode, &mut overlays);
         for spec in rest {
-            let lookup = Lookup { fs: &context, files: &files, cred: &cred };
+            let lookup = Lookup { fs: &context, files: *files.before_its_thread(), cred: &cred };
             let mounted = self.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
             if let Some(inode) = mounted {
                 note_overlay(spec, inode, &mut overlays);

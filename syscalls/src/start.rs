@@ -26,7 +26,7 @@ use vfs::context::FsContext;
 use vfs::file::FileRef;
 use vfs::host_stream;
 use vfs::identity::HostIds;
-use vfs::table::FileTable;
+use vfs::table::TableUse;
 use vfs::tty;
 
 /// Where the program is looked for when the environment has no `PATH`.
@@ -260,16 +260,16 @@ impl Shared {
         process: &Process,
         standard: StandardFiles,
     ) -> Result<Arc<Thread>, Failure> {
-        let files = FileTable::new();
+        let mut files = TableUse::default();
         for (fd, file) in standard.into_iter().enumerate() {
             if let Some(file) = file {
-                files.replace_at(fd as i32, file, false, 3)?;
+                files.before_its_thread().replace_at(fd as i32, file, false, 3)?;
             }
         }
         let cred = Arc::new(Cred::of_process(process));
         let context = place.context.fork();
         context.set_umask(process.umask);
-        mounts::change_directory(&context, &files, &cred, &process.cwd)
+        mounts::change_directory(&context, *files.before_its_thread(), &cred, &process.cwd)
             .map_err(|errno| Failure { errno, what: format!("working directory {}", text(&process.cwd)) })?;
         let mut table = lock_table()?;
         let sandbox = table.sandbox().clone();

@@ -3,7 +3,10 @@
 use crate::args::Args;
 use crate::thread::Thread;
 use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, socket, system, time};
+use alloc::sync::Arc;
 use trap_handler::regs::Regs;
+use vfs::context::FsContext;
+use vfs::table::{OwnTable, UnusedTable};
 
 /// What a call's function gets beside its arguments.
 pub struct Context<'a> {
@@ -11,6 +14,39 @@ pub struct Context<'a> {
     pub regs: &'a mut Regs,
     /// The calling thread.
     pub thread: &'static Thread,
+}
+
+impl Context<'_> {
+    /// The thread's descriptor table.
+    pub fn files(&self) -> OwnTable<'_> {
+        // SAFETY: a context is the calling thread's. Its table is replaced, and `unused` asked, through an exclusive reference,
+        // while nothing that came from here lives, or at its end.
+        unsafe { self.thread.own_files().own() }
+    }
+
+    /// The same while the call uses no file of it.
+    pub fn unused_files(&mut self) -> UnusedTable<'_> {
+        // SAFETY: as in `files`; the exclusive reference says that nothing that came from there lives.
+        unsafe { self.thread.own_files().unused() }
+    }
+
+    /// Gives the thread a descriptor table that nobody else uses.
+    pub fn unshare_files(&mut self) {
+        // SAFETY: as in `unused_files`.
+        unsafe { self.thread.unshare_files() }
+    }
+
+    /// The thread's root, working directory, umask.
+    pub fn fs(&self) -> &Arc<FsContext> {
+        // SAFETY: as in `files`.
+        unsafe { self.thread.own_fs() }
+    }
+
+    /// Gives the thread places of its own.
+    pub fn unshare_fs(&mut self) {
+        // SAFETY: the exclusive reference says that nothing that came from `fs` lives.
+        unsafe { self.thread.unshare_fs() }
+    }
 }
 
 /// A call's function: the value for RAX, or the error.

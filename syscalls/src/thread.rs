@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use hashbrown::HashMap;
 use kernel::mm::AddressSpace;
-use kernel::sync::{BootCell, Mutex, RwLock};
+use kernel::sync::{BootCell, Mutex, Owned, RwLock};
 use kernel::task::{SLOT_TASK, SLOT_THREAD, Task};
 use trap_handler::block::ThreadBlock;
 use trap_handler::host;
 use vfs::context::FsContext;
-use vfs::table::FileTable;
+use vfs::table::{FileTable, TableUse};
 
 /// Memory of a process and what is bound to it on the host.
 pub struct Memory {
@@ -110,8 +110,8 @@ pub struct Thread {
     /// The kernel's part.
     pub task: Arc<Task>,
     memory: RwLock<Arc<Memory>>,
-    files: RwLock<Arc<FileTable>>,
-    fs: RwLock<Arc<FsContext>>,
+    files: Owned<TableUse>,
+    fs: Owned<Arc<FsContext>>,
     /// The program's thread pointer as clone(2) set it, until the thread runs.
     pub initial_fs_base: AtomicU64,
     /// What restart_syscall(2) continues.
@@ -125,17 +125,12 @@ pub struct Thread {
 
 impl Thread {
     /// A thread for `task`.
-    pub fn new(
-        task: Arc<Task>,
-        memory: Arc<Memory>,
-        files: Arc<FileTable>,
-        fs: Arc<FsContext>,
-    ) -> Arc<Thread> {
+    pub fn new(task: Arc<Task>, memory: Arc<Memory>, files: TableUse, fs: Arc<FsContext>) -> Arc<Thread> {
         Arc::new(Thread {
             task,
             memory: RwLock::new(memory),
-            files: RwLock::new(files),
-            fs: RwLock::new(fs),
+            files: Owned::new(files),
+            fs: Owned::new(fs),
             initial_fs_base: AtomicU64::new(0),
             restart: Mutex::new(None),
             executable: Mutex::new(None),
@@ -174,14 +169,31 @@ impl Thread {
         self.memory.read().space.clone()
     }
 
-    /// Its descriptor table.
+    /// Its descriptor table, to look at.
     pub fn files(&self) -> Arc<FileTable> {
-        self.files.read().clone()
+        self.files.read().table().clone()
     }
 
-    /// Replaces the descriptor table (execve, unshare).
-    pub fn set_files(&self, files: Arc<FileTable>) {
-        *self.files.write() = files;
+    /// Its use of its descriptor table, for itself.
+    ///
+    /// # Safety
+    /// The caller is this thread, and does not replace it ([`Self::unshare_files`], [`Self::let_go`]) while the result lives.
+    pub unsafe fn own_files(&self) -> &TableUse {
+        // SAFETY: the caller's promise.
+        unsafe { self.files.own() }
+    }
+
+    /// Gives it a descriptor table that nobody else uses (execve, unshare).
+    ///
+    /// # Safety
+    /// The caller is this thread, and nothing that came from [`Self::own_files`] lives.
+    pub unsafe fn unshare_files(&self) {
+        // SAFETY: the caller's promise.
+        let shared = unsafe {
+            let own = self.files.own().own().unshared();
+            own.map(|own| self.files.replace(own))
+        };
+        drop(shared);
     }
 
     /// Whether it has ended, and only waits to be waited for.
@@ -196,18 +208,21 @@ impl Thread {
 
     /// Gives up memory, descriptors and places, for the end of the thread: others hold the thread itself until it was waited for,
     /// and its process must not be seen to have ended before its files are closed and its memory is gone.
-    pub fn let_go(&self) {
+    ///
+    /// # Safety
+    /// The caller is this thread, and uses nothing that came from [`Self::own_files`] or [`Self::own_fs`] any more.
+    pub unsafe fn let_go(&self) {
         let executable = self.executable.lock().take();
         drop(executable);
         let fs = self.fs();
         if let Some(root) = fs.namespace().root() {
             let nowhere = FsContext::new(fs.namespace().clone(), root.clone(), root, fs.umask());
-            let old = core::mem::replace(&mut *self.fs.write(), nowhere);
-            drop(old);
+            // SAFETY: the caller's promise; `fs` is counted.
+            drop(unsafe { self.fs.replace(nowhere) });
         }
         drop(fs);
-        let files = core::mem::replace(&mut *self.files.write(), FileTable::new());
-        drop(files);
+        // SAFETY: the caller's promise.
+        drop(unsafe { self.files.replace(TableUse::default()) });
         let memory = core::mem::replace(&mut *self.memory.write(), Memory::new(Arc::default()));
         drop(memory);
     }
@@ -217,9 +232,23 @@ impl Thread {
         self.fs.read().clone()
     }
 
-    /// Replaces the filesystem context (unshare).
-    pub fn set_fs(&self, fs: Arc<FsContext>) {
-        *self.fs.write() = fs;
+    /// The same for itself.
+    ///
+    /// # Safety
+    /// The caller is this thread, and does not replace it ([`Self::unshare_fs`], [`Self::let_go`]) while the result lives.
+    pub unsafe fn own_fs(&self) -> &Arc<FsContext> {
+        // SAFETY: the caller's promise.
+        unsafe { self.fs.own() }
+    }
+
+    /// Gives it a filesystem context of its own (unshare).
+    ///
+    /// # Safety
+    /// The caller is this thread, and nothing that came from [`Self::own_fs`] lives.
+    pub unsafe fn unshare_fs(&self) {
+        let own = self.fs().fork();
+        // SAFETY: the caller's promise.
+        drop(unsafe { self.fs.replace(own) });
     }
 
     /// The program file (`/proc/PID/exe`).

@@ -1,16 +1,16 @@
 //! The engine of poll(2) and select(2).
 
 use crate::Result;
-use crate::file::FileRef;
+use crate::table::UsedFile;
 use alloc::vec::Vec;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::wait::{self, Ended};
 use kernel::{Errno, task};
 
 /// One file to ask.
-pub struct Polled {
+pub struct Polled<'a> {
     /// The file; `None` for a descriptor that is not open.
-    pub file: Option<FileRef>,
+    pub file: Option<UsedFile<'a>>,
     /// What is asked for.
     pub wanted: PollEvents,
     /// What it is ready for.
@@ -18,7 +18,7 @@ pub struct Polled {
 }
 
 /// One round over all files; how many are ready. `table` gets the listener in the first round.
-fn round(files: &mut [Polled], table: &mut PollTable) -> usize {
+fn round(files: &mut [Polled<'_>], table: &mut PollTable) -> usize {
     let mut count = 0;
     for polled in files.iter_mut() {
         polled.ready = match &polled.file {
@@ -32,7 +32,7 @@ fn round(files: &mut [Polled], table: &mut PollTable) -> usize {
 
 /// Waits until one of the files is ready or the deadline (`CLOCK_MONOTONIC`, ns; 0 asks only) has passed; how many are ready.
 /// `EINTR` when a signal came first.
-pub fn wait(files: &mut [Polled], deadline: Option<u64>) -> Result<usize> {
+pub fn wait(files: &mut [Polled<'_>], deadline: Option<u64>) -> Result<usize> {
     // Nobody listens before it is known that there is something to wait for.
     let count = round(files, &mut PollTable::none());
     if count > 0 || deadline == Some(0) {
@@ -52,6 +52,6 @@ pub fn wait(files: &mut [Polled], deadline: Option<u64>) -> Result<usize> {
 }
 
 /// The files of a call, from descriptors.
-pub fn gather(entries: impl Iterator<Item = (Option<FileRef>, PollEvents)>) -> Vec<Polled> {
+pub fn gather<'a>(entries: impl Iterator<Item = (Option<UsedFile<'a>>, PollEvents)>) -> Vec<Polled<'a>> {
     entries.map(|(file, wanted)| Polled { file, wanted, ready: PollEvents::empty() }).collect()
 }

@@ -1,11 +1,14 @@
 //! Descriptor tables: from the program's descriptor numbers to open files.
 
+mod user;
+
+pub use user::{OwnTable, TableUse, UnusedTable, UsedFile};
+
 use crate::file::FileRef;
 use crate::{Errno, Result};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
 use kernel::sync::RwLock;
-use linux_raw_sys::general as raw;
 
 /// Linux's `sysctl_nr_open`: no descriptor number is as high, whatever the limit says.
 pub const NUMBER_MAX: u64 = 1 << 20;
@@ -89,10 +92,13 @@ impl<F: Clone> Slots<F> {
     }
 }
 
-/// The descriptor table of a process (or of several that share it, `CLONE_FILES`).
+/// The descriptor table of a process (or of several that share it, `CLONE_FILES`), as anybody may look at it. It is changed
+/// by those that use it alone ([`TableUse`]).
 #[derive(Default)]
 pub struct FileTable {
     slots: RwLock<Slots<FileRef>>,
+    /// How many threads use it.
+    users: AtomicU32,
 }
 
 impl Drop for FileTable {
@@ -116,131 +122,14 @@ fn close_files(table: &FileTable, files: Vec<FileRef>) {
 }
 
 impl FileTable {
-    /// An empty table.
-    pub fn new() -> Arc<FileTable> {
-        Arc::default()
-    }
-
-    /// A copy of its own for a forked process, or for unshare(2) with `CLONE_FILES`.
-    pub fn fork(&self) -> Arc<FileTable> {
-        Arc::new(FileTable { slots: RwLock::new(self.slots.read().copy()) })
-    }
-
-    /// The table itself if nobody else has it, otherwise a copy (execve(2), unshare(2)). `self` and the reference of the
-    /// calling thread are not somebody else.
-    pub fn unshared(self: Arc<Self>) -> Arc<FileTable> {
-        if Arc::strong_count(&self) > 2 { self.fork() } else { self }
-    }
-
     /// The open file of a number: `EBADF`. Also one opened with `O_PATH`.
     pub fn get_any(&self, fd: i32) -> Result<FileRef> {
         self.slots.read().get(fd).map(|slot| slot.file.clone()).ok_or(Errno::EBADF)
     }
 
-    /// The open file of a number, for calls that do not take one opened with `O_PATH`: `EBADF`.
-    pub fn get(&self, fd: i32) -> Result<FileRef> {
-        self.get_any(fd)
-            .and_then(|file| if file.flags() & raw::O_PATH == 0 { Ok(file) } else { Err(Errno::EBADF) })
-    }
-
-    /// Gives a file the lowest free number: `EMFILE`. `limit` is `RLIMIT_NOFILE`.
-    pub fn insert(&self, file: FileRef, close_on_exec: bool, limit: u64) -> Result<i32> {
-        self.slots.write().insert(0, limit, Slot { file, close_on_exec })
-    }
-
-    /// Gives two files (pipe(2), socketpair(2)) the lowest free numbers, or neither: `EMFILE`.
-    pub fn insert_pair(
-        &self,
-        files: (FileRef, FileRef),
-        close_on_exec: bool,
-        limit: u64,
-    ) -> Result<(i32, i32)> {
-        let mut slots = self.slots.write();
-        let first = slots.insert(0, limit, Slot { file: files.0, close_on_exec })?;
-        match slots.insert(0, limit, Slot { file: files.1, close_on_exec }) {
-            Ok(second) => Ok((first, second)),
-            Err(error) => {
-                let taken = slots.take(first as usize);
-                drop(slots);
-                drop(taken);
-                Err(error)
-            }
-        }
-    }
-
-    /// fcntl(2) `F_DUPFD`: the lowest free number from `min` on: `EINVAL` if that is not below the limit, `EMFILE`.
-    pub fn insert_from(&self, min: u64, file: FileRef, close_on_exec: bool, limit: u64) -> Result<i32> {
-        if min >= limit {
-            return Err(Errno::EINVAL);
-        }
-        let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
-        self.slots.write().insert(min, limit, Slot { file, close_on_exec })
-    }
-
-    /// dup2(2), dup3(2): puts a file at a number and closes what was there. `EBADF` if the number is not below the limit.
-    pub fn replace_at(&self, fd: i32, file: FileRef, close_on_exec: bool, limit: u64) -> Result<i32> {
-        let number = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        if number as u64 >= limit.min(NUMBER_MAX) {
-            return Err(Errno::EBADF);
-        }
-        let old = self.slots.write().put(number, Slot { file, close_on_exec })?;
-        if let Some(old) = old {
-            let _ = close_file(self, old.file);
-        }
-        Ok(fd)
-    }
-
-    /// close(2): `EBADF`, or what the file has to say.
-    pub fn close(&self, fd: i32) -> Result<()> {
-        let number = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        let taken = self.slots.write().take(number);
-        close_file(self, taken.ok_or(Errno::EBADF)?.file)
-    }
-
-    /// close_range(2) without `CLOSE_RANGE_CLOEXEC`; both ends included.
-    pub fn close_range(&self, first: u32, last: u32) {
-        let range = first as usize..=last as usize;
-        let files = self.slots.write().take_where(|number, _| range.contains(&number));
-        close_files(self, files);
-    }
-
-    /// close_range(2) with `CLOSE_RANGE_CLOEXEC`.
-    pub fn close_range_on_exec(&self, first: u32, last: u32) {
-        let range = first as usize..=last as usize;
-        let mut slots = self.slots.write();
-        for (number, slot) in slots.slots.iter_mut().enumerate() {
-            if let Some(slot) = slot
-                && range.contains(&number)
-            {
-                slot.close_on_exec = true;
-            }
-        }
-    }
-
     /// `FD_CLOEXEC` of a number: `EBADF`.
     pub fn close_on_exec_flag(&self, fd: i32) -> Result<bool> {
         self.slots.read().get(fd).map(|slot| slot.close_on_exec).ok_or(Errno::EBADF)
-    }
-
-    /// Sets `FD_CLOEXEC`: `EBADF`.
-    pub fn set_close_on_exec(&self, fd: i32, close_on_exec: bool) -> Result<()> {
-        let mut slots = self.slots.write();
-        let number = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        let slot = slots.slots.get_mut(number).and_then(Option::as_mut).ok_or(Errno::EBADF)?;
-        slot.close_on_exec = close_on_exec;
-        Ok(())
-    }
-
-    /// Closes what execve(2) is to close.
-    pub fn close_on_exec(&self) {
-        let files = self.slots.write().take_where(|_, slot| slot.close_on_exec);
-        close_files(self, files);
-    }
-
-    /// Closes everything: the process ends while others may still look at its table.
-    pub fn close_all(&self) {
-        let files = self.slots.write().take_where(|_, _| true);
-        close_files(self, files);
     }
 
     /// All numbers with their files and close-on-exec flags, in order (`/proc/PID/fd`).

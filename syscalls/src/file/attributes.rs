@@ -75,7 +75,7 @@ fn sys_fchmodat2(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_fchmod(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    chmod(context, &target_of(&file(context, args.i32(0))?), args.u32(1))
+    chmod(context, &target_of(&*file(context, args.i32(0))?), args.u32(1))
 }
 
 /// Two ids from `index` on; -1 leaves one as it is.
@@ -98,7 +98,7 @@ fn sys_fchownat(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_fchown(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    chown(context, &target_of(&file(context, args.i32(0))?), args, 1)
+    chown(context, &target_of(&*file(context, args.i32(0))?), args, 1)
 }
 
 /// The times are looked at once the path has led to something, as vfs_utimes does.

@@ -24,8 +24,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 fn sys_close(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let files = context.thread.files();
-    files.close(args.i32(0))?;
+    context.unused_files().close(args.i32(0))?;
     Ok(0)
 }
 
@@ -37,10 +36,9 @@ fn sys_close_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if flags & UNSHARE != 0 {
-        let own = context.thread.files().unshared();
-        context.thread.set_files(own);
+        context.unshare_files();
     }
-    let files = context.thread.files();
+    let mut files = context.unused_files();
     if flags & CLOEXEC != 0 {
         files.close_range_on_exec(first, last);
     } else {
@@ -50,17 +48,18 @@ fn sys_close_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_dup(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let file = any_file(context, args.i32(0))?;
-    let fd = context.thread.files().insert(file, false, descriptor_limit(context))?;
+    let file = any_file(context, args.i32(0))?.clone();
+    let fd = context.files().insert(file, false, descriptor_limit(context))?;
     Ok(fd as u64)
 }
 
-fn duplicate_to(context: &Context<'_>, from: i32, to: i32, cloexec: bool) -> Result<u64> {
+fn duplicate_to(context: &mut Context<'_>, from: i32, to: i32, cloexec: bool) -> Result<u64> {
     if to < 0 || to as u64 >= descriptor_limit(context) {
         return Err(Errno::EBADF);
     }
-    let file = any_file(context, from)?;
-    context.thread.files().replace_at(to, file, cloexec, descriptor_limit(context))?;
+    let file = any_file(context, from)?.clone();
+    let limit = descriptor_limit(context);
+    context.unused_files().replace_at(to, file, cloexec, limit)?;
     Ok(to as u64)
 }
 
@@ -88,7 +87,7 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     // What every file has; the rest is the file's own.
     match command {
         FIOCLEX | FIONCLEX => {
-            context.thread.files().set_close_on_exec(fd, command == FIOCLEX)?;
+            context.files().set_close_on_exec(fd, command == FIOCLEX)?;
             Ok(0)
         }
         FIONBIO | FIOASYNC => {
@@ -114,11 +113,11 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let flags = argument as u32;
             let peer = vfs::tty::open_peer(&file, flags)?;
             let cloexec = flags & raw::O_CLOEXEC != 0;
-            Ok(context.thread.files().insert(peer, cloexec, descriptor_limit(context))? as u64)
+            Ok(context.files().insert(peer, cloexec, descriptor_limit(context))? as u64)
         }
         NS_GET_USERNS => {
             let owner = crate::proc::namespace_owner(&file)?;
-            Ok(context.thread.files().insert(owner, true, descriptor_limit(context))? as u64)
+            Ok(context.files().insert(owner, true, descriptor_limit(context))? as u64)
         }
         _ => file.ops.ioctl(&file, command, argument),
     }

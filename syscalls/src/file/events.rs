@@ -14,7 +14,7 @@ use linux_raw_sys::general as raw;
 use trap_handler::host;
 use vfs::epoll::{Epoll, Event};
 use vfs::eventfd::EventFd;
-use vfs::file::{FileOps, OpenFile};
+use vfs::file::{FileOps, FileRef, OpenFile};
 use vfs::memfd::Memfd;
 use vfs::signalfd::{SignalFd, SignalSource};
 use vfs::timerfd::TimerFd;
@@ -95,19 +95,30 @@ fn install(context: &Context<'_>, ops: Arc<dyn FileOps>, flags: u32) -> Result<u
     let status = raw::O_RDWR | (flags & raw::O_NONBLOCK);
     let file = OpenFile::new(ops, None, status);
     let cloexec = flags & raw::O_CLOEXEC != 0;
-    context.thread.files().insert(file, cloexec, descriptor_limit(context)).map(|fd| fd as u64)
+    context.files().insert(file, cloexec, descriptor_limit(context)).map(|fd| fd as u64)
 }
 
-fn make_pipe(context: &Context<'_>, address: u64, flags: u32) -> Result<u64> {
+fn make_pipe(context: &mut Context<'_>, address: u64, flags: u32) -> Result<u64> {
     if flags & !(raw::O_CLOEXEC | raw::O_NONBLOCK | raw::O_DIRECT) != 0 {
         return Err(Errno::EINVAL);
     }
-    let files = context.thread.files();
     let ends = vfs::pipe::pipe(flags);
-    let (read, write) = files.insert_pair(ends, flags & raw::O_CLOEXEC != 0, descriptor_limit(context))?;
-    if let Err(errno) = uaccess::write(address, &[read, write]) {
-        let _ = files.close(read);
-        let _ = files.close(write);
+    install_pair(context, ends, flags, address)
+}
+
+/// Gives two files descriptors, whose numbers the program finds at `address`.
+pub fn install_pair(
+    context: &mut Context<'_>,
+    files: (FileRef, FileRef),
+    flags: u32,
+    address: u64,
+) -> Result<u64> {
+    let limit = descriptor_limit(context);
+    let (first, second) = context.files().insert_pair(files, flags & raw::O_CLOEXEC != 0, limit)?;
+    if let Err(errno) = uaccess::write(address, &[first, second]) {
+        let mut files = context.unused_files();
+        let _ = files.close(first);
+        let _ = files.close(second);
         return Err(errno);
     }
     Ok(0)
@@ -258,7 +269,7 @@ fn sys_memfd_create(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let memfd = Memfd::new(&name, flags & (ALLOW_SEALING | NOEXEC_SEAL) != 0, flags & NOEXEC_SEAL == 0);
     let opened = OpenFile::new(memfd, None, raw::O_RDWR | raw::O_LARGEFILE);
     let limit = descriptor_limit(context);
-    context.thread.files().insert(opened, flags & CLOEXEC != 0, limit).map(|fd| fd as u64)
+    context.files().insert(opened, flags & CLOEXEC != 0, limit).map(|fd| fd as u64)
 }
 
 fn sys_timerfd_create(context: &mut Context<'_>, args: Args) -> Result<u64> {

@@ -34,7 +34,7 @@ const F_SET_RW_HINT: u32 = F_LINUX + 12;
 fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (fd, command, argument) = (args.i32(0), args.u32(1), args.u64(2));
     let file = any_file(context, fd)?;
-    let files = context.thread.files();
+    let files = context.files();
     match command {
         raw::F_DUPFD | raw::F_DUPFD_CLOEXEC => {
             let limit = descriptor_limit(context);
@@ -43,7 +43,7 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
                 return Err(Errno::EINVAL);
             }
             return files
-                .insert_from(from as u64, file, command == raw::F_DUPFD_CLOEXEC, limit)
+                .insert_from(from as u64, file.clone(), command == raw::F_DUPFD_CLOEXEC, limit)
                 .map(|fd| fd as u64);
         }
         raw::F_GETFD => return files.close_on_exec_flag(fd).map(u64::from),

@@ -94,7 +94,7 @@ fn make(context: &Context<'_>, flags: u32) -> Result<u64> {
     }
     let opened = OpenFile::new(Inotify::new()?, None, raw::O_RDONLY | flags & raw::O_NONBLOCK);
     let limit = descriptor_limit(context);
-    context.thread.files().insert(opened, flags & raw::O_CLOEXEC != 0, limit).map(|fd| fd as u64)
+    context.files().insert(opened, flags & raw::O_CLOEXEC != 0, limit).map(|fd| fd as u64)
 }
 
 fn instance(file: &FileRef) -> Result<&Inotify> {

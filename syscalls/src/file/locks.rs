@@ -28,7 +28,7 @@ pub fn fcntl(context: &Context<'_>, file: &FileRef, command: u32, address: u64) 
     let range = locks::range(lock.l_whence as u32, lock.l_start, lock.l_len, position, size)?;
     let kind = u32::from(lock.l_type as u16);
     let request = RecordRequest { range, kind, description, wait };
-    let files = context.thread.files();
+    let files = context.files();
     if !matches!(command, raw::F_GETLK | raw::F_OFD_GETLK) {
         return locks::set_record(&files, file, &request).map(|()| 0);
     }

@@ -3,7 +3,7 @@
 mod attributes;
 mod descriptors;
 mod directories;
-mod events;
+pub mod events;
 mod fcntl;
 mod handle;
 mod inotify;
@@ -30,9 +30,8 @@ use crate::table::{Context, Row};
 use alloc::sync::Arc;
 use kernel::cred::Cred;
 use vfs::context::FsContext;
-use vfs::file::FileRef;
 use vfs::namespace::Lookup;
-use vfs::table::FileTable;
+use vfs::table::{OwnTable, UsedFile};
 
 /// The rows of this family, a slice a file.
 pub const ROWS: &[&[Row]] = &[
@@ -58,34 +57,33 @@ pub const ROWS: &[&[Row]] = &[
     xattr::ROWS,
 ];
 
-/// What path walks of a call start from; keeps its parts alive.
-pub struct Walk {
-    fs: Arc<FsContext>,
-    files: Arc<FileTable>,
+/// What path walks of a call start from.
+pub struct Walk<'a> {
+    fs: &'a FsContext,
+    files: OwnTable<'a>,
     cred: Arc<Cred>,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
     /// For the calling thread.
-    pub fn new(context: &Context<'_>) -> Walk {
-        let thread = context.thread;
-        Walk { fs: thread.fs(), files: thread.files(), cred: thread.task.cred() }
+    pub fn new(context: &'a Context<'_>) -> Walk<'a> {
+        Walk { fs: context.fs(), files: context.files(), cred: context.thread.task.cred() }
     }
 
     /// For the path layer.
     pub fn lookup(&self) -> Lookup<'_> {
-        Lookup { fs: &self.fs, files: &self.files, cred: &self.cred }
+        Lookup { fs: self.fs, files: self.files, cred: &self.cred }
     }
 }
 
 /// The open file of a descriptor: `EBADF`. Not those opened with `O_PATH`, which most calls refuse the same way.
-pub fn file(context: &Context<'_>, fd: i32) -> Result<FileRef> {
-    context.thread.files().get(fd)
+pub fn file<'a>(context: &'a Context<'_>, fd: i32) -> Result<UsedFile<'a>> {
+    context.files().use_file(fd)
 }
 
 /// The open file of a descriptor, `O_PATH` or not.
-pub fn any_file(context: &Context<'_>, fd: i32) -> Result<FileRef> {
-    context.thread.files().get_any(fd)
+pub fn any_file<'a>(context: &'a Context<'_>, fd: i32) -> Result<UsedFile<'a>> {
+    context.files().use_any(fd)
 }
 
 /// Soft limit for descriptors.

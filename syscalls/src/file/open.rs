@@ -47,7 +47,7 @@ fn open(
         memory::tell_of_cut_file(context.thread);
     }
     let cloexec = flags & raw::O_CLOEXEC != 0;
-    let fd = context.thread.files().insert(file, cloexec, descriptor_limit(context))?;
+    let fd = context.files().insert(file, cloexec, descriptor_limit(context))?;
     Ok(fd as u64)
 }
 

@@ -27,10 +27,10 @@ fn poll(context: &Context<'_>, address: u64, count: u64, deadline: Option<u64>) 
         return Err(Errno::EINVAL);
     }
     let mut entries: alloc::vec::Vec<raw::pollfd> = uaccess::read_array(address, count as usize)?;
-    let files = context.thread.files();
+    let files = context.files();
     let mut polled = poll_set::gather(entries.iter().filter(|entry| entry.fd >= 0).map(|entry| {
         let wanted = PollEvents::from_bits_truncate(u32::from(entry.events as u16));
-        (files.get(entry.fd).ok(), wanted)
+        (files.use_file(entry.fd).ok(), wanted)
     }));
     let ready = poll_set::wait(&mut polled, deadline)?;
     let mut outcomes = polled.iter();

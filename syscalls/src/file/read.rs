@@ -9,6 +9,7 @@ use kernel::uaccess::{self, MAX_TRANSFER, Sink, Span};
 use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::notify;
+use vfs::table::UsedFile;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -44,7 +45,7 @@ pub fn check_range(offset: u64, length: usize) -> Result<()> {
     }
 }
 
-fn readable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
+fn readable<'a>(context: &'a Context<'_>, fd: i32) -> Result<UsedFile<'a>> {
     let file = file(context, fd)?;
     if file.readable() { Ok(file) } else { Err(Errno::EBADF) }
 }
@@ -127,7 +128,7 @@ fn sys_preadv2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EOPNOTSUPP);
     }
     if flags & raw::RWF_NOWAIT != 0 && !file.ops.seekable() {
-        file = file.without_blocking();
+        file = file.without_blocking().into();
     }
     let mut sink = Sink::user(&spans);
     let outcome = if args.i64(3) == -1 {

@@ -53,7 +53,7 @@ fn select(context: &Context<'_>, args: Args, deadline: Option<u64>) -> Result<u6
     if count < 0 {
         return Err(Errno::EINVAL);
     }
-    let files = context.thread.files();
+    let files = context.files();
     // What lies beyond the table is not looked at.
     let count = (count as usize).min(files.size().max(64).next_multiple_of(64));
     let bytes = count.div_ceil(64) * 8;
@@ -71,7 +71,7 @@ fn select(context: &Context<'_>, args: Args, deadline: Option<u64>) -> Result<u6
             }
         }
         if !wanted.is_empty() {
-            let file = files.get(fd as i32)?;
+            let file = files.use_file(fd as i32)?;
             fds.push((fd, wanted));
             entries.push((Some(file), wanted));
         }

@@ -96,7 +96,7 @@ fn sys_lstat(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_fstat(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    write_stat(args.u64(1), &of_file(&any_file(context, args.i32(0))?)?)
+    write_stat(args.u64(1), &of_file(&*any_file(context, args.i32(0))?)?)
 }
 
 /// A path that may be a null pointer where a descriptor is meant (Linux since 6.11).
@@ -208,7 +208,7 @@ fn sys_statfs(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_fstatfs(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let target = target_of(&any_file(context, args.i32(0))?);
+    let target = target_of(&*any_file(context, args.i32(0))?);
     uaccess::write(args.u64(1), &namespace::statfs(&target)?)?;
     Ok(0)
 }

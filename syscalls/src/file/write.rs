@@ -11,6 +11,7 @@ use linux_raw_sys::general as raw;
 use vfs::file::FileRef;
 use vfs::host_stream::HostStream;
 use vfs::notify;
+use vfs::table::UsedFile;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -26,7 +27,7 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-fn writable(context: &Context<'_>, fd: i32) -> Result<FileRef> {
+fn writable<'a>(context: &'a Context<'_>, fd: i32) -> Result<UsedFile<'a>> {
     let file = file(context, fd)?;
     if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
 }
@@ -149,7 +150,7 @@ fn sys_pwritev2(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if flags & raw::RWF_NOWAIT != 0 && !file.ops.seekable() {
-        file = file.without_blocking();
+        file = file.without_blocking().into();
     }
     let mut source = Source::user(&spans);
     let outcome = if flags & RWF_NOAPPEND != 0 && file.ops.seekable() && args.i64(3) >= 0 {

@@ -8,8 +8,9 @@ use alloc::sync::Arc;
 use kernel::{signal, time, uaccess};
 use linux_raw_sys::general as raw;
 use netstack::netlink;
-use vfs::file::{FileRef, OpenFile};
+use vfs::file::OpenFile;
 use vfs::mqueue::{self, COOKIE, Message, Notice, OpenQueue, PRIORITIES, Queue};
+use vfs::table::UsedFile;
 
 const A: Show = Show::Address;
 
@@ -52,7 +53,7 @@ fn sys_mq_open(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let open = fs.open(&name, flags, mode, capacity)?;
     let file = OpenFile::new(open, None, flags);
     let limit = file::descriptor_limit(context);
-    context.thread.files().insert(file, true, limit).map(|fd| fd as u64)
+    context.files().insert(file, true, limit).map(|fd| fd as u64)
 }
 
 fn sys_mq_unlink(_context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -60,7 +61,7 @@ fn sys_mq_unlink(_context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 /// The open file of a descriptor, and the queue it is: `EBADF`.
-fn queue(context: &Context<'_>, fd: i32) -> Result<(FileRef, Arc<Queue>)> {
+fn queue<'a>(context: &'a Context<'_>, fd: i32) -> Result<(UsedFile<'a>, Arc<Queue>)> {
     let file = file::file(context, fd)?;
     let queue = file.ops.as_any().downcast_ref::<OpenQueue>().ok_or(Errno::EBADF)?.0.clone();
     Ok((file, queue))

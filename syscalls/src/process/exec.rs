@@ -104,9 +104,8 @@ fn read_strings(address: u64) -> Result<Vec<Vec<u8>>> {
 pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     let thread = context.thread;
     let fs = thread.fs();
-    let files = thread.files();
     let cred = thread.task.cred();
-    let lookup = Lookup { fs: &fs, files: &files, cred: &cred };
+    let lookup = Lookup { fs: &fs, files: context.files(), cred: &cred };
     let path = namespace::executable_name(request.base, &request.path);
     let file = namespace::open_executable_at(&lookup, request.base, &request.path, request.flags)?;
     // The size of the arguments is checked while the caller can still be told.
@@ -117,9 +116,6 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
         Err(refusal) if refusal.fatal => super::exit_group(thread, signal::SIGSEGV),
         Err(refusal) => return Err(refusal.errno),
     };
-    // A reference here would make the table look shared, and have it copied.
-    drop(files);
-
     let old_id = thread.task.tid();
     end_other_threads(thread)?;
     leave_old_program(&thread.task);
@@ -218,9 +214,11 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
     if let Some(vfork) = thread.vfork.lock().take() {
         vfork.finish();
     }
-    let files = thread.files().unshared();
-    files.close_on_exec();
-    thread.set_files(files);
+    // SAFETY: the calling thread, which uses files by references of its own here.
+    unsafe {
+        thread.unshare_files();
+        thread.own_files().unused().close_on_exec();
+    }
     {
         let mut signals = task.group.signals.lock();
         signals.reset_handlers();

@@ -63,7 +63,8 @@ pub fn exit_thread(thread: &Thread) -> ! {
     group.exit_queue.wake_all(PollEvents::IN);
     tell_tracer(&task, status);
     let users = thread.memory().users();
-    thread.let_go();
+    // SAFETY: the calling thread, whose call does not go on.
+    unsafe { thread.let_go() };
     // What its last descriptors had to tell.
     task.do_postponed();
     drop(Thread::release());

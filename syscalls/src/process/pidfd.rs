@@ -18,7 +18,8 @@ use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::anonymous::shared_attributes;
 use vfs::attributes::Attributes;
-use vfs::file::{FileOps, FileRef, OpenFile};
+use vfs::file::{FileOps, OpenFile};
+use vfs::table::UsedFile;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
@@ -124,7 +125,7 @@ impl FileOps for PidFd {
 /// Makes a pidfd; `flags` may have `O_NONBLOCK`.
 pub fn install(context: &Context<'_>, target: Target, flags: u32) -> Result<i32> {
     let file = OpenFile::new(Arc::new(PidFd(target)), None, raw::O_RDWR | flags);
-    context.thread.files().insert(file, true, descriptor_limit(context))
+    context.files().insert(file, true, descriptor_limit(context))
 }
 
 /// Makes a pidfd for the process `pid`: `ESRCH`.
@@ -134,15 +135,15 @@ pub fn install_for(context: &Context<'_>, pid: i32) -> Result<i32> {
 }
 
 /// What a descriptor stands for; `EBADF` if it is no pidfd.
-pub fn target_of(context: &Context<'_>, fd: i32) -> Result<(Target, FileRef)> {
-    let file = context.thread.files().get(fd)?;
+pub fn target_of<'a>(context: &'a Context<'_>, fd: i32) -> Result<(Target, UsedFile<'a>)> {
+    let file = context.files().use_file(fd)?;
     let target = file.ops.as_any().downcast_ref::<PidFd>().map(|pidfd| pidfd.0.clone());
     Ok((target.ok_or(Errno::EBADF)?, file))
 }
 
 /// As [`target_of`], for the call that takes a directory of `/proc` as well.
-fn target_or_directory(context: &Context<'_>, fd: i32) -> Result<(Target, FileRef)> {
-    let file = context.thread.files().get(fd)?;
+fn target_or_directory<'a>(context: &'a Context<'_>, fd: i32) -> Result<(Target, UsedFile<'a>)> {
+    let file = context.files().use_file(fd)?;
     match vfs::generated::process_of(&*file.ops) {
         None => target_of(context, fd),
         Some(pid) => {
@@ -229,5 +230,5 @@ fn sys_pidfd_getfd(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     let file = theirs.files().get_any(args.i32(1))?;
-    context.thread.files().insert(file, true, descriptor_limit(context)).map(|fd| fd as u64)
+    context.files().insert(file, true, descriptor_limit(context)).map(|fd| fd as u64)
 }

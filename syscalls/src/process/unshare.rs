@@ -37,11 +37,10 @@ fn sys_unshare(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     if flags & raw::CLONE_FS != 0 {
-        thread.set_fs(thread.fs().fork());
+        context.unshare_fs();
     }
     if flags & raw::CLONE_FILES != 0 {
-        let own = thread.files().unshared();
-        thread.set_files(own);
+        context.unshare_files();
     }
     if flags & raw::CLONE_SYSVSEM != 0 {
         thread.task.sem_undo.leave(group.tgid);

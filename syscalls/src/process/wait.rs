@@ -93,7 +93,7 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if options & !known != 0 || options & (WEXITED | WUNTRACED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
-    let mut pidfd = None;
+    let mut pidfd_nonblocking = false;
     let which = match kind {
         0 => Which::Any,
         1 if id > 0 => Which::Process(id),
@@ -102,12 +102,12 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
         P_PIDFD if id >= 0 => {
             let (target, file) = target_of(context, id)?;
             let pid = target.group().tgid;
-            pidfd = Some(file);
+            pidfd_nonblocking = file.nonblocking();
             Which::Process(pid)
         }
         _ => return Err(Errno::EINVAL),
     };
-    let nonblocking = options & WNOHANG == 0 && pidfd.is_some_and(|file| file.nonblocking());
+    let nonblocking = options & WNOHANG == 0 && pidfd_nonblocking;
     let found = wait_for(context, which, if nonblocking { options | WNOHANG } else { options })?;
     if nonblocking && found.is_none() {
         return Err(Errno::EAGAIN);

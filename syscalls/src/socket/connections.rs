@@ -2,11 +2,12 @@
 
 use super::{address, flags, socket};
 use crate::args::Args;
+use crate::file::events::install_pair;
 use crate::file::{Walk, descriptor_limit};
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use boundary::sysctl::SOMAXCONN;
-use kernel::{boot, uaccess};
+use kernel::boot;
 use linux_raw_sys::{general as raw, net};
 use netstack::socket::{Shutdown, create, create_pair, open};
 
@@ -44,7 +45,7 @@ fn kind_and_flags(kind: u32) -> Result<(u32, u32)> {
 fn sys_socket(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (kind, flags) = kind_and_flags(args.u32(1))?;
     let file = open(create(args.u32(0), kind, args.u32(2))?, flags);
-    let fd = context.thread.files().insert(file, flags & raw::O_CLOEXEC != 0, descriptor_limit(context))?;
+    let fd = context.files().insert(file, flags & raw::O_CLOEXEC != 0, descriptor_limit(context))?;
     Ok(fd as u64)
 }
 
@@ -52,13 +53,7 @@ fn sys_socketpair(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (kind, flags) = kind_and_flags(args.u32(1))?;
     let (first, second) = create_pair(args.u32(0), kind, args.u32(2))?;
     let files = (open(first, flags), open(second, flags));
-    let table = context.thread.files();
-    let (first, second) = table.insert_pair(files, flags & raw::O_CLOEXEC != 0, descriptor_limit(context))?;
-    uaccess::write(args.u64(3), &[first, second]).inspect_err(|_| {
-        let _ = table.close(first);
-        let _ = table.close(second);
-    })?;
-    Ok(0)
+    install_pair(context, files, flags, args.u64(3))
 }
 
 fn sys_bind(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -100,7 +95,7 @@ fn accept(context: &mut Context<'_>, args: Args, flags: u32) -> Result<u64> {
         // A unix peer that has gone has no name any more.
         address::write(&peer.map_err(|_| Errno::ECONNABORTED)?, args.u64(1), args.u64(2))?;
     }
-    let fd = context.thread.files().insert(file, flags & raw::O_CLOEXEC != 0, descriptor_limit(context))?;
+    let fd = context.files().insert(file, flags & raw::O_CLOEXEC != 0, descriptor_limit(context))?;
     Ok(fd as u64)
 }
 

@@ -40,7 +40,7 @@ pub fn read(context: &Context<'_>, socket: &dyn Socket, at: u64, length: usize) 
             (net::SOL_SOCKET, net::SCM_RIGHTS) if unix => {
                 for fd in data.chunks_exact(4) {
                     let fd = fd.try_into().map(i32::from_ne_bytes).map_err(|_| Errno::EINVAL)?;
-                    attached.files.push(context.thread.files().get_any(fd)?);
+                    attached.files.push(context.files().get_any(fd)?);
                     if attached.files.len() > netstack::unix::FILES_MAX {
                         return Err(Errno::EINVAL);
                     }
@@ -180,7 +180,7 @@ impl Room {
         let (count, limit) = (files.len(), descriptor_limit(context));
         let mut data = Vec::new();
         for file in files.into_iter().take(room) {
-            match context.thread.files().insert(file, close_on_exec, limit) {
+            match context.files().insert(file, close_on_exec, limit) {
                 Ok(fd) => data.extend_from_slice(&fd.to_ne_bytes()),
                 Err(_) => break,
             }

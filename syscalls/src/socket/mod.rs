@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::net;
 use netstack::message::Incoming;
 use netstack::socket::{self, Socket};
-use vfs::file::FileRef;
+use vfs::table::UsedFile;
 
 /// What sending lacks.
 const NOT_SENT: &str = "urgent data of unix sockets (MSG_OOB) gives EOPNOTSUPP; no zero copy or time stamps";
@@ -30,7 +30,7 @@ fn receive(socket: &dyn Socket, message: &mut Incoming<'_, '_>) -> Result<usize>
 }
 
 /// The socket of a descriptor, and its open file: `EBADF`, `ENOTSOCK`.
-fn socket(context: &Context<'_>, fd: i32) -> Result<(Arc<dyn Socket>, FileRef)> {
+fn socket<'a>(context: &'a Context<'_>, fd: i32) -> Result<(Arc<dyn Socket>, UsedFile<'a>)> {
     let file = crate::file::file(context, fd)?;
     Ok((socket::of(&file)?.clone(), file))
 }

@@ -279,7 +279,7 @@ pub fn find_or_base(lookup: &Lookup<'_>, base: i32, path: Option<&[u8]>, at_flag
     match path {
         Some(path) => super::find_at(lookup, base, path, at_flags),
         None if at_flags != 0 => Err(Errno::EINVAL),
-        None => lookup.files.get(base).map(|file| super::target_of(&file)),
+        None => lookup.files.use_file(base).map(|file| super::target_of(&file)),
     }
 }
 

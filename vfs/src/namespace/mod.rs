@@ -38,7 +38,7 @@ pub use walk::{Resolve, Target, WalkFlags, find, find_at, read_link, resolve, st
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};
 
 use crate::context::FsContext;
-use crate::table::FileTable;
+use crate::table::OwnTable;
 use crate::{Errno, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
@@ -56,7 +56,7 @@ pub struct Lookup<'a> {
     /// Root, working directory, umask, mount table.
     pub fs: &'a FsContext,
     /// Descriptors that `*at` calls start from.
-    pub files: &'a FileTable,
+    pub files: OwnTable<'a>,
     /// Permissions.
     pub cred: &'a Cred,
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::attributes::Kind;
 use crate::file::FileRef;
+use crate::table::TableUse;
 use crate::tmpfs;
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +14,7 @@ const HERE: i32 = raw::AT_FDCWD;
 
 struct World {
     fs: Arc<FsContext>,
-    files: Arc<FileTable>,
+    files: TableUse,
     cred: Cred,
 }
 
@@ -23,15 +24,17 @@ impl World {
         let namespace = Namespace::new(root, MountOptions::default());
         let root = namespace.root().expect("a root");
         let fs = FsContext::new(namespace, root.clone(), root, 0o022);
-        World { fs, files: FileTable::new(), cred: Cred::new(0, 0, Vec::new()) }
+        World { fs, files: TableUse::default(), cred: Cred::new(0, 0, Vec::new()) }
     }
 
     fn as_user(&self, uid: u32) -> World {
-        World { fs: self.fs.clone(), files: self.files.clone(), cred: Cred::new(uid, uid, Vec::new()) }
+        World { fs: self.fs.clone(), files: TableUse::default(), cred: Cred::new(uid, uid, Vec::new()) }
     }
 
     fn lookup(&self) -> Lookup<'_> {
-        Lookup { fs: &self.fs, files: &self.files, cred: &self.cred }
+        // SAFETY: the test is its thread, and closes nothing.
+        let files = unsafe { self.files.own() };
+        Lookup { fs: &self.fs, files, cred: &self.cred }
     }
 
     fn mkdir(&self, path: &str) -> Result<()> {

@@ -13,6 +13,8 @@ use kernel::task::{Task, ThreadGroup, lock_table, work};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
+use vfs::context::FsContext;
+use vfs::table::TableUse;
 
 mod process;
 mod thread;
@@ -204,13 +206,11 @@ fn do_clone(context: &mut Context<'_>, request: Request) -> Result<u64> {
     }
 }
 
-fn new_tables(parent: &Thread, flags: u64) -> (Arc<vfs::table::FileTable>, Arc<vfs::context::FsContext>) {
-    let files = parent.files();
-    let fs = parent.fs();
-    (
-        if flags & u64::from(raw::CLONE_FILES) != 0 { files } else { files.fork() },
-        if flags & u64::from(raw::CLONE_FS) != 0 { fs } else { fs.fork() },
-    )
+fn new_tables(context: &mut Context<'_>, flags: u64) -> (TableUse, Arc<FsContext>) {
+    let mut files = context.unused_files();
+    let files = if flags & u64::from(raw::CLONE_FILES) != 0 { files.share() } else { files.fork() };
+    let fs = context.fs();
+    (files, if flags & u64::from(raw::CLONE_FS) != 0 { fs.clone() } else { fs.fork() })
 }
 
 /// Ids and masks that a new task takes over.
@@ -281,9 +281,9 @@ impl Told {
     }
 
     /// There is no child after all.
-    fn undo(&self, context: &Context<'_>) {
+    fn undo(&self, context: &mut Context<'_>) {
         if let Some(fd) = self.pidfd {
-            let _ = context.thread.files().close(fd);
+            let _ = context.unused_files().close(fd);
         }
     }
 }

@@ -44,7 +44,7 @@ impl VforkDone {
 pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     let parent = context.thread;
     let tid = lock_table()?.new_id()?;
-    let child = new_process(parent, tid, request)?;
+    let child = new_process(context, tid, request)?;
     let event = request.event(parent);
     let vfork = request.has(raw::CLONE_VFORK).then(VforkDone::new);
     *child.vfork.lock() = vfork.clone();
@@ -74,7 +74,8 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
 }
 
 /// The objects of a new process, not yet to be found by anybody.
-fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Thread>> {
+fn new_process(context: &mut Context<'_>, tid: i32, request: &Request) -> Result<Arc<Thread>> {
+    let parent = context.thread;
     let own_group = &parent.task.group;
     let group = ThreadGroup::new(tid, own_group, &parent_group(parent, request), request.exit_signal);
     {
@@ -99,7 +100,7 @@ fn new_process(parent: &Thread, tid: i32, request: &Request) -> Result<Arc<Threa
         // Filled when the host process is made.
         Memory::for_fork(&memory)
     };
-    let (files, fs) = new_tables(parent, request.flags);
+    let (files, fs) = new_tables(context, request.flags);
     let child = Thread::new(task.clone(), child_memory, files, fs);
     inherit_executable(parent, &child);
     group.signals.lock().tasks.push(task);

@@ -99,7 +99,7 @@ pub(super) fn clone_thread(context: &mut Context<'_>, request: &Request) -> Resu
     let group = parent.task.group.clone();
     let tid = lock_table()?.new_id()?;
     let task = new_task(parent, group, tid, request);
-    let (files, fs) = new_tables(parent, request.flags);
+    let (files, fs) = new_tables(context, request.flags);
     let child = Thread::new(task.clone(), parent.memory(), files, fs);
     inherit_executable(parent, &child);
     let prepared = prepare(context, &child, request)?;
