@@ -58,7 +58,6 @@ pub struct Cred {
     pub bounding: u64,
     pub ambient: u64,
     pub securebits: u32,
-    pub no_new_privs: bool,
 }
 
 impl Cred {
@@ -83,7 +82,6 @@ impl Cred {
             bounding: ALL_CAPABILITIES,
             ambient: 0,
             securebits: 0,
-            no_new_privs: false,
         }
     }
 
@@ -97,7 +95,6 @@ impl Cred {
             cred.inheritable = sets.inheritable & ALL_CAPABILITIES;
             cred.ambient = sets.ambient & cred.permitted & cred.inheritable;
         }
-        cred.no_new_privs = process.no_new_privs;
         cred
     }
 

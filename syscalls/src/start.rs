@@ -290,6 +290,7 @@ impl Shared {
         }
         tty::control_by_host(number, &group);
         let task = Arc::new(Task::new(id, group.clone(), cred, [0; 16]));
+        task.no_new_privs.store(process.no_new_privs, Ordering::Relaxed);
         *task.scheduling.lock() = process.scheduling;
         crate::system::seccomp::start_with(&task, &process.filters)?;
         {

@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::thread::Thread;
 use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, socket, system, time};
 use alloc::sync::Arc;
+use kernel::cred::Cred;
 use trap_handler::regs::Regs;
 use vfs::context::FsContext;
 use vfs::table::{OwnTable, UnusedTable};
@@ -34,6 +35,18 @@ impl Context<'_> {
     pub fn unshare_files(&mut self) {
         // SAFETY: as in `unused_files`.
         unsafe { self.thread.unshare_files() }
+    }
+
+    /// The thread's credentials.
+    pub fn cred(&self) -> &Arc<Cred> {
+        // SAFETY: as in `files`.
+        unsafe { self.thread.task.own_cred() }
+    }
+
+    /// Replaces them.
+    pub fn set_cred(&mut self, cred: Cred) {
+        // SAFETY: the exclusive reference says that nothing that came from `cred` lives.
+        unsafe { self.thread.task.set_cred(Arc::new(cred)) }
     }
 
     /// The thread's root, working directory, umask.

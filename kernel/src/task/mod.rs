@@ -14,7 +14,7 @@ pub use table::{Table, init_table, lock_table, table};
 
 use crate::cred::Cred;
 use crate::signal::{AltStack, Pending, SigSet};
-use crate::sync::{BootCell, Mutex};
+use crate::sync::{BootCell, Mutex, Owned};
 use crate::wait::Waiter;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -76,7 +76,9 @@ pub struct Task {
     pub waiter: Arc<Waiter>,
     /// Signal state.
     pub signals: Mutex<TaskSignals>,
-    cred: Mutex<Arc<Cred>>,
+    cred: Owned<Arc<Cred>>,
+    /// prctl(2) `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: AtomicBool,
     /// `comm` (prctl(2) `PR_SET_NAME`), NUL-padded.
     pub comm: Mutex<[u8; 16]>,
     /// Address that is zeroed and woken at the thread's end (set_tid_address(2)); 0 for none.
@@ -138,7 +140,8 @@ impl Task {
             host_tid: AtomicI32::new(0),
             waiter: Arc::default(),
             signals: Mutex::new(TaskSignals::default()),
-            cred: Mutex::new(cred),
+            cred: Owned::new(cred),
+            no_new_privs: AtomicBool::new(false),
             comm: Mutex::new(comm),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -198,12 +201,25 @@ impl Task {
 
     /// Its credentials now.
     pub fn cred(&self) -> Arc<Cred> {
-        self.cred.lock().clone()
+        self.cred.read().clone()
+    }
+
+    /// Its credentials now, for its own thread.
+    ///
+    /// # Safety
+    /// The caller is this task, and does not replace them ([`Self::set_cred`]) while the result lives.
+    pub unsafe fn own_cred(&self) -> &Arc<Cred> {
+        // SAFETY: the caller's promise.
+        unsafe { self.cred.own() }
     }
 
     /// Replaces its credentials.
-    pub fn set_cred(&self, cred: Arc<Cred>) {
-        *self.cred.lock() = cred;
+    ///
+    /// # Safety
+    /// The caller is this task, and nothing that came from [`Self::own_cred`] lives.
+    pub unsafe fn set_cred(&self, cred: Arc<Cred>) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { self.cred.replace(cred) });
     }
 
     /// Soft limit of a resource of its process (`RLIMIT_*`); `u64::MAX` is infinity.

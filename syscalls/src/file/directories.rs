@@ -117,7 +117,7 @@ fn sys_fchdir(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn sys_chroot(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let place = directory(context, HERE, &args.path(0)?, WalkFlags::FOLLOW)?;
-    if !context.thread.task.cred().has(cap::SYS_CHROOT) {
+    if !context.cred().has(cap::SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     context.thread.fs().set_root(place);

@@ -156,13 +156,13 @@ fn set_lease(context: &Context<'_>, file: &FileRef, fd: i32, kind: u32) -> Resul
         }
         found
     };
-    leases::set(file, fd, kind, &context.thread.task.cred(), others).map(|()| 0)
+    leases::set(file, fd, kind, context.cred(), others).map(|()| 0)
 }
 
 /// `F_SETOWN`, `F_SETOWN_EX`: `EINVAL`, `ESRCH`.
 fn set_owner(context: &Context<'_>, file: &FileRef, kind: u32, id: i32) -> Result<u64> {
     let to = Recipient::find(kind, id)?;
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     let mut owner = file.owner.lock();
     *owner = Owner { to, users: (cred.uid, cred.euid), signal: owner.signal };
     file.ops.owner_changed(&owner);

@@ -27,7 +27,6 @@ pub use stat::of_file as attributes_of;
 
 use crate::Result;
 use crate::table::{Context, Row};
-use alloc::sync::Arc;
 use kernel::cred::Cred;
 use vfs::context::FsContext;
 use vfs::namespace::Lookup;
@@ -61,18 +60,18 @@ pub const ROWS: &[&[Row]] = &[
 pub struct Walk<'a> {
     fs: &'a FsContext,
     files: OwnTable<'a>,
-    cred: Arc<Cred>,
+    cred: &'a Cred,
 }
 
 impl<'a> Walk<'a> {
     /// For the calling thread.
     pub fn new(context: &'a Context<'_>) -> Walk<'a> {
-        Walk { fs: context.fs(), files: context.files(), cred: context.thread.task.cred() }
+        Walk { fs: context.fs(), files: context.files(), cred: context.cred() }
     }
 
     /// For the path layer.
     pub fn lookup(&self) -> Lookup<'_> {
-        Lookup { fs: self.fs, files: self.files, cred: &self.cred }
+        Lookup { fs: self.fs, files: self.files, cred: self.cred }
     }
 }
 

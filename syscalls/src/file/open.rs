@@ -132,6 +132,6 @@ fn sys_symlinkat(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 /// Whether the caller owns an open file (or may act as if): `O_NOATIME` is for owners.
 pub fn owns(context: &Context<'_>, file: &vfs::file::FileRef) -> Result<bool> {
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     Ok(cred.has(cap::FOWNER) || super::stat::of_file(file)?.uid == cred.fsuid)
 }

@@ -73,7 +73,7 @@ fn encode(attributes: &Attributes) -> raw::stat {
 
 /// Attributes of an open file.
 pub fn of_file(file: &vfs::file::FileRef) -> Result<Attributes> {
-    namespace::status(&target_of(file))
+    namespace::status_of_open(file)
 }
 
 /// Attributes of what a path (or with `AT_EMPTY_PATH` a descriptor) names.

@@ -44,7 +44,7 @@ fn may_look_at(context: &Context<'_>, task: &Task) -> bool {
     if core::ptr::eq(&*context.thread.task.group, &*task.group) {
         return true;
     }
-    let (ours, theirs) = (context.thread.task.cred(), task.cred());
+    let (ours, theirs) = (context.cred(), task.cred());
     let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == ours.uid)
         && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == ours.gid);
     same || ours.has(cap::SYS_PTRACE)

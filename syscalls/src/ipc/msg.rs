@@ -75,7 +75,7 @@ fn sys_msgctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     let queues = msg::queues()?;
     match what {
         command::IPC_INFO | command::MSG_INFO => write_limits(what, address),

@@ -74,7 +74,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     let sets = sem::sets()?;
     match what {
         command::IPC_INFO | command::SEM_INFO => write_limits(what, argument),
@@ -153,7 +153,7 @@ fn set_value(state: &mut State, place: usize, value: u16) {
 fn set_all(context: &Context<'_>, set: &Set, address: u64) -> Result<u64> {
     let count = {
         let state = set.lock()?;
-        state.perm.check(&context.thread.task.cred(), 0o222)?;
+        state.perm.check(context.cred(), 0o222)?;
         state.semaphores.len()
     };
     let values: Vec<u16> = uaccess::read_array(address, count)?;

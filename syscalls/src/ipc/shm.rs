@@ -98,7 +98,7 @@ fn sys_shmat(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let segment = shm::segments()?.find(id)?;
     let attachment = {
         let state = segment.lock()?;
-        state.perm.check(&context.thread.task.cred(), wanted)?;
+        state.perm.check(context.cred(), wanted)?;
         state.perm.key
     };
     let attachment = segment.attach(attachment);
@@ -122,7 +122,7 @@ fn sys_shmctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     let segments = shm::segments()?;
     match what {
         command::IPC_INFO => {

@@ -129,7 +129,7 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
         text,
         "NoNewPrivs:\t{}\nSeccomp:\t{mode}\nSeccomp_filters:\t{filters}\n\
          Speculation_Store_Bypass:\tunknown\nSpeculationIndirectBranch:\tunknown",
-        u8::from(cred.no_new_privs)
+        u8::from(task.no_new_privs.load(Ordering::Relaxed))
     );
     let cpus = kernel::boot::config().map(|config| config.host.cpus.clone()).unwrap_or_default();
     let mask = cpus.iter().filter(|&&cpu| cpu < 64).fold(0u64, |mask, cpu| mask | 1 << cpu);

@@ -234,7 +234,8 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
         // For those who look at the container from outside.
         let _ = trap_handler::host::set_name(&comm);
     }
-    task.set_cred(Arc::new(cred.executed()));
+    // SAFETY: the calling thread; `cred` is counted.
+    unsafe { task.set_cred(Arc::new(cred.executed())) };
 
     let randomize = task.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0;
     let limits = Limits::current();

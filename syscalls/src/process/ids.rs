@@ -18,10 +18,10 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_getpid, "getpid", |context, _| Ok(context.thread.task.group.tgid as u64), &[]),
     full(raw::__NR_gettid, "gettid", |context, _| Ok(context.thread.task.tid() as u64), &[]),
     full(raw::__NR_getppid, "getppid", |context, _| Ok(context.thread.task.group.parent_id() as u64), &[]),
-    full(raw::__NR_getuid, "getuid", |context, _| Ok(u64::from(context.thread.task.cred().uid)), &[]),
-    full(raw::__NR_geteuid, "geteuid", |context, _| Ok(u64::from(context.thread.task.cred().euid)), &[]),
-    full(raw::__NR_getgid, "getgid", |context, _| Ok(u64::from(context.thread.task.cred().gid)), &[]),
-    full(raw::__NR_getegid, "getegid", |context, _| Ok(u64::from(context.thread.task.cred().egid)), &[]),
+    full(raw::__NR_getuid, "getuid", |context, _| Ok(u64::from(context.cred().uid)), &[]),
+    full(raw::__NR_geteuid, "geteuid", |context, _| Ok(u64::from(context.cred().euid)), &[]),
+    full(raw::__NR_getgid, "getgid", |context, _| Ok(u64::from(context.cred().gid)), &[]),
+    full(raw::__NR_getegid, "getegid", |context, _| Ok(u64::from(context.cred().egid)), &[]),
     full(raw::__NR_getresuid, "getresuid", sys_getresuid, &[Show::Address, Show::Address, Show::Address]),
     full(raw::__NR_getresgid, "getresgid", sys_getresgid, &[Show::Address, Show::Address, Show::Address]),
     full(raw::__NR_setuid, "setuid", sys_setuid, &[ID]),
@@ -45,12 +45,12 @@ pub fn real_uid(group: &ThreadGroup) -> u32 {
 const KEEP: u32 = u32::MAX;
 
 fn sys_getresuid(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     write_three(args, [cred.uid, cred.euid, cred.suid])
 }
 
 fn sys_getresgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     write_three(args, [cred.gid, cred.egid, cred.sgid])
 }
 
@@ -62,8 +62,8 @@ fn write_three(args: Args, ids: [u32; 3]) -> Result<u64> {
 }
 
 /// Changes the running task's credentials by `edit`, which says no with an error.
-fn change(context: &Context<'_>, edit: impl FnOnce(&mut Cred) -> Result<()>) -> Result<u64> {
-    let old = context.thread.task.cred();
+fn change(context: &mut Context<'_>, edit: impl FnOnce(&mut Cred) -> Result<()>) -> Result<u64> {
+    let old = context.cred().clone();
     let mut new = (*old).clone();
     edit(&mut new)?;
     adjust_capabilities(&old, &mut new);
@@ -72,7 +72,7 @@ fn change(context: &Context<'_>, edit: impl FnOnce(&mut Cred) -> Result<()>) -> 
         // What the old identity left in memory is not the new one's to read (`commit_creds`).
         context.thread.task.group.dumpable.store(0, Ordering::Relaxed);
     }
-    context.thread.task.set_cred(Arc::new(new));
+    context.set_cred(new);
     Ok(0)
 }
 
@@ -146,13 +146,13 @@ fn sys_setreuid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (real, effective) = (args.u32(0), args.u32(1));
     change(context, |cred| {
         let able = cred.has(cap::SETUID);
+        let old_real = cred.uid;
         if real != KEEP {
             if !able && real != cred.uid && real != cred.euid {
                 return Err(Errno::EPERM);
             }
             cred.uid = real;
         }
-        let old_real = context.thread.task.cred().uid;
         if effective != KEEP {
             if !able && ![old_real, cred.euid, cred.suid].contains(&effective) {
                 return Err(Errno::EPERM);
@@ -229,7 +229,7 @@ fn pick_three(wanted: [u32; 3], have: [u32; 3], able: bool) -> Result<[u32; 3]> 
 
 fn sys_setfsuid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let id = args.u32(0);
-    let old = context.thread.task.cred().fsuid;
+    let old = context.cred().fsuid;
     let _ = change(context, |cred| {
         if id != KEEP && (cred.has(cap::SETUID) || [cred.uid, cred.euid, cred.suid, cred.fsuid].contains(&id))
         {
@@ -242,7 +242,7 @@ fn sys_setfsuid(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn sys_setfsgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let id = args.u32(0);
-    let old = context.thread.task.cred().fsgid;
+    let old = context.cred().fsgid;
     let _ = change(context, |cred| {
         if id != KEEP && (cred.has(cap::SETGID) || [cred.gid, cred.egid, cred.sgid, cred.fsgid].contains(&id))
         {
@@ -254,7 +254,7 @@ fn sys_setfsgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_getgroups(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let groups = context.thread.task.cred().groups.clone();
+    let groups = context.cred().groups.clone();
     let room = args.i32(0);
     if room < 0 {
         return Err(Errno::EINVAL);
@@ -272,7 +272,7 @@ fn sys_getgroups(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn sys_setgroups(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const NGROUPS_MAX: u32 = 65536;
-    if !context.thread.task.cred().has(cap::SETGID) {
+    if !context.cred().has(cap::SETGID) {
         return Err(Errno::EPERM);
     }
     if args.u32(0) > NGROUPS_MAX {

@@ -182,7 +182,7 @@ fn sys_pidfd_send_signal(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let (target, _file) = target_or_directory(context, args.i32(0))?;
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     let info = if args.u64(2) == 0 {
         let code = if flags == SIGNAL_THREAD { si::TKILL } else { si::USER };
         SigInfo::from_process(signal, code, context.thread.task.group.tgid, cred.uid)
@@ -223,7 +223,7 @@ fn sys_pidfd_getfd(context: &mut Context<'_>, args: Args) -> Result<u64> {
     };
     let theirs = thread::find(task.tid()).ok_or(Errno::ESRCH)?;
     // The rule of ptrace(2) (`PTRACE_MODE_ATTACH_REALCREDS`): the same user, or CAP_SYS_PTRACE.
-    let (own, other) = (context.thread.task.cred(), task.cred());
+    let (own, other) = (context.cred(), task.cred());
     let same = [other.uid, other.euid, other.suid].iter().all(|id| *id == own.uid)
         && [other.gid, other.egid, other.sgid].iter().all(|id| *id == own.gid);
     if !(same || own.has(cap::SYS_PTRACE)) {

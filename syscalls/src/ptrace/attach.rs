@@ -64,7 +64,7 @@ pub fn check_options(context: &Context<'_>, options: u64) -> Result<u32> {
     if options & !pt::PTRACE_O_MASK != 0 {
         return Err(Errno::EINVAL);
     }
-    if options & pt::PTRACE_O_SUSPEND_SECCOMP != 0 && !context.thread.task.cred().has(cap::SYS_ADMIN) {
+    if options & pt::PTRACE_O_SUSPEND_SECCOMP != 0 && !context.cred().has(cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     Ok(options)

@@ -37,7 +37,7 @@ pub fn check_number(signal: i32) -> Result<()> {
 
 /// Who may send: same user, or CAP_KILL; SIGCONT goes anywhere within the session (kill(2)).
 fn may_send(context: &Context<'_>, target: &ThreadGroup, signal: i32) -> bool {
-    let own = context.thread.task.cred();
+    let own = context.cred();
     let Some(leader) = target.leader() else { return true };
     let theirs: Arc<Cred> = leader.cred();
     let same_user = [own.euid, own.uid].iter().any(|id| *id == theirs.uid || *id == theirs.suid);
@@ -49,7 +49,7 @@ fn may_send(context: &Context<'_>, target: &ThreadGroup, signal: i32) -> bool {
 }
 
 fn from_us(context: &Context<'_>, signal: i32, code: i32) -> SigInfo {
-    SigInfo::from_process(signal, code, context.thread.task.group.tgid, context.thread.task.cred().uid)
+    SigInfo::from_process(signal, code, context.thread.task.group.tgid, context.cred().uid)
 }
 
 /// Sends to a process if the caller may; signal 0 only asks.

@@ -3,7 +3,6 @@
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
-use alloc::sync::Arc;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 
@@ -36,7 +35,7 @@ fn sys_capget(context: &mut Context<'_>, args: Args) -> Result<u64> {
         other => other?,
     };
     let cred = match pid {
-        0 => context.thread.task.cred(),
+        0 => context.cred().clone(),
         pid if pid < 0 => return Err(Errno::EINVAL),
         pid => crate::thread::task(pid)?.cred(),
     };
@@ -65,16 +64,16 @@ fn sys_capset(context: &mut Context<'_>, args: Args) -> Result<u64> {
         }
     }
     let [effective, permitted, inheritable] = sets;
-    let old = task.cred();
+    let old = context.cred();
     if permitted & !old.permitted != 0
         || effective & !permitted != 0
         || inheritable & !(old.inheritable | old.permitted) != 0
     {
         return Err(Errno::EPERM);
     }
-    let mut new = (*old).clone();
+    let mut new = (**old).clone();
     (new.effective, new.permitted, new.inheritable) = (effective, permitted, inheritable);
     new.ambient &= permitted & inheritable;
-    task.set_cred(Arc::new(new));
+    context.set_cred(new);
     Ok(0)
 }

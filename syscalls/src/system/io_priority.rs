@@ -51,7 +51,7 @@ fn which(args: Args) -> Result<i32> {
 fn check(context: &Context<'_>, priority: u32) -> Result<()> {
     match class(priority) {
         REAL_TIME => {
-            let cred = context.thread.task.cred();
+            let cred = context.cred();
             let may = cred.has(cap::SYS_ADMIN) || cred.has(cap::SYS_NICE);
             if may { Ok(()) } else { Err(Errno::EPERM) }
         }
@@ -64,7 +64,7 @@ fn check(context: &Context<'_>, priority: u32) -> Result<()> {
 fn sys_ioprio_set(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let priority = args.u32(2);
     check(context, priority)?;
-    let own = context.thread.task.cred();
+    let own = context.cred();
     for task in priority::targets(context, which(args)?, args.i32(1))? {
         let theirs = task.cred();
         let same = theirs.uid == own.euid || theirs.uid == own.uid;

@@ -50,7 +50,7 @@ fn set(
         return Err(Errno::EPERM);
     }
     let (_, old_hard) = group.rlimit(resource);
-    if hard > old_hard && !context.thread.task.cred().has(cap::SYS_RESOURCE) {
+    if hard > old_hard && !context.cred().has(cap::SYS_RESOURCE) {
         return Err(Errno::EPERM);
     }
     group.set_rlimit(resource, (soft, hard));

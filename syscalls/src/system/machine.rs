@@ -57,7 +57,7 @@ pub fn domainname() -> Vec<u8> {
 
 fn set_name(context: &Context<'_>, args: Args, index: usize) -> Result<u64> {
     const MAX: i32 = 64;
-    if !context.thread.task.cred().has(cap::SYS_ADMIN) {
+    if !context.cred().has(cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let length = args.i32(1);

@@ -4,7 +4,6 @@ use super::seccomp;
 use crate::args::Args;
 use crate::table::{Context, Row, Show, full, partial};
 use crate::{Errno, Result};
-use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::cred::{Cred, cap};
 use kernel::signal::COUNT;
@@ -32,10 +31,10 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_personality, "personality", sys_personality, &[Show::Address]),
 ];
 
-fn change(context: &Context<'_>, edit: impl FnOnce(&mut Cred) -> Result<()>) -> Result<u64> {
-    let mut cred = (*context.thread.task.cred()).clone();
+fn change(context: &mut Context<'_>, edit: impl FnOnce(&mut Cred) -> Result<()>) -> Result<u64> {
+    let mut cred = (**context.cred()).clone();
     edit(&mut cred)?;
-    context.thread.task.set_cred(Arc::new(cred));
+    context.set_cred(cred);
     Ok(0)
 }
 
@@ -110,16 +109,14 @@ fn sys_prctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             if value != 1 || !rest_is_zero {
                 return Err(Errno::EINVAL);
             }
-            change(context, |cred| {
-                cred.no_new_privs = true;
-                Ok(())
-            })
+            task.no_new_privs.store(true, Ordering::Relaxed);
+            Ok(0)
         }
         pr::PR_GET_NO_NEW_PRIVS => {
             if value != 0 || !rest_is_zero {
                 return Err(Errno::EINVAL);
             }
-            Ok(u64::from(task.cred().no_new_privs))
+            Ok(u64::from(task.no_new_privs.load(Ordering::Relaxed)))
         }
         pr::PR_CAPBSET_READ => {
             if value > u64::from(cap::LAST) {
@@ -179,11 +176,11 @@ fn sys_prctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
 }
 
-fn ambient(context: &Context<'_>, operation: u64, capability: u64) -> Result<u64> {
+fn ambient(context: &mut Context<'_>, operation: u64, capability: u64) -> Result<u64> {
     if operation != 4 && capability > u64::from(cap::LAST) {
         return Err(Errno::EINVAL);
     }
-    let cred = context.thread.task.cred();
+    let cred = context.cred();
     match operation {
         1 => Ok(cred.ambient >> capability & 1),
         2 => {

@@ -63,7 +63,7 @@ fn sys_getpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn sys_setpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let nice = args.i32(2).clamp(-20, 19);
-    let own = context.thread.task.cred();
+    let own = context.cred();
     let mut outcome = Ok(0);
     for task in targets(context, args.i32(0), args.i32(1))? {
         let theirs = task.cred();
@@ -84,7 +84,7 @@ fn sys_setpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
 pub fn may_have(context: &Context<'_>, task: &Task, nice: i32) -> bool {
     const RLIMIT_NICE: u32 = 13;
     let allowed = (20 - nice).max(0) as u64 <= task.rlimit(RLIMIT_NICE);
-    allowed || context.thread.task.cred().has(cap::SYS_NICE)
+    allowed || context.cred().has(cap::SYS_NICE)
 }
 
 /// Sets a nice value. Going below the present one takes CAP_SYS_NICE or a limit that allows it (`RLIMIT_NICE`), otherwise

@@ -119,7 +119,7 @@ fn priority(policy: i32, real_time: u64) -> Result<u64> {
 
 /// Only the same user, or CAP_SYS_NICE, may change a task's scheduling: `EPERM`.
 pub(super) fn may_set(context: &Context<'_>, task: &Task) -> Result<()> {
-    let (own, theirs) = (context.thread.task.cred(), task.cred());
+    let (own, theirs) = (context.cred(), task.cred());
     let same = own.euid == theirs.euid || own.euid == theirs.uid;
     if same || own.has(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
 }
@@ -134,7 +134,7 @@ fn may_change(context: &Context<'_>, task: &Task, policy: u32, reset_on_fork: bo
     let leaves_idle = now.policy == IDLE && policy != IDLE;
     let unprivileged = (!leaves_idle || super::priority::may_have(context, task, now.nice))
         && (!now.reset_on_fork || reset_on_fork);
-    if unprivileged || context.thread.task.cred().has(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+    if unprivileged || context.cred().has(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn set_policy(

@@ -96,7 +96,7 @@ fn set_filter(context: &Context<'_>, flags: u32, address: u64) -> Result<u64> {
     if length == 0 || length > MAX_INSTRUCTIONS {
         return Err(Errno::EINVAL);
     }
-    if !cred.no_new_privs && !cred.has(cap::SYS_ADMIN) {
+    if !task.no_new_privs.load(Ordering::Relaxed) && !cred.has(cap::SYS_ADMIN) {
         return Err(Errno::EACCES);
     }
     let words: Vec<u64> = uaccess::read_array(program, usize::from(length))?;
@@ -130,13 +130,11 @@ fn synchronize(task: &Task, before: Option<&Arc<Filter>>, filter: &Arc<Filter>, 
     if let Some(other) = others().find(differs) {
         return if flags & FLAG_TSYNC_ESRCH != 0 { Err(Errno::ESRCH) } else { Ok(other.tid() as u64) };
     }
-    let no_new_privs = task.cred().no_new_privs;
+    let no_new_privs = task.no_new_privs.load(Ordering::Relaxed);
     for other in others() {
         put(other, filter.clone());
         if no_new_privs {
-            let mut cred = (*other.cred()).clone();
-            cred.no_new_privs = true;
-            other.set_cred(Arc::new(cred));
+            other.no_new_privs.store(true, Ordering::Relaxed);
         }
     }
     put(task, filter.clone());

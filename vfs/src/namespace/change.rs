@@ -3,6 +3,7 @@
 use super::permission::{Access, check, check_path, is_owner, want_write, without_set_ids};
 use super::{Lookup, MountFlags, Target, WalkFlags, find};
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
+use crate::file::OpenFile;
 use crate::{Errno, Result, notify};
 use kernel::cred::{ALL_CAPABILITIES, Cred, cap};
 use kernel::time;
@@ -18,6 +19,14 @@ pub fn status(target: &Target) -> Result<Attributes> {
     match target {
         Target::Place(path) => path.inode().attributes(),
         Target::File(file) => file.ops.attributes(),
+    }
+}
+
+/// The same of an open file.
+pub fn status_of_open(file: &OpenFile) -> Result<Attributes> {
+    match &file.path {
+        Some(path) => path.inode().attributes(),
+        None => file.ops.attributes(),
     }
 }
 

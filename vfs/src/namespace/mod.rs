@@ -21,8 +21,8 @@ mod walk;
 mod xattr;
 
 pub use change::{
-    Times, access, change_mode, change_owner, find_or_base, set_times, statfs, status, truncate,
-    truncate_open,
+    Times, access, change_mode, change_owner, find_or_base, set_times, statfs, status, status_of_open,
+    truncate, truncate_open,
 };
 pub use create::{link, make_directory, make_node, make_socket, symlink};
 pub use dentry::Dentry;

@@ -59,8 +59,8 @@ pub struct Mount {
     expiring: AtomicU32,
     /// The mount it is on, and where there; `None` for the first mount and once it is unmounted.
     place: RwLock<Option<(Weak<Mount>, Arc<Dentry>)>>,
-    /// What is mounted on it.
-    children: RwLock<Vec<Arc<Mount>>>,
+    /// What is mounted on it, with the places.
+    children: RwLock<Vec<(Arc<Dentry>, Arc<Mount>)>>,
 }
 
 impl Mount {
@@ -127,10 +127,8 @@ impl Mount {
 
     /// What is mounted on a dentry of this mount.
     pub fn child_at(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
-        let is_there = |mount: &&Arc<Mount>| {
-            mount.place.read().as_ref().is_some_and(|(_, mountpoint)| Arc::ptr_eq(mountpoint, dentry))
-        };
-        self.children.read().iter().find(is_there).cloned()
+        let children = self.children.read();
+        children.iter().find(|(place, _)| Arc::ptr_eq(place, dentry)).map(|(_, mount)| mount.clone())
     }
 
     /// The place it is mounted on; `None` for the first mount and once it is unmounted.
@@ -276,7 +274,7 @@ impl Namespace {
             return Err(Errno::ENOENT);
         }
         *mount.place.write() = Some((Arc::downgrade(&at.mount), at.dentry.clone()));
-        at.mount.children.write().push(mount.clone());
+        at.mount.children.write().push((at.dentry.clone(), mount.clone()));
         at.dentry.add_mount();
         mounts.push(mount.clone());
         Ok(mount)
@@ -317,18 +315,20 @@ impl Namespace {
         if !detach && mount.is_busy() {
             return Err(Errno::EBUSY);
         }
-        let mut gone = Vec::from([mount]);
+        let (mut gone, mut kept) = (Vec::from([mount]), Vec::new());
         let mut index = 0;
         while let Some(mount) = gone.get(index).cloned() {
-            gone.extend(core::mem::take(&mut *mount.children.write()));
+            let children = core::mem::take(&mut *mount.children.write());
+            let (places, mounts): (Vec<_>, Vec<_>) = children.into_iter().unzip();
+            gone.extend(mounts);
+            kept.extend(places);
             index += 1;
         }
-        let mut kept = Vec::new();
         for mount in &gone {
             if let Some((parent, mountpoint)) = mount.place.write().take() {
                 mountpoint.remove_mount();
                 if let Some(parent) = parent.upgrade() {
-                    parent.children.write().retain(|other| !Arc::ptr_eq(other, mount));
+                    parent.children.write().retain(|(_, other)| !Arc::ptr_eq(other, mount));
                 }
                 kept.push(mountpoint);
             }
@@ -373,8 +373,8 @@ impl Namespace {
         to.dentry.add_mount();
         let place = (Arc::downgrade(&to.mount), to.dentry.clone());
         let before = mount.place.write().replace(place);
-        old.mount.children.write().retain(|other| !Arc::ptr_eq(other, mount));
-        to.mount.children.write().push(mount.clone());
+        old.mount.children.write().retain(|(_, other)| !Arc::ptr_eq(other, mount));
+        to.mount.children.write().push((to.dentry.clone(), mount.clone()));
         old.dentry.remove_mount();
         drop(before);
         Ok(())

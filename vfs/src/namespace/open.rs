@@ -126,11 +126,10 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
             Err(Errno::ENOENT) => create_or_lookup(lookup, &directory, name.bytes(), exclusive, mode)?,
             other => (other?, false),
         };
-        let place = Path { mount: directory.mount.clone(), dentry: found.0 };
         if found.1 {
-            return Ok(Named::Made(place));
+            return Ok(Named::Made(Path { mount: directory.mount, dentry: found.0 }));
         }
-        if !walk.step_into(place, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
+        if !walk.step_into(found.0, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
             return Ok(Named::Found(directory));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::permission::{Access, check_inode, check_owned, searches_all};
 use super::texts::{Texts, component_length, only_slashes};
-use super::{Lookup, NAME_MAX, PATH_MAX, Path};
+use super::{Dentry, Lookup, NAME_MAX, PATH_MAX, Path};
 use crate::attributes::{Attributes, Kind, Owner};
 use crate::file::FileRef;
 use crate::inode::LinkTarget;
@@ -122,7 +122,8 @@ pub(super) struct Last {
 pub(super) struct Walk<'a> {
     lookup: &'a Lookup<'a>,
     resolve: Resolve,
-    root: Path,
+    /// The root, once it plays a part: to look for it costs references.
+    root: Option<Path>,
     /// Where it is.
     pub at: Path,
     /// Its attributes, if finding it told them.
@@ -152,17 +153,14 @@ impl<'a> Walk<'a> {
         if absolute && resolve.contains(Resolve::BENEATH) {
             return Err(Errno::EXDEV);
         }
-        let (mut root, cwd) = lookup.fs.root_and_cwd();
         let at = if absolute && !resolve.scoped() {
-            root.clone()
+            lookup.fs.root()
         } else if base == raw::AT_FDCWD {
-            cwd
+            lookup.fs.cwd()
         } else {
-            lookup.files.get_any(base)?.path.clone().ok_or(Errno::ENOTDIR)?
+            lookup.files.use_any(base)?.path.clone().ok_or(Errno::ENOTDIR)?
         };
-        if resolve.scoped() {
-            root = at.clone();
-        }
+        let root = resolve.scoped().then(|| at.clone());
         let texts = Texts::new(path);
         let rooted = absolute || resolve.scoped();
         let walk = Walk {
@@ -179,6 +177,11 @@ impl<'a> Walk<'a> {
             rooted,
         };
         if walk.at.dentry.is_directory() { Ok(walk) } else { Err(Errno::ENOTDIR) }
+    }
+
+    fn root(&mut self) -> &Path {
+        let fs = self.lookup.fs;
+        self.root.get_or_insert_with(|| fs.root())
     }
 
     /// Goes on to the last but one of the plain names that it remembers, where a filesystem has to be asked whether they still mean
@@ -268,7 +271,7 @@ impl<'a> Walk<'a> {
                 let dentry =
                     self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED), &mut told)?;
                 let found = Arc::as_ptr(&dentry);
-                let link = self.step_into(Path { mount: self.at.mount.clone(), dentry }, follow)?;
+                let link = self.step_into(dentry, follow)?;
                 // What is mounted there is another inode, and a link leads on.
                 if core::ptr::eq(found, Arc::as_ptr(&self.at.dentry)) {
                     self.told = told;
@@ -279,9 +282,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads.
-    pub fn step_into(&mut self, path: Path, follow: bool) -> Result<bool> {
+    pub fn step_into(&mut self, dentry: Arc<Dentry>, follow: bool) -> Result<bool> {
         self.told = None;
-        let path = path.entered();
+        let link = follow && dentry.kind() == Kind::Symlink;
+        if !link && !dentry.is_mountpoint() {
+            // Mostly: the mount stays, and so does the reference to it.
+            self.at.dentry = dentry;
+            return Ok(false);
+        }
+        let path = Path { mount: self.at.mount.clone(), dentry }.entered();
         self.check_mount(&path)?;
         if follow && path.dentry.kind() == Kind::Symlink {
             return self.follow(&path);
@@ -300,7 +309,7 @@ impl<'a> Walk<'a> {
         self.told = None;
         let mut at = self.at.clone();
         loop {
-            if at.is(&self.root) {
+            if at.is(self.root()) {
                 return if self.resolve.contains(Resolve::BENEATH) { Err(Errno::EXDEV) } else { Ok(()) };
             }
             if !at.is_mount_root() {
@@ -341,9 +350,10 @@ impl<'a> Walk<'a> {
             if self.resolve.contains(Resolve::NO_XDEV) && !self.rooted {
                 return Err(Errno::EXDEV);
             }
-            self.check_mount(&self.root)?;
+            let root = self.root().clone();
+            self.check_mount(&root)?;
             self.rooted = true;
-            self.at = self.root.clone();
+            self.at = root;
         }
         self.texts.push(text);
         Ok(())
@@ -367,7 +377,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks to the end.
-    pub fn finish(&mut self, flags: WalkFlags) -> Result<Target> {
+    pub fn finish(mut self, flags: WalkFlags) -> Result<Target> {
+        self.go_to_end(flags)?;
+        self.arrived()
+    }
+
+    fn go_to_end(&mut self, flags: WalkFlags) -> Result<()> {
         self.must_be_directory |= flags.contains(WalkFlags::DIRECTORY);
         let mut follow = flags.contains(WalkFlags::FOLLOW);
         while let Some(Last { name, slash }) = self.walk_to_last()? {
@@ -377,17 +392,21 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        self.arrived()
+        Ok(())
+    }
+
+    fn check_directory(&self) -> Result<()> {
+        let directory = self.object.is_none() && self.at.dentry.is_directory();
+        if self.must_be_directory && !directory { Err(Errno::ENOTDIR) } else { Ok(()) }
     }
 
     /// Where it is now, checked to be a directory if it must be one.
-    pub fn arrived(&mut self) -> Result<Target> {
-        let target = match self.object.take() {
+    pub fn arrived(self) -> Result<Target> {
+        self.check_directory()?;
+        Ok(match self.object {
             Some(file) => Target::File(file),
-            None => Target::Place(self.at.clone()),
-        };
-        let directory = matches!(&target, Target::Place(path) if path.dentry.is_directory());
-        if self.must_be_directory && !directory { Err(Errno::ENOTDIR) } else { Ok(target) }
+            None => Target::Place(self.at),
+        })
     }
 }
 
@@ -431,10 +450,12 @@ pub fn status_at(lookup: &Lookup<'_>, base: i32, path: &[u8], at_flags: u32) -> 
         return super::status(&find_base(lookup, base)?);
     }
     let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
-    let target = walk.finish(flags)?;
-    match (target, walk.told) {
-        (Target::Place(_), Some(told)) => Ok(told),
-        (target, _) => super::status(&target),
+    walk.go_to_end(flags)?;
+    walk.check_directory()?;
+    match (&walk.object, walk.told) {
+        (Some(file), _) => file.ops.attributes(),
+        (None, Some(told)) => Ok(told),
+        (None, None) => walk.at.inode().attributes(),
     }
 }
 
@@ -447,7 +468,7 @@ pub(super) fn find_base(lookup: &Lookup<'_>, base: i32) -> Result<Target> {
     if base == raw::AT_FDCWD {
         return Ok(Target::Place(lookup.fs.cwd()));
     }
-    lookup.files.get_any(base).map(|file| target_of(&file))
+    lookup.files.use_any(base).map(|file| target_of(&file))
 }
 
 /// The place that a path leads to, for calls that need one: `ENOTDIR` for an open file without one.

@@ -229,6 +229,7 @@ fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Reques
         task.sem_undo.share_with(&parent.task);
     }
     *task.scheduling.lock() = kernel::task::inherited(*parent.task.scheduling.lock());
+    task.no_new_privs.store(parent.task.no_new_privs.load(Ordering::Relaxed), Ordering::Relaxed);
     let seccomp = parent.task.seccomp.lock().clone();
     task.filtered.store(parent.task.filtered.load(Ordering::SeqCst), Ordering::SeqCst);
     *task.seccomp.lock() = seccomp;
