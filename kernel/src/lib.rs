@@ -25,5 +25,9 @@ pub mod uaccess;
 pub mod wait;
 
 pub use trap_handler::Errno;
+
+/// A list that is mostly so short that it needs no memory of the heap: what a call gathers for its own time.
+pub type Short<T> = smallvec::SmallVec<[T; 8]>;
+
 /// The result of nearly everything in the kernel.
 pub type Result<T, E = Errno> = core::result::Result<T, E>;

@@ -1,6 +1,6 @@
 //! Typed copies to and from the program, strings, and the two ends of file transfers.
 
-use crate::{Errno, Result};
+use crate::{Errno, Result, Short};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as raw;
@@ -91,17 +91,21 @@ pub fn write_optional<T: Plain>(address: u64, value: &T) -> Result<()> {
     if address == 0 { Ok(()) } else { write(address, value) }
 }
 
-/// Reads `count` values.
-pub fn read_array<T: Plain>(address: u64, count: usize) -> Result<Vec<T>> {
+/// Reads `count` values, which are not checked yet, in one copy.
+pub fn read_array<T: Plain>(address: u64, count: usize) -> Result<Short<T>> {
     let length = count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
     if !trap_handler::region::is_user(address, length as u64) {
         return Err(Errno::EFAULT);
     }
-    let mut values = Vec::new();
+    let mut values = Short::<T>::new();
     values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-    for index in 0..count {
-        values.push(read(address + (index * size_of::<T>()) as u64)?);
-    }
+    // SAFETY: there is room for `count` values, and every bit pattern is one of a Plain type.
+    let bytes = unsafe {
+        core::ptr::write_bytes(values.as_mut_ptr(), 0, count);
+        values.set_len(count);
+        core::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), length)
+    };
+    copy::from_user(bytes, address)?;
     Ok(values)
 }
 

@@ -2,10 +2,9 @@
 
 use crate::Result;
 use crate::table::UsedFile;
-use alloc::vec::Vec;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::wait::{self, Ended};
-use kernel::{Errno, task};
+use kernel::{Errno, Short, task};
 
 /// One file to ask.
 pub struct Polled<'a> {
@@ -52,6 +51,6 @@ pub fn wait(files: &mut [Polled<'_>], deadline: Option<u64>) -> Result<usize> {
 }
 
 /// The files of a call, from descriptors.
-pub fn gather<'a>(entries: impl Iterator<Item = (Option<UsedFile<'a>>, PollEvents)>) -> Vec<Polled<'a>> {
+pub fn gather<'a>(entries: impl Iterator<Item = (Option<UsedFile<'a>>, PollEvents)>) -> Short<Polled<'a>> {
     entries.map(|(file, wanted)| Polled { file, wanted, ready: PollEvents::empty() }).collect()
 }

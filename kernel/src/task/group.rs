@@ -147,6 +147,8 @@ pub struct ThreadGroup {
     pub exit_signal: AtomicI32,
     /// Signals, threads, stop and exit.
     pub signals: Mutex<GroupSignals>,
+    /// The parent's process id, of those that have one: getppid(2) takes no lock.
+    parent_id: AtomicI32,
     /// Parent, children, process group, session.
     pub family: Mutex<Family>,
     /// Woken when a child changes state.
@@ -253,6 +255,7 @@ impl ThreadGroup {
                 unkillable: false,
                 untold: None,
             }),
+            parent_id: AtomicI32::new(parent.upgrade().map_or(0, |parent| parent.tgid)),
             family: Mutex::new(Family {
                 parent,
                 children: Vec::new(),
@@ -317,6 +320,12 @@ impl ThreadGroup {
 
     /// Parent's process id; 0 when there is none.
     pub fn parent_id(&self) -> i32 {
-        self.family.lock().parent.upgrade().map_or(0, |parent| parent.tgid)
+        self.parent_id.load(Ordering::Relaxed)
+    }
+
+    /// Gives it another parent; its [`Family`] is locked.
+    pub fn give_to(&self, family: &mut Family, parent: &Arc<ThreadGroup>) {
+        family.parent = Arc::downgrade(parent);
+        self.parent_id.store(parent.tgid, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use crate::restart::Restart;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use kernel::poll::PollEvents;
-use kernel::{time, uaccess};
+use kernel::{Short, time, uaccess};
 use linux_raw_sys::general as raw;
 use vfs::poll_set;
 
@@ -26,7 +26,7 @@ fn poll(context: &Context<'_>, address: u64, count: u64, deadline: Option<u64>) 
     if count > context.thread.task.rlimit(raw::RLIMIT_NOFILE) {
         return Err(Errno::EINVAL);
     }
-    let mut entries: alloc::vec::Vec<raw::pollfd> = uaccess::read_array(address, count as usize)?;
+    let mut entries: Short<raw::pollfd> = uaccess::read_array(address, count as usize)?;
     let files = context.files();
     let mut polled = poll_set::gather(entries.iter().filter(|entry| entry.fd >= 0).map(|entry| {
         let wanted = PollEvents::from_bits_truncate(u32::from(entry.events as u16));

@@ -156,7 +156,7 @@ fn set_all(context: &Context<'_>, set: &Set, address: u64) -> Result<u64> {
         state.perm.check(context.cred(), 0o222)?;
         state.semaphores.len()
     };
-    let values: Vec<u16> = uaccess::read_array(address, count)?;
+    let values = uaccess::read_array::<u16>(address, count)?;
     if values.iter().any(|&value| i32::from(value) > VALUE_MAX) {
         return Err(Errno::ERANGE);
     }

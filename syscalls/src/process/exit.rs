@@ -197,7 +197,7 @@ fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadG
     for child in orphans {
         let zombie = {
             let mut family = child.family.lock();
-            family.parent = Arc::downgrade(&adopter);
+            child.give_to(&mut family, &adopter);
             family.zombie.is_some()
         };
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);

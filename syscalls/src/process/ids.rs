@@ -4,7 +4,6 @@ use crate::args::Args;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use kernel::cred::{ALL_CAPABILITIES, Cred, cap};
 use kernel::task::ThreadGroup;
@@ -278,7 +277,7 @@ fn sys_setgroups(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if args.u32(0) > NGROUPS_MAX {
         return Err(Errno::EINVAL);
     }
-    let mut groups: Vec<u32> = uaccess::read_array(args.u64(1), args.u32(0) as usize)?;
+    let mut groups = uaccess::read_array::<u32>(args.u64(1), args.u32(0) as usize)?.into_vec();
     groups.sort_unstable();
     change(context, |cred| {
         cred.groups = Arc::new(groups);

@@ -105,7 +105,7 @@ fn remote_ranges(address: u64, count: u64) -> Result<Vec<(u64, u64)>> {
     if count > 1024 {
         return Err(Errno::EINVAL);
     }
-    let entries: Vec<raw::iovec> = uaccess::read_array(address, count as usize)?;
+    let entries = uaccess::read_array::<raw::iovec>(address, count as usize)?;
     if entries.iter().any(|entry| (entry.iov_len as i64) < 0) {
         return Err(Errno::EINVAL);
     }

@@ -99,7 +99,7 @@ fn set_filter(context: &Context<'_>, flags: u32, address: u64) -> Result<u64> {
     if !task.no_new_privs.load(Ordering::Relaxed) && !cred.has(cap::SYS_ADMIN) {
         return Err(Errno::EACCES);
     }
-    let words: Vec<u64> = uaccess::read_array(program, usize::from(length))?;
+    let words = uaccess::read_array::<u64>(program, usize::from(length))?;
     let before = match &*task.seccomp.lock() {
         Mode::Strict => return Err(Errno::EINVAL),
         mode => mode.filter().cloned(),

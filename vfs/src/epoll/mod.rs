@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use hashbrown::HashMap;
 use item::{Item, Key, key};
+use kernel::Short;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::Mutex;
 use kernel::wait::{self, Ended, WaitQueue};
@@ -235,8 +236,8 @@ impl Epoll {
     }
 
     /// Asks files on the ready list, once each, until `max` events are there.
-    fn collect(&self, max: usize) -> Vec<Event> {
-        let mut events = Vec::new();
+    fn collect(&self, max: usize) -> Short<Event> {
+        let mut events = Short::new();
         let round = self.ready.list.lock().round();
         while events.len() < max {
             let next = self.ready.list.lock().pop(round);
@@ -258,16 +259,16 @@ impl Epoll {
     }
 
     /// epoll_wait(2): up to `max` events; none when the deadline (`CLOCK_MONOTONIC`, ns; 0 asks only) has passed. `EINTR`.
-    pub fn wait(&self, max: usize, deadline: Option<u64>) -> Result<Vec<Event>> {
+    pub fn wait(&self, max: usize, deadline: Option<u64>) -> Result<Short<Event>> {
         let look = || Some(self.collect(max)).filter(|events| !events.is_empty());
         let outcome = match look() {
             Some(events) => Ok(events),
-            None if deadline == Some(0) => Ok(Vec::new()),
+            None if deadline == Some(0) => Ok(Short::new()),
             None => wait::until_exclusive(&self.ready.waiters, deadline, look),
         };
         self.ready.pass_on();
         match outcome {
-            Err(Ended::TimedOut) => Ok(Vec::new()),
+            Err(Ended::TimedOut) => Ok(Short::new()),
             Err(Ended::Interrupted) => Err(Errno::EINTR),
             Ok(events) => Ok(events),
         }
