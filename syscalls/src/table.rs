@@ -1,10 +1,11 @@
 //! The one table of calls.
 
 use crate::args::Args;
-use crate::thread::Thread;
+use crate::thread::{Memory, Thread};
 use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, socket, system, time};
 use alloc::sync::Arc;
 use kernel::cred::Cred;
+use kernel::mm::AddressSpace;
 use trap_handler::regs::Regs;
 use vfs::context::FsContext;
 use vfs::table::{OwnTable, UnusedTable};
@@ -35,6 +36,17 @@ impl Context<'_> {
     pub fn unshare_files(&mut self) {
         // SAFETY: as in `unused_files`.
         unsafe { self.thread.unshare_files() }
+    }
+
+    /// The memory of the thread's process.
+    pub fn memory(&self) -> &Memory {
+        // SAFETY: as in `files`: who replaces the memory (execve) uses nothing of it any more.
+        unsafe { self.thread.own_memory() }
+    }
+
+    /// The areas of that memory.
+    pub fn space(&self) -> &AddressSpace {
+        &self.memory().space
     }
 
     /// The thread's credentials.

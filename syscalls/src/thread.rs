@@ -96,6 +96,13 @@ impl Memory {
         self.forks.store(forks, Ordering::Relaxed);
     }
 
+    /// Whether some thread in it may sleep on a futex that was looked at before the caller's last store: a waiter counts itself
+    /// first and has the host look at the word then, so one of both sees the other.
+    pub fn has_futex_waiters(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.futex_waiters.load(Ordering::SeqCst) != 0
+    }
+
     /// Runs `wait`, which may sleep on a futex.
     pub fn while_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.futex_waiters.fetch_add(1, Ordering::SeqCst);
@@ -109,7 +116,7 @@ impl Memory {
 pub struct Thread {
     /// The kernel's part.
     pub task: Arc<Task>,
-    memory: RwLock<Arc<Memory>>,
+    memory: Owned<Arc<Memory>>,
     files: Owned<TableUse>,
     fs: Owned<Arc<FsContext>>,
     /// The program's thread pointer as clone(2) set it, until the thread runs.
@@ -128,7 +135,7 @@ impl Thread {
     pub fn new(task: Arc<Task>, memory: Arc<Memory>, files: TableUse, fs: Arc<FsContext>) -> Arc<Thread> {
         Arc::new(Thread {
             task,
-            memory: RwLock::new(memory),
+            memory: Owned::new(memory),
             files: Owned::new(files),
             fs: Owned::new(fs),
             initial_fs_base: AtomicU64::new(0),
@@ -147,21 +154,27 @@ impl Thread {
         memory.space.call_trapped(site, number, !memory.users.are_several());
     }
 
-    /// Whether some thread of its memory may sleep on a futex that was looked at before the caller's last store: a waiter
-    /// counts itself first and has the host look at the word then, so one of both sees the other.
-    pub fn has_futex_waiters(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.memory.read().futex_waiters.load(Ordering::SeqCst) != 0
-    }
-
     /// Its process's memory.
     pub fn memory(&self) -> Arc<Memory> {
         self.memory.read().clone()
     }
 
+    /// The same for itself.
+    ///
+    /// # Safety
+    /// The caller is this thread, and does not replace it ([`Self::set_memory`], [`Self::let_go`]) while the result lives.
+    pub unsafe fn own_memory(&self) -> &Arc<Memory> {
+        // SAFETY: the caller's promise.
+        unsafe { self.memory.own() }
+    }
+
     /// Replaces the memory (execve).
-    pub fn set_memory(&self, memory: Arc<Memory>) {
-        *self.memory.write() = memory;
+    ///
+    /// # Safety
+    /// The caller is this thread, and nothing that came from [`Self::own_memory`] lives.
+    pub unsafe fn set_memory(&self, memory: Arc<Memory>) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { self.memory.replace(memory) });
     }
 
     /// The areas of its process's memory.
@@ -210,7 +223,8 @@ impl Thread {
     /// and its process must not be seen to have ended before its files are closed and its memory is gone.
     ///
     /// # Safety
-    /// The caller is this thread, and uses nothing that came from [`Self::own_files`] or [`Self::own_fs`] any more.
+    /// The caller is this thread, and uses nothing any more that came from [`Self::own_files`], [`Self::own_fs`] or
+    /// [`Self::own_memory`].
     pub unsafe fn let_go(&self) {
         let executable = self.executable.lock().take();
         drop(executable);
@@ -223,8 +237,8 @@ impl Thread {
         drop(fs);
         // SAFETY: the caller's promise.
         drop(unsafe { self.files.replace(TableUse::default()) });
-        let memory = core::mem::replace(&mut *self.memory.write(), Memory::new(Arc::default()));
-        drop(memory);
+        // SAFETY: the caller's promise.
+        drop(unsafe { self.memory.replace(Memory::new(Arc::default())) });
     }
 
     /// Root, working directory, umask.

@@ -37,7 +37,7 @@ fn fifo() -> (FileRef, FileRef) {
 
 fn poll(file: &FileRef) -> PollEvents {
     let wanted = PollEvents::IN | PollEvents::OUT;
-    let mut files = [Polled { file: Some(file.clone()), wanted, ready: PollEvents::empty() }];
+    let mut files = [Polled { file: Some(file.clone().into()), wanted, ready: PollEvents::empty() }];
     poll_set::wait(&mut files, Some(0)).expect("nobody waits");
     files[0].ready
 }

@@ -1,6 +1,7 @@
 //! A thread group: what the program calls a process.
 
 use super::io::Transfers;
+use super::rlimits::ResourceLimits;
 use super::{ControllingTerminal, Task};
 use crate::signal::{Action, Pending, SIG_DFL, SIG_IGN};
 use crate::sync::Mutex;
@@ -159,7 +160,7 @@ pub struct ThreadGroup {
     pub stop_queue: WaitQueue,
     /// Woken when a thread ends (execve waits for the others), and when the group is dead (pidfd).
     pub exit_queue: WaitQueue,
-    rlimits: Mutex<[(u64, u64); 16]>,
+    rlimits: ResourceLimits,
     /// Threads that have not ended.
     pub alive: AtomicU32,
     /// Time of threads that ended.
@@ -209,7 +210,7 @@ impl ThreadGroup {
             let family = maker.family.lock();
             (family.pgid, family.sid, family.terminal.clone())
         };
-        let rlimits = *maker.rlimits.lock();
+        let rlimits = maker.rlimits.copy();
         let group = Self::with((tgid, false), Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
         group.family.lock().terminal = terminal;
         group.container.store(maker.container.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -225,14 +226,14 @@ impl ThreadGroup {
     /// The parent of processes that nobody inside has made. Programs see it as process 1, unless they have one of their own, to which
     /// it is 0, outside.
     pub fn sandbox(tgid: i32) -> Arc<ThreadGroup> {
-        Self::with((tgid, true), Weak::new(), 0, [(u64::MAX, u64::MAX); 16], tgid, tgid)
+        Self::with((tgid, true), Weak::new(), 0, ResourceLimits::none(), tgid, tgid)
     }
 
     fn with(
         (tgid, is_sandbox): (i32, bool),
         parent: Weak<ThreadGroup>,
         exit_signal: i32,
-        rlimits: [(u64, u64); 16],
+        rlimits: ResourceLimits,
         pgid: i32,
         sid: i32,
     ) -> Arc<ThreadGroup> {
@@ -274,7 +275,7 @@ impl ThreadGroup {
             signal_queue: WaitQueue::new(),
             stop_queue: WaitQueue::new(),
             exit_queue: WaitQueue::new(),
-            rlimits: Mutex::new(rlimits),
+            rlimits,
             alive: AtomicU32::new(0),
             ended_times: Mutex::default(),
             children_times: Mutex::default(),
@@ -298,14 +299,17 @@ impl ThreadGroup {
 
     /// Soft and hard limit of a resource (`RLIMIT_*`); `u64::MAX` is infinity, also for numbers that are none.
     pub fn rlimit(&self, resource: u32) -> (u64, u64) {
-        self.rlimits.lock().get(resource as usize).copied().unwrap_or((u64::MAX, u64::MAX))
+        self.rlimits.get(resource)
+    }
+
+    /// The soft limit alone.
+    pub fn soft_limit(&self, resource: u32) -> u64 {
+        self.rlimits.soft(resource)
     }
 
     /// Sets a limit; rules are the caller's.
     pub fn set_rlimit(&self, resource: u32, limit: (u64, u64)) {
-        if let Some(slot) = self.rlimits.lock().get_mut(resource as usize) {
-            *slot = limit;
-        }
+        self.rlimits.set(resource, limit);
     }
 
     /// A thread of the group.

@@ -3,6 +3,7 @@
 pub mod calls;
 mod group;
 pub mod io;
+mod rlimits;
 mod sessions;
 mod table;
 pub mod trace;
@@ -224,7 +225,7 @@ impl Task {
 
     /// Soft limit of a resource of its process (`RLIMIT_*`); `u64::MAX` is infinity.
     pub fn rlimit(&self, resource: u32) -> u64 {
-        self.group.rlimit(resource).0
+        self.group.soft_limit(resource)
     }
 }
 

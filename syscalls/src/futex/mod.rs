@@ -111,7 +111,7 @@ fn sys_futex(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let tid = context.thread.task.tid() as u32;
     match command {
         // Nobody can hear a wake-up of private words; the host has nothing to do.
-        WAKE if operation & PRIVATE != 0 && !context.thread.has_futex_waiters() => Ok(0),
+        WAKE if operation & PRIVATE != 0 && !context.memory().has_futex_waiters() => Ok(0),
         WAKE | WAKE_BITSET => {
             call([address, u64::from(operation), u64::from(value), 0, 0, u64::from(args.u32(5))])
         }

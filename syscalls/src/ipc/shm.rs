@@ -109,12 +109,12 @@ fn sys_shmat(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let file =
         FileToMap { file: attachment, readable: true, writable: flags & RDONLY == 0, executable: true };
     let request = MapRequest { address, length, prot, flags: map_flags, file: Some(file), offset: 0 };
-    let mapped = context.thread.space().mmap(&request, &Limits::current());
+    let mapped = context.space().mmap(&request, &Limits::current());
     mapped.map_err(|errno| if errno == Errno::EEXIST { Errno::EINVAL } else { errno })
 }
 
 fn sys_shmdt(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().detach_segment(args.u64(0)).map(|()| 0)
+    context.space().detach_segment(args.u64(0)).map(|()| 0)
 }
 
 fn sys_shmctl(context: &mut Context<'_>, args: Args) -> Result<u64> {

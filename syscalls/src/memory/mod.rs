@@ -109,15 +109,15 @@ fn sys_mmap(context: &mut Context<'_>, args: Args) -> Result<u64> {
         file,
         offset: args.u64(5),
     };
-    context.thread.space().mmap(&request, &Limits::current())
+    context.space().mmap(&request, &Limits::current())
 }
 
 fn sys_munmap(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().munmap(args.u64(0), args.u64(1)).map(|()| 0)
+    context.space().munmap(args.u64(0), args.u64(1)).map(|()| 0)
 }
 
 fn sys_mprotect(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().mprotect(args.u64(0), args.u64(1), args.u32(2), &Limits::current()).map(|()| 0)
+    context.space().mprotect(args.u64(0), args.u64(1), args.u32(2), &Limits::current()).map(|()| 0)
 }
 
 fn sys_pkey_mprotect(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -128,44 +128,44 @@ fn sys_pkey_mprotect(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_mremap(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let space = context.thread.space();
+    let space = context.space();
     space.mremap(args.u64(0), args.u64(1), args.u64(2), args.u32(3), args.u64(4), &Limits::current())
 }
 
 fn sys_madvise(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().madvise(args.u64(0), args.u64(1), args.u32(2)).map(|()| 0)
+    context.space().madvise(args.u64(0), args.u64(1), args.u32(2)).map(|()| 0)
 }
 
 fn sys_mincore(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().mincore(args.u64(0), args.u64(1), args.u64(2)).map(|()| 0)
+    context.space().mincore(args.u64(0), args.u64(1), args.u64(2)).map(|()| 0)
 }
 
 fn sys_msync(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().msync(args.u64(0), args.u64(1), args.u32(2)).map(|()| 0)
+    context.space().msync(args.u64(0), args.u64(1), args.u32(2)).map(|()| 0)
 }
 
 fn sys_mlock(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().mlock(args.u64(0), args.u64(1), 0, &Limits::current()).map(|()| 0)
+    context.space().mlock(args.u64(0), args.u64(1), 0, &Limits::current()).map(|()| 0)
 }
 
 fn sys_mlock2(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().mlock(args.u64(0), args.u64(1), args.u32(2), &Limits::current()).map(|()| 0)
+    context.space().mlock(args.u64(0), args.u64(1), args.u32(2), &Limits::current()).map(|()| 0)
 }
 
 fn sys_munlock(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().munlock(args.u64(0), args.u64(1)).map(|()| 0)
+    context.space().munlock(args.u64(0), args.u64(1)).map(|()| 0)
 }
 
 fn sys_mlockall(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    context.thread.space().mlockall(args.u32(0), &Limits::current()).map(|()| 0)
+    context.space().mlockall(args.u32(0), &Limits::current()).map(|()| 0)
 }
 
 fn sys_munlockall(context: &mut Context<'_>, _args: Args) -> Result<u64> {
-    context.thread.space().munlockall().map(|()| 0)
+    context.space().munlockall().map(|()| 0)
 }
 
 fn sys_brk(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    Ok(context.thread.space().brk(args.u64(0), &Limits::current()))
+    Ok(context.space().brk(args.u64(0), &Limits::current()))
 }
 
 fn sys_membarrier(_context: &mut Context<'_>, args: Args) -> Result<u64> {

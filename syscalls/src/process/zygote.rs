@@ -64,7 +64,8 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
     let users = thread.memory().users();
     let thread = thread::find(thread.task.tid()).ok_or(Errno::EAGAIN)?;
     let old_memory = thread.memory();
-    thread.set_memory(boot::fresh_memory());
+    // SAFETY: the calling thread, which uses its memory by counted references here.
+    unsafe { thread.set_memory(boot::fresh_memory()) };
     let order = Arc::new(Order { thread: thread.clone(), execution, outcome: AtomicU32::new(WAITING) });
     let spare = zygote.spare.lock().take();
     zygote.wanted.store(true, Ordering::SeqCst);
@@ -73,7 +74,8 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
         Some(spare) => spare.start(order),
         None if zygote.ask_warden(&order) => drop(order),
         None => {
-            thread.set_memory(old_memory);
+            // SAFETY: as above.
+            unsafe { thread.set_memory(old_memory) };
             return Err(Errno::EAGAIN);
         }
     }
