@@ -239,8 +239,8 @@ fn waits_end_with_their_deadline() {
     let elapsed = spawn(move || {
         let start = time::monotonic();
         let deadline = Some(start + 20 * MILLISECOND);
-        assert_eq!(Epoll::new().wait(1, deadline), Ok(vec![]));
-        let mut files = [Polled { file: Some(reader), wanted: PollEvents::IN, ready: PollEvents::empty() }];
+        assert_eq!(Epoll::new().wait(1, deadline), Ok(kernel::Short::new()));
+        let mut files = [Polled { file: Some(reader.into()), wanted: PollEvents::IN, ready: PollEvents::empty() }];
         assert_eq!(poll_set::wait(&mut files, Some(start + 40 * MILLISECOND)), Ok(0));
         time::monotonic() - start
     });
@@ -253,7 +253,7 @@ fn poll_hears_of_one_among_several_files() {
     let (quiet, _quiet_writer) = fifo();
     let polling = spawn(move || {
         let mut files = [quiet, reader].map(|file| Polled {
-            file: Some(file),
+            file: Some(file.into()),
             wanted: PollEvents::IN,
             ready: PollEvents::empty(),
         });

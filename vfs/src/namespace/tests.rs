@@ -292,12 +292,12 @@ fn permissions_decide_on_the_way_and_at_the_end() {
 fn unnamed_files_get_a_name_by_linking() {
     let world = World::new();
     let file = world.open("/", raw::O_TMPFILE | raw::O_RDWR).expect("made");
-    let fd = world.files.insert(file, false, 16).expect("room");
+    let fd = world.lookup().files.insert(file, false, 16).expect("room");
     link(&world.lookup(), fd, b"", HERE, b"/named", raw::AT_EMPTY_PATH).expect("linked");
     assert_eq!(status(&Target::Place(world.find("/named").expect("there"))).map(|told| told.nlink), Ok(1));
     world.unlink("/named").expect("there");
     let kept = world.open("/", raw::O_TMPFILE | raw::O_RDWR | raw::O_EXCL).expect("made");
-    let fd = world.files.insert(kept, false, 16).expect("room");
+    let fd = world.lookup().files.insert(kept, false, 16).expect("room");
     let refused = link(&world.lookup(), fd, b"", HERE, b"/named", raw::AT_EMPTY_PATH);
     assert_eq!(refused, Err(Errno::ENOENT));
 }
