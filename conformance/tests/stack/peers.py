@@ -67,6 +67,9 @@ def serve_one(connection):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             case ["silent"]:
                 connection.recv(1)
+            case ["connect", host, port, own]:
+                with socket.create_connection((host, int(port)), 60, ("", int(own))) as other:
+                    other.sendall(b"here I am")
         connection.close()
     except OSError as error:
         print("server:", error.strerror, flush=True)

@@ -1,5 +1,6 @@
 //! A connection of TCP over the interface: smoltcp's state machine, and what a program may learn of it.
 
+use super::Place;
 use crate::inet::tcp::Tcp;
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
@@ -10,7 +11,7 @@ use core::net::IpAddr;
 use kernel::poll::PollEvents;
 use kernel::wait::WaitQueue;
 use kernel::{boot, time};
-use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::iface::{Context, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Connection {
     pub shut: Shutdown,
     /// A writer waits for room.
     pub wants_room: bool,
+    /// It was asked for a second time without waiting.
+    asked_again: bool,
     /// Its neighbour has not answered since then.
     pub blocked_since: Option<u64>,
     /// The neighbour, as long as it is waited for.
@@ -101,6 +104,7 @@ impl Connection {
             error: None,
             shut: Shutdown::empty(),
             wants_room: false,
+            asked_again: false,
             blocked_since: None,
             waits_for: None,
             last: None,
@@ -120,6 +124,22 @@ impl Connection {
     /// Likewise, to change it.
     pub fn socket_mut(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut(self.handle)
+    }
+
+    /// Asks the other side for it: `EADDRNOTAVAIL`.
+    pub fn ask(&mut self, context: &mut Context, place: Place) -> Result<()> {
+        self.socket_mut().connect(context, place.peer, place.local).map_err(|_| Errno::EADDRNOTAVAIL)
+    }
+
+    /// The other side has answered for an earlier connection between the same places, which it still has (`TIME_WAIT`), and was told
+    /// by a reset that there is none. So it can be asked again at once, which is done once: as on Linux, a second time is not to wait
+    /// for the timer (`tcp_rcv_synsent_state_process`). It begins at another sequence number, as the other side has not taken the first.
+    pub fn ask_again(&mut self, context: &mut Context, place: Place) {
+        if !core::mem::replace(&mut self.asked_again, true) {
+            self.socket_mut().abort();
+            // The places were good enough before.
+            let _ = self.ask(context, place);
+        }
     }
 
     /// Where it is in its life.

@@ -174,9 +174,14 @@ impl State {
             }
             return;
         };
-        let before = connection.state();
+        let (before, sent) = (connection.state(), self.link.segments);
         let port = &mut self.link.with(Some(frame));
         self.interface.poll_ingress_single(now, port, &mut connection.sockets);
+        // What was answered by a reset was no answer.
+        let answered = segment.reset || self.link.segments == sent;
+        if before == Phase::SynSent && connection.state() == before && !answered {
+            connection.ask_again(self.interface.context(), place);
+        }
         if segment.reset && before != Phase::Closed && connection.state() == Phase::Closed {
             connection.error = Some(match before {
                 Phase::SynSent => Errno::ECONNREFUSED,
@@ -228,11 +233,7 @@ impl State {
         }
         let mut connection = Connection::new(self.new_id());
         let id = connection.id;
-        let context = self.interface.context();
-        connection
-            .socket_mut()
-            .connect(context, place.peer, place.local)
-            .map_err(|_| Errno::EADDRNOTAVAIL)?;
+        connection.ask(self.interface.context(), place)?;
         connection.queue = Some(queue);
         self.connections.insert(place, connection);
         self.settle(place);
