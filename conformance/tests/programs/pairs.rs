@@ -41,10 +41,11 @@ CONF
 exec nginx -p "$PWD" -c n.conf -e e.log"#,
     client: r#"url=http://$1:$2; get() { curl -sSf --noproxy '*' -m 60 "$@"; }
 get $url/numbers | md5sum; get -r 100-199 $url/numbers | md5sum; get $url/small
+some() { awk '/requests in/ && $1 > 0 { print "some"; some = 1 } /Socket errors|Non-2xx/ { print } END { exit !some }'; }
 for header in 'Connection: keep-alive' 'Connection: close'; do
-  wrk -t 2 -c 20 -d 1 -H "$header" $url/small | awk '/requests in/ { print $1 > 0 ? "some" : "none" } /Socket errors|Non-2xx/'
+  wrk --timeout 60s -t 2 -c 20 -d 1 -H "$header" $url/small | some
 done
-wrk -t 1 -c 4 -d 1 $url/numbers | awk '/requests in/ { print $1 > 0 ? "some" : "none" } /Socket errors|Non-2xx/'"#,
+wrk --timeout 60s -t 1 -c 4 -d 1 $url/numbers | some"#,
 };
 
 const POSTGRESQL: Pair = Pair {
@@ -55,7 +56,7 @@ exec $as postgres -D data -h $1 -p $2 -c unix_socket_directories= -c fsync=off"#
     client: r#"export PGHOST=$1 PGPORT=$2 PGDATABASE=postgres PGUSER=owner PGCONNECT_TIMEOUT=60
 psql -Atc 'select 6 * 7'; pgbench -q -i -s 1 2>/dev/null
 for more in '' '-C' '-S -M prepared'; do
-  pgbench -c 4 -j 2 -t 50 $more 2>&1 | grep -E 'actually processed|failed transactions|aborted'
+  pgbench -n -c 4 -j 2 -t 50 $more 2>&1 | grep -E 'actually processed|failed transactions|aborted'
 done
 psql -Atc 'select count(*), (select sum(abalance) from pgbench_accounts) = sum(delta) from pgbench_history'
 psql -Atc "copy (select repeat('x', 99) from generate_series(1, 50000)) to stdout" | md5sum"#,
