@@ -1,4 +1,4 @@
-//! The ways in which a server and those who ask it meet over the network, with no more than one of them in a sandbox.
+//! The ways in which a server and those who ask it meet over the network: in one sandbox, or with one of them outside.
 
 use crate::cable::{Cable, INSIDE, OUTSIDE};
 use crate::{AT_ONCE, Background, Outcome, free_port, run, sandbox_exec};
@@ -7,11 +7,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How two programs meet, and which of them is in a sandbox.
+/// How two programs meet, and which of them is in the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Neither is.
     Natively,
+    /// Both are, and meet on loopback.
+    Inside,
     /// A client, which is let out to the host's loopback interface.
     ClientThroughTheBroker,
     /// A server, whose port is one of the host's.
@@ -22,8 +24,9 @@ pub enum Way {
     ServerOverAnInterface,
 }
 
-/// All that lead out of a sandbox.
-pub const OUT: [Way; 4] = [
+/// All that have a part in a sandbox.
+pub const SANDBOXED: [Way; 5] = [
+    Way::Inside,
     Way::ClientThroughTheBroker,
     Way::ServerAtAPublishedPort,
     Way::ClientOverAnInterface,
@@ -70,6 +73,11 @@ impl Meeting<'_> {
     }
 }
 
+/// Runs a server, of as many arguments as the first one says, and behind it a client, which is asked again as [`Meeting::ask`] does.
+const BOTH: &str = r#"count=$1; shift; kept=$(mktemp -d); "${@:1:count}" >/dev/null 2>&1 & shift $count
+until "$@" >$kept/out 2>$kept/err; status=$?; [ $status -eq 0 ] || [ $SECONDS -gt 120 ]; do sleep 0.1; done
+cat $kept/out; cat $kept/err >&2; exit $status"#;
+
 /// Starts a server and has it asked. That a way is left out, because this account may not go it, is said.
 ///
 /// # Errors
@@ -96,19 +104,25 @@ pub fn meet(way: Way, server: &Server<'_>, asks: impl FnOnce(&Meeting<'_>)) -> R
         _ => "127.0.0.1",
     };
     let serve = [server.argv, &[at, &port]].concat();
-    let (mut serving, client): (Command, Box<dyn Fn(&[&str]) -> Command>) = match (way, &cable) {
-        (Way::Natively, _) => (plain(&serve), Box::new(plain)),
-        (Way::ClientThroughTheBroker, _) => (plain(&serve), Box::new(|argv| sandboxed(&allowed, argv))),
-        (Way::ServerAtAPublishedPort, _) => (sandboxed(&published, &serve), Box::new(plain)),
+    let both = |argv: &[&str]| {
+        let count = serve.len().to_string();
+        sandboxed(&[], &[&["bash", "-c", BOTH, "both", &count], &serve[..], argv].concat())
+    };
+    let (serving, client): (Option<Command>, Box<dyn Fn(&[&str]) -> Command>) = match (way, &cable) {
+        (Way::Natively, _) => (Some(plain(&serve)), Box::new(plain)),
+        (Way::Inside, _) => (None, Box::new(both)),
+        (Way::ClientThroughTheBroker, _) => (Some(plain(&serve)), Box::new(|argv| sandboxed(&allowed, argv))),
+        (Way::ServerAtAPublishedPort, _) => (Some(sandboxed(&published, &serve)), Box::new(plain)),
         (Way::ClientOverAnInterface, Some(cable)) => {
-            (cable.outside(&serve), Box::new(|argv| cable.sandboxed(server.options, argv)))
+            (Some(cable.outside(&serve)), Box::new(|argv| cable.sandboxed(server.options, argv)))
         }
         (Way::ServerOverAnInterface, Some(cable)) => {
-            (cable.sandboxed(server.options, &serve), Box::new(|argv| cable.outside(argv)))
+            (Some(cable.sandboxed(server.options, &serve)), Box::new(|argv| cable.outside(argv)))
         }
         (_, None) => return Ok(()),
     };
-    let background = Background::start(serving.current_dir(server.place)).context("the server")?;
+    let start = |mut command: Command| Background::start(command.current_dir(server.place));
+    let background = serving.map(start).transpose().context("the server")?;
     let command = |argv: &[&str]| {
         let mut command = client(argv);
         command.current_dir(server.place);

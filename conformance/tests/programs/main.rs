@@ -1,10 +1,10 @@
-//! Programs that talk over the network, in the ways that leave a sandbox: through the broker to the host, through a published port
-//! from the host, and over an interface of the sandbox's own. (Both ends inside: `applications/servers.sh`.)
+//! Programs that talk over the network: in one sandbox, through the broker to the host, through a published port from the host, and
+//! over an interface of the sandbox's own.
 
 mod pairs;
 mod web;
 
-use conformance::ways::{self, Meeting, OUT, Server, Way};
+use conformance::ways::{self, Meeting, SANDBOXED, Server, Way};
 use conformance::{Outcome, run, scratch};
 use std::process::Command;
 
@@ -39,7 +39,7 @@ fn measures(meeting: &Meeting<'_>) {
 fn iperf3_measures_each_way() {
     let place = scratch().expect("a directory");
     let server = Server { place: place.path(), options: &[], argv: &IPERF, v6: false };
-    for way in OUT {
+    for way in SANDBOXED {
         ways::meet(way, &server, measures).expect("a server");
     }
     let server = Server { v6: true, ..server };
@@ -68,7 +68,7 @@ fn dig_asks_a_name_server_each_way() {
         let Outcome { status, stdout, stderr } = meeting.ask(&argv);
         assert_eq!((status, &*stdout), (0, "192.0.2.7\n"), "{:?}: {stderr}", meeting.way);
     };
-    for way in OUT {
+    for way in SANDBOXED {
         ways::meet(way, &server, asks).expect("a server");
     }
 }

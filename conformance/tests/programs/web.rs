@@ -1,7 +1,7 @@
 //! Web servers, each asked by each of several clients.
 
 use crate::have;
-use conformance::ways::{self, Meeting, OUT, Server};
+use conformance::ways::{self, Meeting, SANDBOXED, Server};
 use conformance::{run, scratch};
 use std::path::Path;
 use std::process::Command;
@@ -109,7 +109,7 @@ fn web_clients_fetch_from_web_servers_each_way() {
             }
         };
         let server = Server { place: place.path(), options: &[], argv, v6: false };
-        for way in OUT {
+        for way in SANDBOXED {
             ways::meet(way, &server, fetch).expect("a server");
         }
     }
