@@ -82,6 +82,16 @@ fn both_ends_see_what_two_native_ends_see() {
 }
 
 #[test]
+fn connections_leave_at_their_ports_what_native_ones_leave() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let peers = script("peers.py");
+    let _server = Server::start(cable.outside(&[PYTHON, &*peers, "serve"]));
+    let remains = [PYTHON, &*peers, "remains", OUTSIDE[0], INSIDE[0]];
+    let native = check(cable.native(&remains));
+    assert_eq!(check(sandboxed(&cable, &remains)), native);
+}
+
+#[test]
 fn segments_made_by_hand_are_answered_as_they_should_be() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
     let (peers, segments) = (script("peers.py"), script("segments.py"));

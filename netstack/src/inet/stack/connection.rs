@@ -4,7 +4,7 @@ use super::Place;
 use crate::inet::tcp::Tcp;
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
-use alloc::sync::Weak;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use boundary::sysctl::{KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, KEEPALIVE_TIME};
 use core::net::IpAddr;
@@ -56,6 +56,9 @@ pub struct Connection {
     handle: SocketHandle,
     /// Whom it tells.
     pub queue: Option<WaitQueue>,
+    /// The socket that has its port, and that socket once no program has it any more: until the connection has come to its end.
+    socket: Weak<Tcp>,
+    keeper: Option<Arc<Tcp>>,
     /// Whose queue it is for, until it is there.
     pub listener: Option<Weak<Tcp>>,
     /// A program has it, or will.
@@ -98,6 +101,8 @@ impl Connection {
             sockets,
             handle,
             queue: None,
+            socket: Weak::new(),
+            keeper: None,
             listener: None,
             owned: true,
             established: false,
@@ -152,6 +157,15 @@ impl Connection {
         !self.established && matches!(self.state(), State::SynSent | State::SynReceived)
     }
 
+    /// Whether one that is asked for between the same places takes its place: nobody has it, and it only waits.
+    pub fn may_be_followed(&self) -> bool {
+        match self.state() {
+            State::TimeWait | State::Closed => true,
+            State::FinWait2 => !self.owned,
+            _ => false,
+        }
+    }
+
     /// State number of the host kernel (`TCP_*`).
     pub fn state_number(&self) -> u32 {
         match self.state() {
@@ -160,8 +174,8 @@ impl Connection {
             State::SynReceived => 3,
             State::FinWait1 => 4,
             State::FinWait2 => 5,
-            State::TimeWait => 6,
-            State::Closed => 7,
+            // What is left of it is no socket's any more.
+            State::TimeWait | State::Closed => 7,
             State::CloseWait => 8,
             State::LastAck => 9,
             State::Listen => 10,
@@ -267,6 +281,25 @@ impl Connection {
         let neighbour = self.blocked_since.filter(|_| self.state() == State::SynSent);
         let neighbour = neighbour.map(|since| since.saturating_add(NEIGHBOUR));
         [neighbour, self.last].into_iter().flatten().min()
+    }
+
+    /// A program has it: this socket is told from now on.
+    pub fn belongs_to(&mut self, socket: &Arc<Tcp>) {
+        self.queue = Some(socket.queue().clone());
+        self.socket = Arc::downgrade(socket);
+    }
+
+    /// Whose port it has been until now; nobody's any more.
+    pub fn take_socket(&mut self) -> Option<Arc<Tcp>> {
+        let socket = core::mem::take(&mut self.socket);
+        self.keeper.take().or_else(|| socket.upgrade())
+    }
+
+    /// Its socket is to keep the port until the connection has come to its end; whether that is still to come.
+    pub fn keep(&mut self, socket: Arc<Tcp>) -> bool {
+        let goes_on = !matches!(self.state(), State::Closed | State::TimeWait);
+        self.keeper = Some(socket).filter(|_| goes_on);
+        goes_on
     }
 
     /// No program has it any more: it says so to the other side, and has some time for that. What was not read yet is lost, of which
