@@ -45,6 +45,9 @@ pub struct Server<'a> {
     pub v6: bool,
 }
 
+/// Makes a client's command of its program and arguments.
+type Asks<'a> = Box<dyn Fn(&[&str]) -> Command + 'a>;
+
 /// Where a server is met.
 pub struct Meeting<'a> {
     /// How.
@@ -108,7 +111,7 @@ pub fn meet(way: Way, server: &Server<'_>, asks: impl FnOnce(&Meeting<'_>)) -> R
         let count = serve.len().to_string();
         sandboxed(&[], &[&["bash", "-c", BOTH, "both", &count], &serve[..], argv].concat())
     };
-    let (serving, client): (Option<Command>, Box<dyn Fn(&[&str]) -> Command>) = match (way, &cable) {
+    let (serving, client): (Option<Command>, Asks<'_>) = match (way, &cable) {
         (Way::Natively, _) => (Some(plain(&serve)), Box::new(plain)),
         (Way::Inside, _) => (None, Box::new(both)),
         (Way::ClientThroughTheBroker, _) => (Some(plain(&serve)), Box::new(|argv| sandboxed(&allowed, argv))),
