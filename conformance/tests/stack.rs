@@ -126,6 +126,17 @@ fn every_packet_of_whole_connections_is_as_it_should_be() {
     assert_eq!((&*got.stdout, &*rest), ("b'got it'\n", "True\nright\n"), "{}", got.stderr);
 }
 
+/// What is longer than the host lets an interface cut, the host cuts itself, before any of it is sent.
+#[test]
+fn long_segments_are_left_whole_for_the_interface_to_cut() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let (peers, capture) = (script("peers.py"), script("capture.py"));
+    let _server = Server::start(sandboxed(&cable, &[PYTHON, &*peers, "serve"]));
+    let full = 44 * (1500 - 40);
+    let said = check(cable.outside(&[PYTHON, &*capture, "longest", "eth0", INSIDE[0]]));
+    assert_eq!(said, format!("{full}\nright\n"));
+}
+
 #[test]
 fn programs_see_the_interface_and_its_routes_as_on_the_host() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
