@@ -5,6 +5,7 @@
 
 pub mod cable;
 mod tree;
+pub mod ways;
 
 pub use tree::{Tree, restore};
 

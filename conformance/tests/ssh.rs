@@ -1,21 +1,29 @@
-//! ssh(1) and sshd(8): both in one sandbox, from a sandbox to the host through the broker, and from the host to a sandbox through a
-//! published port. What the client prints is what it prints between two native ends. Needs root, whom sshd lets in and changes to.
+//! ssh(1) and sshd(8): both in one sandbox, from a sandbox to the host through the broker, from the host to a sandbox through a
+//! published port, and either over an interface of the sandbox's own. What the client prints is what it prints between two native
+//! ends. Needs root, whom sshd lets in and changes to.
 
-use conformance::{Background, Outcome, free_port, run, sandbox_exec, scratch};
-use std::io::Read;
-use std::net::TcpStream;
+use conformance::ways::{self, SANDBOXED, Server, Way};
+use conformance::{Outcome, run, scratch};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-/// What the client does: `$ssh` has the options, `$at` the destination.
+/// What the server does at an address and a port, with the keys of a directory: `/run/sshd` is what a distribution's start script
+/// makes, and the log of logins is what a host has had since it was set up.
+const SERVER: &str = r#"mkdir -p -m 755 /run/sshd /var/log; : >>/var/log/lastlog
+exec /usr/sbin/sshd -D -e -p "$3" -f /dev/null -h "$1/host" -o ListenAddress="$2" -o AuthorizedKeysFile="$1/user.pub" \
+  -o StrictModes=no -o UsePAM=yes -o PidFile=none -o 'Subsystem=sftp internal-sftp'"#;
+
+/// What the client does, with the keys of a directory, for the server at an address and a port, once it is there: not only somebody
+/// who would pass on to it.
 const CLIENT: &str = r#"
-options=(-p "$1" -i "$2/user" -F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR)
-ssh "${options[@]}" 127.0.0.1 'echo said; echo complained >&2; exit 3' </dev/null; echo "status $?"
-seq 300000 | ssh "${options[@]}" 127.0.0.1 md5sum
-ssh "${options[@]}" 127.0.0.1 'seq 300000' </dev/null | md5sum
-ssh "${options[@]}" -tt 127.0.0.1 'tty | sed "s/[0-9]*$/N/"; stty size' </dev/null | tr -d '\r'
-printf 'put %s/user.pub %s/copy\nget %s/copy %s\n' "$2" "$3" "$3" "$3/back" | sftp -q -P "$1" "${options[@]:2}" -b - 127.0.0.1 >/dev/null; echo "sftp $?"
+exec 3<>/dev/tcp/$2/$3 && IFS= read -t 10 -rn 4 greeting <&3 && [ "$greeting" = SSH- ] || exit; exec 3>&-
+options=(-p "$3" -i "$1/user" -F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR)
+ssh "${options[@]}" "$2" 'echo said; echo complained >&2; exit 3' </dev/null; echo "status $?"
+seq 300000 | ssh "${options[@]}" "$2" md5sum
+ssh "${options[@]}" "$2" 'seq 300000' </dev/null | md5sum
+ssh "${options[@]}" -tt "$2" 'tty | sed "s/[0-9]*$/N/"; stty size' </dev/null | tr -d '\r'
+printf 'put %s/user.pub %s/copy\nget %s/copy %s\n' "$1" "$PWD" "$PWD" "$PWD/back" |
+  sftp -q -P "$3" "${options[@]:2}" -b - "$2" >/dev/null; echo "sftp $?"
 "#;
 
 fn is_root() -> bool {
@@ -39,54 +47,26 @@ fn keys() -> tempfile::TempDir {
     directory
 }
 
-/// The server's command: `/run/sshd` is what a distribution's start script makes, and the log of logins is what a host has had since
-/// it was set up.
-fn server(port: u16, keys: &Path) -> [String; 3] {
-    let keys = keys.display();
-    let options = format!(
-        "-D -e -p {port} -f /dev/null -h {keys}/host -o ListenAddress=127.0.0.1 -o AuthorizedKeysFile={keys}/user.pub \
-         -o StrictModes=no -o UsePAM=yes -o PidFile=none -o 'Subsystem=sftp internal-sftp'"
-    );
-    [
-        "/bin/sh".into(),
-        "-c".into(),
-        format!("mkdir -p -m 755 /run/sshd /var/log; : >>/var/log/lastlog; exec /usr/sbin/sshd {options}"),
-    ]
-}
-
-/// A server that is started, and answering at `port`.
-fn start(command: &mut Command, port: u16) -> Background {
-    let server = Background::start(command).expect("starts");
-    let start = Instant::now();
-    while !greets(port) {
-        assert!(start.elapsed() < Duration::from_secs(60), "nobody answers");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    server
-}
-
-/// Whether a server is there, not only somebody who would pass on to it.
-fn greets(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
-    let mut greeting = [0; 4];
-    stream.read_exact(&mut greeting).is_ok() && &greeting == b"SSH-"
-}
-
-fn client(port: u16, keys: &Path, place: &Path, prefix: &[&str]) -> Outcome {
-    let script = ["bash", "-c", CLIENT, "client"];
-    let argv = [prefix, &script].concat();
-    let (program, arguments) = argv.split_first().expect("a program");
-    run(Command::new(program).args(arguments).arg(port.to_string()).args([keys, place]).env("LC_ALL", "C"))
-        .expect("runs")
+fn met(way: Way, keys: &Path) -> Option<Outcome> {
+    let place = scratch().expect("a directory");
+    // The server writes there as the host's root.
+    let (grant, write) =
+        (format!("--ro-bind={}", keys.display()), format!("--bind={}", place.path().display()));
+    let keys = keys.to_str().expect("a path");
+    let argv = ["bash", "-c", SERVER, "server", keys];
+    let server = Server { place: place.path(), options: &[&grant, &write], argv: &argv, v6: false };
+    let mut outcome = None;
+    let client = ["bash", "-c", CLIENT, "client", keys];
+    ways::meet(way, &server, |meeting| {
+        outcome = Some(meeting.ask(&[&client[..], &[meeting.at, meeting.port]].concat()));
+    })
+    .expect("a server");
+    outcome
 }
 
 /// What the client shows between two native ends.
 fn natively(keys: &Path) -> Outcome {
-    let (port, place) = (free_port(), scratch().expect("a directory"));
-    let [program, arguments @ ..] = server(port, keys);
-    let _server = start(Command::new(program).args(arguments), port);
-    let outcome = client(port, keys, place.path(), &[]);
+    let outcome = met(Way::Natively, keys).expect("native ends always meet");
     assert!(
         outcome.stdout.starts_with("said\nstatus 3\n") && outcome.stdout.ends_with("sftp 0\n"),
         "{outcome:?}"
@@ -95,56 +75,15 @@ fn natively(keys: &Path) -> Outcome {
 }
 
 #[test]
-fn both_ends_are_in_one_sandbox() {
+fn a_client_in_a_sandbox_or_its_server_or_both_say_what_native_ones_say() {
     if !is_root() {
         return;
     }
-    let (keys, place) = (keys(), scratch().expect("a directory"));
+    let keys = keys();
     let native = natively(keys.path());
-    let port = free_port();
-    let [_, _, serve] = server(port, keys.path());
-    let script = format!(
-        "( {serve} ) 2>/dev/null & for i in $(seq 600); do (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done\n{CLIENT}"
-    );
-    let outcome = run(Command::new(sandbox_exec())
-        .args([format!("--ro-bind={}", keys.path().display()), format!("--bind={}", place.path().display())])
-        .args(["--", "bash", "-c", &script, "client", &port.to_string()])
-        .args([keys.path(), place.path()])
-        .env("LC_ALL", "C"))
-    .expect("runs");
-    assert_eq!(outcome, native);
-}
-
-#[test]
-fn a_sandbox_reaches_a_server_on_the_host() {
-    if !is_root() {
-        return;
+    for way in SANDBOXED {
+        if let Some(outcome) = met(way, keys.path()) {
+            assert_eq!(outcome, native, "{way:?}");
+        }
     }
-    let (keys, place) = (keys(), scratch().expect("a directory"));
-    let native = natively(keys.path());
-    let port = free_port();
-    let [program, arguments @ ..] = server(port, keys.path());
-    let _server = start(Command::new(program).args(arguments), port);
-    let sandbox = sandbox_exec();
-    let (sandbox, allow) = (sandbox.to_str().expect("a path"), format!("--allow-net=127.0.0.1:{port}"));
-    let grant = format!("--ro-bind={}", keys.path().display());
-    let write = format!("--bind={}", place.path().display());
-    // The server writes there as the host's root.
-    let outcome = client(port, keys.path(), place.path(), &[sandbox, &allow, &grant, &write, "--"]);
-    assert_eq!(outcome, native);
-}
-
-#[test]
-fn the_host_reaches_a_server_in_a_sandbox() {
-    if !is_root() {
-        return;
-    }
-    let (keys, place) = (keys(), scratch().expect("a directory"));
-    let native = natively(keys.path());
-    let (port, inside) = (free_port(), 2222);
-    let mut command = Command::new(sandbox_exec());
-    command.args([format!("--publish={port}:{inside}"), format!("--ro-bind={}", keys.path().display())]);
-    command.arg(format!("--bind={}", place.path().display())).arg("--").args(server(inside, keys.path()));
-    let _server = start(&mut command, port);
-    assert_eq!(client(port, keys.path(), place.path(), &[]), native);
 }

@@ -82,6 +82,16 @@ fn both_ends_see_what_two_native_ends_see() {
 }
 
 #[test]
+fn connections_leave_at_their_ports_what_native_ones_leave() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let peers = script("peers.py");
+    let _server = Server::start(cable.outside(&[PYTHON, &*peers, "serve"]));
+    let remains = [PYTHON, &*peers, "remains", OUTSIDE[0], INSIDE[0]];
+    let native = check(cable.native(&remains));
+    assert_eq!(check(sandboxed(&cable, &remains)), native);
+}
+
+#[test]
 fn segments_made_by_hand_are_answered_as_they_should_be() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
     let (peers, segments) = (script("peers.py"), script("segments.py"));
@@ -114,6 +124,17 @@ fn every_packet_of_whole_connections_is_as_it_should_be() {
     said.read_to_string(&mut rest).expect("reads");
     let _ = child.wait();
     assert_eq!((&*got.stdout, &*rest), ("b'got it'\n", "True\nright\n"), "{}", got.stderr);
+}
+
+/// What is longer than the host lets an interface cut, the host cuts itself, before any of it is sent.
+#[test]
+fn long_segments_are_left_whole_for_the_interface_to_cut() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let (peers, capture) = (script("peers.py"), script("capture.py"));
+    let _server = Server::start(sandboxed(&cable, &[PYTHON, &*peers, "serve"]));
+    let full = 44 * (1500 - 40);
+    let said = check(cable.outside(&[PYTHON, &*capture, "longest", "eth0", INSIDE[0]]));
+    assert_eq!(said, format!("{full}\nright\n"));
 }
 
 #[test]

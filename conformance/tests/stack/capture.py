@@ -3,6 +3,7 @@
 capture.py plain INTERFACE          the interface is to cut and sum up what is sent before it sends it, not to leave it to the other end
 capture.py serve INTERFACE IP       waits for a client in the sandbox that has IP, then looks at what it has sent
 capture.py ask INTERFACE IP         asks a server there (peers.py serve), then looks at what it has sent
+capture.py longest INTERFACE IP     asks it for much, and tells the bytes of the longest segment that has come in one piece
 """
 import collections
 import ctypes
@@ -222,6 +223,15 @@ def ask(interface, ip):
     check(capture.stop(), socket.inet_aton(ip), expected)
 
 
+def longest(interface, ip):
+    capture = Capture(interface)
+    with peers.ask(ip, f"source {8 * COUNT}") as connection:
+        peers.sink(connection, 8 * COUNT)
+    frames = [parse(frame, None) for frame in capture.stop() if frame[26:30] == socket.inet_aton(ip)]
+    print(max(len(packet.data) for packet in frames if packet))
+    print("right" if not failures else failures)
+
+
 def serve(interface, ip):
     listener = socket.create_server(("", PORT))
     capture = Capture(interface)
@@ -242,4 +252,4 @@ def client(ip):
 
 
 if __name__ == "__main__":
-    {"plain": plain, "serve": serve, "ask": ask, "client": client}[sys.argv[1]](*sys.argv[2:])
+    {"plain": plain, "serve": serve, "ask": ask, "longest": longest, "client": client}[sys.argv[1]](*sys.argv[2:])

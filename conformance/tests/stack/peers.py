@@ -1,6 +1,7 @@
-"""Two ends of a network, for the tests of the sandbox's own stack: `peers.py serve` and `peers.py check V4 V6 NOBODY`.
+"""Two ends of a network, for the tests of the sandbox's own stack: `peers.py serve`, and `peers.py check V4 V6 NOBODY` or
+`peers.py remains V4 OWN`.
 
-What the check prints is the same whichever end is in a sandbox.
+What these print is the same whichever end is in a sandbox.
 """
 import errno
 import hashlib
@@ -8,11 +9,14 @@ import random
 import select
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
 
 PORT = 7000
+# Connections that are not closed.
+KEPT = []
 PART = random.Random(1).randbytes(1 << 16)
 
 
@@ -67,6 +71,13 @@ def serve_one(connection):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             case ["silent"]:
                 connection.recv(1)
+            case ["keep"]:
+                KEPT.append(connection)
+                return
+            case ["connect", host, port, own]:
+                with socket.create_connection((host, int(port)), 60, ("", int(own))) as other:
+                    other.sendall(b"here I am")
+                    other.recv(1)
         connection.close()
     except OSError as error:
         print("server:", error.strerror, flush=True)
@@ -257,7 +268,99 @@ def check(v4, v6, absent):
     nobody(absent)
 
 
+def state(connection):
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def listed(port, wanted=None):
+    """The states of connections at a port, as both tables have them, at last those that are wanted."""
+    end = time.monotonic() + 60
+    while True:
+        with open("/proc/net/tcp") as table:
+            lines = [line.split() for line in table.readlines()[1:]]
+        # Who owns it, and whether it goes by itself.
+        found = [(line[3], line[5][:2], line[9] != "0") for line in lines if line[1].endswith(f":{port:04X}")]
+        if wanted is None or wanted in [state for state, _, _ in found] or time.monotonic() > end:
+            break
+    shown = subprocess.run(["ss", "-Htan", f"sport = {port}"], capture_output=True, text=True).stdout
+    return sorted(found), sorted(line.split()[0] for line in shown.splitlines())
+
+
+def take(what, host, port, reuse=False):
+    """Whether a port can be had, to listen and to connect from."""
+    for listens in [True, False]:
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            try:
+                one.bind(("", port))
+                one.listen() if listens else one.connect((host, PORT))
+                print(what, reuse, listens, "had")
+            except OSError as error:
+                print(what, reuse, listens, name(error))
+            if not listens:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def remains(host, own):
+    """What connections leave at the port, by how they end; from this side."""
+
+    def ask_from(port, words, reuse):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        connection.bind(("", port))
+        connection.connect((host, PORT))
+        connection.sendall(words.encode() + b"\n")
+        return connection
+
+    for at, reuse in enumerate([False, True]):
+        port = 6100 + 10 * at
+        one = ask_from(port, "echo", reuse)
+        one.shutdown(socket.SHUT_WR)
+        print("ended", one.recv(1), state(one), listed(port, "06"))
+        take("while it is there", host, port, reuse)
+        one.close()
+        print("closed", listed(port))
+        take("ended here", host, port)
+        take("ended here", host, port, True)
+        one = ask_from(port + 1, "keep", reuse)
+        one.close()
+        print("half closed", listed(port + 1, "05"))
+        take("half closed", host, port + 1, reuse)
+        one = ask_from(port + 2, "source 5", reuse)
+        while one.recv(10):
+            pass
+        print("ended there", state(one))
+        one.close()
+        deadline = time.monotonic() + 60
+        while listed(port + 2) != ([], []) and time.monotonic() < deadline:
+            pass
+        take("ended there", host, port + 2)
+        one = ask_from(port + 3, "silent", reuse)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.close()
+        print("reset", listed(port + 3))
+        take("reset", host, port + 3)
+        # A server that ends its connection first.
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        server.bind(("", port + 4))
+        server.listen()
+        with ask(host, f"connect {own} {port + 4} {port + 5}"):
+            one, _ = server.accept()
+            one.shutdown(socket.SHUT_WR)
+            while one.recv(10):
+                pass
+            one.close()
+            server.close()
+            print("served", listed(port + 4, "06"))
+            take("served", host, port + 4)
+            take("served", host, port + 4, True)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve()
+    if sys.argv[1] == "remains":
+        remains(*sys.argv[2:])
+        sys.exit()
     check(*sys.argv[2:])

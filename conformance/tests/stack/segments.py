@@ -233,6 +233,28 @@ def ends(wire):
     report("and is answered by the other end", end is not None and end[1] == c.seq % 2**32)
 
 
+def openings(wire):
+    c = Connection(wire, 20012)
+    c.say(f"connect {socket.inet_ntoa(wire.own)} 20013 20014\n".encode())
+    opening = lambda segment: segment[2] == SYN
+    first = wire.answer(20013, 5, opening)
+    wire.segment(20013, 7777, 5555, ACK, to=20014)
+    reset = wire.answer(20013, 5, lambda segment: segment[2] & RST)
+    report("an answer for an earlier connection is reset", first and reset and reset[0] == 5555)
+    # The timer would send the first one again.
+    again = wire.answer(20013, 5, opening)
+    report("and this one asked for anew, not by the timer", first and again and first[0] != again[0])
+    wire.segment(20013, 7777, 5556, ACK, to=20014)
+    reset = wire.answer(20013, 5, lambda segment: segment[2] & RST)
+    third = wire.answer(20013, 5, opening)
+    report("once", reset and again and third and third[0] == again[0])
+    if third:
+        wire.segment(20013, 7777, third[0] + 1, SYN | ACK, to=20014)
+        data = wire.answer(20013, 5, lambda segment: segment[4])
+        report("and has it then", data is not None and data[1] == 7778 and data[4] == b"here I am")
+        wire.segment(20013, 7778, 0, RST, to=20014)
+
+
 def flood(wire, count):
     before = time.monotonic()
     for at in range(count):
@@ -270,5 +292,6 @@ if __name__ == "__main__":
     window(wire)
     resets(wire)
     ends(wire)
+    openings(wire)
     flood(wire, 5000)
     garbage(wire, 20000)

@@ -1,9 +1,11 @@
 //! What a socket of TCP stands for if its peer is not in the sandbox.
 
+use super::tcp::Tcp;
 use crate::Result;
 use crate::common::Common;
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use kernel::poll::{PollEvents, PollTable};
@@ -15,6 +17,12 @@ pub trait Outside: Send + Sync {
 
     /// The other side's.
     fn peer(&self) -> SocketAddr;
+
+    /// No program has `socket`, whose this is, any more: whether it keeps its port until the connection has come to its end, of which it
+    /// is told then ([`Tcp::ended_on_stack`]).
+    fn leave(&self, _socket: &Arc<Tcp>) -> bool {
+        false
+    }
 
     /// connect(2) once more: waits for the connection, or says how it stands: `EALREADY`, `EISCONN`, `EINPROGRESS` when the time
     /// is up, or why there is none.

@@ -16,12 +16,6 @@ use kernel::cred::cap;
 use kernel::sync::Mutex;
 use kernel::{boot, task, time};
 
-/// Ports that are handed out: the first and the last.
-fn handed_out() -> (u16, u16) {
-    let end = |place| u16::try_from(boot::sysctl_number(&LOCAL_PORTS, place)).unwrap_or(u16::MAX);
-    (end(0), end(1))
-}
-
 /// What has a port.
 pub trait Bound {
     /// Its options.
@@ -57,19 +51,23 @@ struct Table<S> {
     /// Accepted connections, by port and inode number.
     accepted: BTreeMap<(u16, u64), Entry<S>>,
     waiting: Waiting,
+    /// Ports that are handed out: the first and the last, and the next one.
+    handed_out: (u16, u16),
     next: u16,
     turn: usize,
 }
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        let (first, last) = handed_out();
+        let end = |place| u16::try_from(boot::sysctl_number(&LOCAL_PORTS, place)).unwrap_or(u16::MAX);
+        let (first, last) = (end(0), end(1));
         let seed = time::monotonic() / 1000 % (u64::from(last.saturating_sub(first)) + 1);
         Ports {
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 accepted: BTreeMap::new(),
                 waiting: Waiting::default(),
+                handed_out: (first, last),
                 next: first + seed as u16,
                 turn: 0,
             }),
@@ -119,7 +117,7 @@ impl<S: Bound> Table<S> {
 
     /// A port of the kernel's choice that nobody has; what connections have left keeps it unless `may_follow` says otherwise.
     fn free(&mut self, may_follow: impl Fn(&Remains) -> bool) -> Result<u16> {
-        let (first, last) = handed_out();
+        let (first, last) = self.handed_out;
         for _ in first..=last {
             let port = self.next;
             self.next = if port >= last { first } else { port + 1 };

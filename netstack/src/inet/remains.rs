@@ -1,5 +1,6 @@
 //! What a connection leaves for a while when it has ended in order (`TIME_WAIT`; RFC 9293, section 3.3.2): its places, at the side that
-//! ended first. Nothing is under way here that could come late; but programs see that the port is taken.
+//! ended first. On loopback, nothing is under way that could come late, and over an interface the stack sees to that; but programs see
+//! that the port is taken.
 
 use crate::common::Switches;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -34,7 +35,8 @@ pub struct Remains {
 impl Remains {
     /// Whether the same side may have a new connection between the same places.
     pub fn may_be_followed(&self, now: u64) -> bool {
-        now.saturating_add(TIME_WAIT) >= self.until.saturating_add(FOLLOWED)
+        let on_loopback = self.local.ip().is_loopback() || self.peer.ip().is_loopback();
+        on_loopback && now.saturating_add(TIME_WAIT) >= self.until.saturating_add(FOLLOWED)
     }
 }
 
@@ -132,9 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_follows_after_a_second() {
+    fn a_new_connection_follows_after_a_second_on_loopback() {
         let one = remains("127.0.0.1:80", "127.0.0.1:1", TIME_WAIT + 10);
         assert!(!one.may_be_followed(10) && !one.may_be_followed(10 + FOLLOWED - 1));
         assert!(one.may_be_followed(10 + FOLLOWED));
+        let far = remains("192.0.2.1:80", "192.0.2.2:1", TIME_WAIT + 10);
+        assert!(!far.may_be_followed(10 + FOLLOWED));
     }
 }

@@ -1,16 +1,17 @@
 //! A connection of TCP over the interface: smoltcp's state machine, and what a program may learn of it.
 
+use super::Place;
 use crate::inet::tcp::Tcp;
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
-use alloc::sync::Weak;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use boundary::sysctl::{KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, KEEPALIVE_TIME};
 use core::net::IpAddr;
 use kernel::poll::PollEvents;
 use kernel::wait::WaitQueue;
 use kernel::{boot, time};
-use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::iface::{Context, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
@@ -55,6 +56,9 @@ pub struct Connection {
     handle: SocketHandle,
     /// Whom it tells.
     pub queue: Option<WaitQueue>,
+    /// The socket that has its port, and that socket once no program has it any more: until the connection has come to its end.
+    socket: Weak<Tcp>,
+    keeper: Option<Arc<Tcp>>,
     /// Whose queue it is for, until it is there.
     pub listener: Option<Weak<Tcp>>,
     /// A program has it, or will.
@@ -66,6 +70,8 @@ pub struct Connection {
     pub shut: Shutdown,
     /// A writer waits for room.
     pub wants_room: bool,
+    /// It was asked for a second time without waiting.
+    asked_again: bool,
     /// Its neighbour has not answered since then.
     pub blocked_since: Option<u64>,
     /// The neighbour, as long as it is waited for.
@@ -95,12 +101,15 @@ impl Connection {
             sockets,
             handle,
             queue: None,
+            socket: Weak::new(),
+            keeper: None,
             listener: None,
             owned: true,
             established: false,
             error: None,
             shut: Shutdown::empty(),
             wants_room: false,
+            asked_again: false,
             blocked_since: None,
             waits_for: None,
             last: None,
@@ -122,6 +131,22 @@ impl Connection {
         self.sockets.get_mut(self.handle)
     }
 
+    /// Asks the other side for it: `EADDRNOTAVAIL`.
+    pub fn ask(&mut self, context: &mut Context, place: Place) -> Result<()> {
+        self.socket_mut().connect(context, place.peer, place.local).map_err(|_| Errno::EADDRNOTAVAIL)
+    }
+
+    /// The other side has answered for an earlier connection between the same places, which it still has (`TIME_WAIT`), and was told
+    /// by a reset that there is none. So it can be asked again at once, which is done once: as on Linux, a second time is not to wait
+    /// for the timer (`tcp_rcv_synsent_state_process`). It begins at another sequence number, as the other side has not taken the first.
+    pub fn ask_again(&mut self, context: &mut Context, place: Place) {
+        if !core::mem::replace(&mut self.asked_again, true) {
+            self.socket_mut().abort();
+            // The places were good enough before.
+            let _ = self.ask(context, place);
+        }
+    }
+
     /// Where it is in its life.
     pub fn state(&self) -> State {
         self.socket().state()
@@ -132,6 +157,15 @@ impl Connection {
         !self.established && matches!(self.state(), State::SynSent | State::SynReceived)
     }
 
+    /// Whether one that is asked for between the same places takes its place: nobody has it, and it only waits.
+    pub fn may_be_followed(&self) -> bool {
+        match self.state() {
+            State::TimeWait | State::Closed => true,
+            State::FinWait2 => !self.owned,
+            _ => false,
+        }
+    }
+
     /// State number of the host kernel (`TCP_*`).
     pub fn state_number(&self) -> u32 {
         match self.state() {
@@ -140,8 +174,8 @@ impl Connection {
             State::SynReceived => 3,
             State::FinWait1 => 4,
             State::FinWait2 => 5,
-            State::TimeWait => 6,
-            State::Closed => 7,
+            // What is left of it is no socket's any more.
+            State::TimeWait | State::Closed => 7,
             State::CloseWait => 8,
             State::LastAck => 9,
             State::Listen => 10,
@@ -247,6 +281,25 @@ impl Connection {
         let neighbour = self.blocked_since.filter(|_| self.state() == State::SynSent);
         let neighbour = neighbour.map(|since| since.saturating_add(NEIGHBOUR));
         [neighbour, self.last].into_iter().flatten().min()
+    }
+
+    /// A program has it: this socket is told from now on.
+    pub fn belongs_to(&mut self, socket: &Arc<Tcp>) {
+        self.queue = Some(socket.queue().clone());
+        self.socket = Arc::downgrade(socket);
+    }
+
+    /// Whose port it has been until now; nobody's any more.
+    pub fn take_socket(&mut self) -> Option<Arc<Tcp>> {
+        let socket = core::mem::take(&mut self.socket);
+        self.keeper.take().or_else(|| socket.upgrade())
+    }
+
+    /// Its socket is to keep the port until the connection has come to its end; whether that is still to come.
+    pub fn keep(&mut self, socket: Arc<Tcp>) -> bool {
+        let goes_on = !matches!(self.state(), State::Closed | State::TimeWait);
+        self.keeper = Some(socket).filter(|_| goes_on);
+        goes_on
     }
 
     /// No program has it any more: it says so to the other side, and has some time for that. What was not read yet is lost, of which

@@ -6,12 +6,22 @@ use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroUsize};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
+use smoltcp::wire::{IPV4_HEADER_LEN, TCP_HEADER_LEN};
 use trap_handler::host;
 
 /// Longest packet (the length field of IPv4).
 const PACKET_MAX: usize = 65535;
 /// Room for a frame with the host's header, and for a tag of a virtual LAN.
 pub const FRAME_ROOM: usize = (HOST_HEADER + ETHERNET + 4 + PACKET_MAX).next_multiple_of(64);
+
+/// Longest frame with a segment of TCP that the host may leave to the interface to cut: as many full segments as there is room for in what
+/// the host takes for one (`GSO_LEGACY_MAX_SIZE`; what is longer it cuts itself, each piece of which then goes all the way alone).
+fn longest_to_cut(mtu: usize) -> usize {
+    const HEADERS: usize = IPV4_HEADER_LEN + TCP_HEADER_LEN;
+    let segment = mtu.saturating_sub(HEADERS).max(1);
+    let room = PACKET_MAX - ETHERNET - HEADERS;
+    ETHERNET + HEADERS + (room / segment).max(1) * segment
+}
 
 /// The way to the interface.
 pub struct Link {
@@ -142,7 +152,24 @@ impl Device for Port<'_> {
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::Tx;
         // smoltcp 0.14 does not let IPv6 packets be cut: it takes them for too long.
-        capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + PACKET_MAX);
+        capabilities.segmentation.tcpv4 = NonZeroUsize::new(longest_to_cut(self.link.mtu));
         capabilities
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_is_to_be_cut_is_of_full_segments_and_not_too_long_for_the_host() {
+        assert_eq!(longest_to_cut(1500), 14 + 40 + 44 * 1460);
+        for mtu in [576, 1280, 1500, 9000, 40_000] {
+            assert!(longest_to_cut(mtu) < 1 << 16, "{mtu}");
+        }
+        // Nothing fits twice: a frame is as long as the link lets it be.
+        for mtu in [40_000, 65_535] {
+            assert_eq!(longest_to_cut(mtu), 14 + mtu);
+        }
     }
 }

@@ -174,9 +174,14 @@ impl State {
             }
             return;
         };
-        let before = connection.state();
+        let (before, sent) = (connection.state(), self.link.segments);
         let port = &mut self.link.with(Some(frame));
         self.interface.poll_ingress_single(now, port, &mut connection.sockets);
+        // What was answered by a reset was no answer.
+        let answered = segment.reset || self.link.segments == sent;
+        if before == Phase::SynSent && connection.state() == before && !answered {
+            connection.ask_again(self.interface.context(), place);
+        }
         if segment.reset && before != Phase::Closed && connection.state() == Phase::Closed {
             connection.error = Some(match before {
                 Phase::SynSent => Errno::ECONNREFUSED,
@@ -220,20 +225,17 @@ impl State {
     }
 
     /// A connection that is asked for: its number. `EADDRNOTAVAIL` if there is one between the same places.
-    pub fn connect(&mut self, place: Place, queue: WaitQueue) -> Result<u64> {
-        match self.connections.get(&place).map(Connection::state) {
-            Some(Phase::TimeWait | Phase::Closed) => self.forget(place),
-            Some(_) => return Err(Errno::EADDRNOTAVAIL),
-            None => {}
+    pub fn connect(&mut self, place: Place, socket: &Arc<Tcp>) -> Result<u64> {
+        if let Some(connection) = self.connections.get(&place) {
+            if !connection.may_be_followed() {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+            self.forget(place);
         }
         let mut connection = Connection::new(self.new_id());
         let id = connection.id;
-        let context = self.interface.context();
-        connection
-            .socket_mut()
-            .connect(context, place.peer, place.local)
-            .map_err(|_| Errno::EADDRNOTAVAIL)?;
-        connection.queue = Some(queue);
+        connection.ask(self.interface.context(), place)?;
+        connection.belongs_to(socket);
         self.connections.insert(place, connection);
         self.settle(place);
         Ok(id)
@@ -262,7 +264,13 @@ impl State {
     }
 
     fn forget(&mut self, place: Place) {
-        let Some(connection) = self.connections.remove(&place) else { return };
+        let Some(mut connection) = self.connections.remove(&place) else { return };
+        if !connection.owned
+            && let Some(socket) = connection.take_socket()
+        {
+            socket.ended_on_stack(None);
+            self.kept.push(socket);
+        }
         if let Some(deadline) = connection.deadline {
             self.timers.remove(&(deadline, place));
         }
@@ -358,6 +366,12 @@ impl State {
             self.interface.poll_egress(now, &mut self.link.with(None), &mut connection.sockets);
             return self.forget(place);
         }
+        if state == Phase::TimeWait
+            && let Some(socket) = connection.take_socket()
+        {
+            socket.ended_on_stack(Some(place));
+            self.kept.push(socket);
+        }
         if state == Phase::TimeWait && !connection.owned && connection.last.is_some() {
             connection.last = None;
             let id = connection.id;
@@ -399,12 +413,13 @@ impl State {
         self.look_at_unsent();
     }
 
-    /// No program has a connection any more.
-    pub fn leave(&mut self, place: Place, id: u64, at_once: bool) {
-        if let Some(connection) = self.get(place, id) {
-            connection.leave(at_once);
-            self.settle(place);
-        }
+    /// No program has a connection any more: whether `socket`, if it is given, keeps the port for it.
+    pub fn leave(&mut self, place: Place, id: u64, at_once: bool, socket: Option<&Arc<Tcp>>) -> bool {
+        let Some(connection) = self.get(place, id) else { return false };
+        connection.leave(at_once);
+        let keeps = socket.is_some_and(|socket| connection.keep(socket.clone()));
+        self.settle(place);
+        keeps
     }
 
     /// What ICMP tells of a segment that was sent between these places: a connection that is being made comes to nothing.

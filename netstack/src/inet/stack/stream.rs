@@ -5,15 +5,16 @@ use super::state::State;
 use super::{Place, with};
 use crate::common::Common;
 use crate::inet::outside::Outside;
+use crate::inet::tcp::Tcp;
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::poll::{PollEvents, PollTable};
-use kernel::wait::WaitQueue;
 use linux_raw_sys::{ioctl, net};
 use smoltcp::socket::tcp::State as Phase;
 
@@ -33,7 +34,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if !self.disowned.load(Ordering::Relaxed) {
             let at_once = self.abruptly.load(Ordering::Relaxed);
-            with(|state| state.leave(self.place, self.id, at_once));
+            with(|state| state.leave(self.place, self.id, at_once, None));
         }
     }
 }
@@ -51,9 +52,9 @@ impl Stream {
     }
 
     /// Asks for a connection: `EADDRNOTAVAIL`.
-    pub fn connect(local: SocketAddr, peer: SocketAddr, queue: &WaitQueue) -> Result<Stream> {
+    pub fn connect(local: SocketAddr, peer: SocketAddr, socket: &Arc<Tcp>) -> Result<Stream> {
         let place = Place { local, peer };
-        let asked = with(|state| state.connect(place, queue.clone())).unwrap_or(Err(Errno::ENETUNREACH))?;
+        let asked = with(|state| state.connect(place, socket)).unwrap_or(Err(Errno::ENETUNREACH))?;
         let stream = Stream::new(place, asked);
         stream.reported.store(false, Ordering::Relaxed);
         Ok(stream)
@@ -64,9 +65,9 @@ impl Stream {
         self.disowned.store(true, Ordering::Relaxed);
     }
 
-    /// A program has accepted it: its socket's queue is told from now on.
-    pub fn accepted(&self, queue: &WaitQueue) {
-        self.look(|connection| connection.queue = Some(queue.clone()));
+    /// A program has accepted it.
+    pub fn accepted(&self, socket: &Arc<Tcp>) {
+        self.look(|connection| connection.belongs_to(socket));
     }
 
     /// Looks at the connection, if it is still there.
@@ -214,6 +215,12 @@ impl Outside for Stream {
 
     fn peer(&self) -> SocketAddr {
         self.place.peer
+    }
+
+    fn leave(&self, socket: &Arc<Tcp>) -> bool {
+        self.disown();
+        let at_once = self.abruptly.load(Ordering::Relaxed);
+        with(|state| state.leave(self.place, self.id, at_once, Some(socket))).unwrap_or(false)
     }
 
     fn finish_connect(&self, common: &Common, nonblocking: bool) -> Result<()> {

@@ -3,7 +3,9 @@
 use super::{State, Tcp, ports};
 use crate::Errno;
 use crate::common::Switches;
+use crate::inet::outside::Outside;
 use crate::inet::remains::{Remains, TIME_WAIT};
+use crate::inet::stack::Place;
 use crate::socket::Shutdown;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering;
@@ -90,8 +92,42 @@ impl Tcp {
         }
     }
 
+    /// The connection over an interface that it stood for has come to its end: in order, if it leaves places. Called under the stack's
+    /// lock.
+    pub fn ended_on_stack(&self, left: Option<Place>) {
+        let (was_bound, waited) = {
+            let mut link = self.link.lock();
+            (link.bound.0, link.waits_until.take().is_some())
+        };
+        if let (Some(Place { local, peer }), Ok(ports)) = (left, ports()) {
+            ports.leave(self.remains(local, peer, was_bound));
+        }
+        if waited {
+            self.release_port();
+        }
+    }
+
+    /// The last description has gone, but what it stood for outside goes on: whether it is to keep its port.
+    fn stays_for(&self, remote: &dyn Outside) -> bool {
+        let Ok(this) = self.this() else { return false };
+        // Before the end can come.
+        {
+            let mut link = self.link.lock();
+            (link.closed, link.state) = (true, State::Ended);
+            link.waits_until = Some(time::monotonic().saturating_add(TIME_WAIT));
+        }
+        let stays = remote.leave(&this);
+        if !stays {
+            self.link.lock().waits_until = None;
+        }
+        stays
+    }
+
     /// The last description has gone. What was not read is lost, of which the other side is to hear (RFC 2525, section 2.17).
     pub(super) fn leave(&self) {
+        if self.remote().is_some_and(|remote| self.stays_for(&*remote)) {
+            return;
+        }
         self.set_remote(None);
         match self.state() {
             State::Listening => self.stop_listening(),

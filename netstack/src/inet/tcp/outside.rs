@@ -114,7 +114,7 @@ impl Tcp {
                 self.forget_place();
                 return Err(Errno::EINVAL);
             }
-            match Stream::connect(from, to, &self.common.queue) {
+            match Stream::connect(from, to, &self.this()?) {
                 Err(Errno::EADDRNOTAVAIL) => self.forget_place(),
                 outcome => return outcome.inspect_err(|_| self.forget_place()),
             }
@@ -143,7 +143,7 @@ impl Tcp {
                 Remote::new(&child.common, descriptor, (local, from), false)
             }
             Arrival::Stack(stream) => {
-                stream.accepted(&child.common.queue);
+                stream.accepted(&child);
                 Arc::new(stream)
             }
         };
