@@ -240,7 +240,8 @@ fn waits_end_with_their_deadline() {
         let start = time::monotonic();
         let deadline = Some(start + 20 * MILLISECOND);
         assert_eq!(Epoll::new().wait(1, deadline), Ok(kernel::Short::new()));
-        let mut files = [Polled { file: Some(reader.into()), wanted: PollEvents::IN, ready: PollEvents::empty() }];
+        let mut files =
+            [Polled { file: Some(reader.into()), wanted: PollEvents::IN, ready: PollEvents::empty() }];
         assert_eq!(poll_set::wait(&mut files, Some(start + 40 * MILLISECOND)), Ok(0));
         time::monotonic() - start
     });

@@ -249,3 +249,63 @@ impl UnusedTable<'_> {
         TableUse::of(self.0.table.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{FileOps, OpenFile};
+
+    struct Nothing;
+
+    impl FileOps for Nothing {
+        fn as_any(&self) -> &dyn core::any::Any {
+            self
+        }
+    }
+
+    fn file(flags: u32) -> FileRef {
+        OpenFile::new(Arc::new(Nothing), None, flags)
+    }
+
+    #[test]
+    fn a_file_is_counted_only_where_somebody_else_uses_the_table() {
+        let (mut own, file) = (TableUse::default(), file(0));
+        let fd = own.before_its_thread().insert(file.clone(), false, 8).expect("room");
+        let counted = |own: &mut TableUse| {
+            let table = own.before_its_thread();
+            let used = table.use_any(fd).expect("open");
+            assert!(Arc::ptr_eq(&used, &file));
+            Arc::strong_count(&file) - 2
+        };
+        assert_eq!(counted(&mut own), 0);
+        let other = own.before_its_thread().share();
+        assert_eq!(counted(&mut own), 1);
+        drop(other);
+        assert_eq!(counted(&mut own), 0);
+        own.before_its_thread().close(fd).expect("open");
+        assert_eq!(Arc::strong_count(&file), 1);
+    }
+
+    #[test]
+    fn a_table_that_nobody_else_uses_is_not_copied() {
+        let mut own = TableUse::default();
+        let looked_at = own.table().clone();
+        assert!(own.before_its_thread().unshared().is_none());
+        let mut other = own.before_its_thread().share();
+        let copy = other.before_its_thread().unshared().expect("shared");
+        assert!(!Arc::ptr_eq(copy.table(), own.table()) && Arc::ptr_eq(&looked_at, own.table()));
+        drop(other);
+        assert!(own.before_its_thread().unshared().is_none());
+    }
+
+    #[test]
+    fn most_calls_do_not_take_what_is_open_as_a_path_only() {
+        let mut own = TableUse::default();
+        let mut table = own.before_its_thread();
+        let fd = table.insert(file(raw::O_PATH), false, 8).expect("room");
+        assert_eq!((table.use_file(fd).err(), table.use_any(fd).err()), (Some(Errno::EBADF), None));
+        assert_eq!(table.use_any(fd + 1).err(), Some(Errno::EBADF));
+        table.close(fd).expect("open");
+        assert_eq!(table.use_any(fd).err(), Some(Errno::EBADF));
+    }
+}
