@@ -4,6 +4,7 @@ use crate::{Errno, Result, Short};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as raw;
+use smallvec::SmallVec;
 use trap_handler::copy;
 pub use trap_handler::host::Span;
 
@@ -126,27 +127,35 @@ pub fn write_bytes(address: u64, bytes: &[u8]) -> Result<()> {
 
 /// Reads a NUL-terminated string of at most `max` bytes with its NUL; `too_long` if there is no NUL within.
 pub fn read_string(address: u64, max: usize, too_long: Errno) -> Result<Vec<u8>> {
-    let mut string = Vec::new();
-    let mut chunk = [0u8; 256];
-    while string.len() < max {
-        let at = address.checked_add(string.len() as u64).ok_or(Errno::EFAULT)?;
+    read_text(address, max, too_long).map(Text::into_vec)
+}
+
+/// A string of the program that is mostly short.
+pub type Text = SmallVec<[u8; TEXT_CHUNK]>;
+
+/// So many bytes of a string are read at once, and need no memory of the heap.
+const TEXT_CHUNK: usize = 128;
+
+fn read_text(address: u64, max: usize, too_long: Errno) -> Result<Text> {
+    let mut text = Text::new();
+    while text.len() < max {
+        let (start, at) = (text.len(), address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?);
         // Never past the page: what follows may not be mapped.
         let in_page = 4096 - (at % 4096) as usize;
-        let length = in_page.min(chunk.len()).min(max - string.len());
-        copy::from_user(&mut chunk[..length], at)?;
-        let part = &chunk[..length];
+        text.resize(start + in_page.min(TEXT_CHUNK).min(max - start), 0);
+        let part = text.get_mut(start..).unwrap_or(&mut []);
+        copy::from_user(part, at)?;
         if let Some(end) = part.iter().position(|&byte| byte == 0) {
-            string.extend_from_slice(&part[..end]);
-            return Ok(string);
+            text.truncate(start + end);
+            return Ok(text);
         }
-        string.extend_from_slice(part);
     }
     Err(too_long)
 }
 
 /// Reads a path (at most `PATH_MAX` bytes with its NUL): `ENAMETOOLONG`, `EFAULT`.
-pub fn read_path(address: u64) -> Result<Vec<u8>> {
-    read_string(address, 4096, Errno::ENAMETOOLONG)
+pub fn read_path(address: u64) -> Result<Text> {
+    read_text(address, 4096, Errno::ENAMETOOLONG)
 }
 
 /// Reads an iovec array and checks it as Linux does (readv(2)): at most 1024 entries, a total that fits `ssize_t` (cut to

@@ -1,7 +1,6 @@
 //! A call's arguments, as the program passed them.
 
 use crate::Result;
-use alloc::vec::Vec;
 use kernel::uaccess;
 
 /// The six argument registers of a system call.
@@ -30,7 +29,7 @@ impl Args {
     }
 
     /// The path at this address.
-    pub fn path(&self, index: usize) -> Result<Vec<u8>> {
+    pub fn path(&self, index: usize) -> Result<uaccess::Text> {
         uaccess::read_path(self.u64(index))
     }
 }

@@ -116,7 +116,7 @@ fn set_times(
 }
 
 /// The path at an address, unless that is null: then the descriptor before it is meant, if it is one.
-fn path_or_none(args: Args, index: usize) -> Result<Option<alloc::vec::Vec<u8>>> {
+fn path_or_none(args: Args, index: usize) -> Result<Option<uaccess::Text>> {
     if args.u64(index) == 0 && args.i32(index - 1) != HERE { Ok(None) } else { args.path(index).map(Some) }
 }
 

@@ -69,7 +69,7 @@ fn absent(_context: &mut Context<'_>, _args: Args) -> Result<u64> {
     Err(Errno::ENOSYS)
 }
 
-fn optional_text(args: &Args, index: usize) -> Result<Option<Vec<u8>>> {
+fn optional_text(args: &Args, index: usize) -> Result<Option<uaccess::Text>> {
     if args.u64(index) == 0 { Ok(None) } else { args.path(index).map(Some) }
 }
 

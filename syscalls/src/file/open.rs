@@ -5,7 +5,6 @@ use crate::args::Args;
 use crate::memory;
 use crate::table::{Context, Row, Show, full};
 use crate::{Errno, Result};
-use alloc::vec::Vec;
 use kernel::cred::cap;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
@@ -34,7 +33,7 @@ const HERE: i32 = raw::AT_FDCWD;
 fn open(
     context: &Context<'_>,
     base: i32,
-    path: impl FnOnce() -> Result<Vec<u8>>,
+    path: impl FnOnce() -> Result<uaccess::Text>,
     flags: u32,
     mode: u32,
     resolve: u64,

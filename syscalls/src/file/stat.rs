@@ -100,9 +100,9 @@ fn sys_fstat(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 /// A path that may be a null pointer where a descriptor is meant (Linux since 6.11).
-fn optional_path(args: Args, index: usize, flags: u32) -> Result<alloc::vec::Vec<u8>> {
+fn optional_path(args: Args, index: usize, flags: u32) -> Result<uaccess::Text> {
     if args.u64(index) == 0 && flags & raw::AT_EMPTY_PATH != 0 {
-        Ok(alloc::vec::Vec::new())
+        Ok(uaccess::Text::new())
     } else {
         args.path(index)
     }

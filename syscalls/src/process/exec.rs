@@ -52,7 +52,7 @@ pub struct ExecRequest {
 fn sys_execve(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let request = ExecRequest {
         base: raw::AT_FDCWD,
-        path: args.path(0)?,
+        path: args.path(0)?.into_vec(),
         flags: 0,
         argv: read_strings(args.u64(1))?,
         envp: read_strings(args.u64(2))?,
@@ -67,7 +67,7 @@ fn sys_execveat(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let request = ExecRequest {
         base: args.i32(0),
-        path: args.path(1)?,
+        path: args.path(1)?.into_vec(),
         flags,
         argv: read_strings(args.u64(2))?,
         envp: read_strings(args.u64(3))?,

@@ -1,6 +1,7 @@
 //! The texts that a walk is made of: the path, and those of the links on the way.
 
 use alloc::vec::Vec;
+use smallvec::SmallVec;
 
 /// What is left to walk: of the path, and of the links met on the way, which come first. Most walks meet none and so
 /// allocate nothing.
@@ -8,6 +9,26 @@ pub(super) struct Texts<'a> {
     given: &'a [u8],
     /// The innermost last: a text, and how far it was walked.
     links: Vec<(Vec<u8>, usize)>,
+}
+
+/// One component: as it stands in the path, or copied out of a link's text, which may be walked to its end meanwhile.
+pub(super) enum Name<'a> {
+    Given(&'a [u8]),
+    OfLink(SmallVec<[u8; 32]>),
+}
+
+impl Name<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Name::Given(bytes) => bytes,
+            Name::OfLink(bytes) => bytes,
+        }
+    }
+
+    /// Whether it is `.` or `..`.
+    pub(super) fn is_dots(&self) -> bool {
+        matches!(self.bytes(), b"." | b"..")
+    }
 }
 
 impl<'a> Texts<'a> {
@@ -28,6 +49,17 @@ impl<'a> Texts<'a> {
             Some((_, at)) => *at += count,
             None => self.given = self.given.get(count..).unwrap_or(&[]),
         }
+    }
+
+    /// The component that the rest begins with; goes on behind it.
+    pub(super) fn take_component(&mut self) -> Name<'a> {
+        let length = component_length(self.rest());
+        let name = match self.links.last() {
+            Some(_) => Name::OfLink(SmallVec::from_slice(self.rest().get(..length).unwrap_or(&[]))),
+            None => Name::Given(self.given.get(..length).unwrap_or(&[])),
+        };
+        self.advance(length);
+        name
     }
 
     /// Goes to the start of the next component, out of texts that have none left: whether there is one.
@@ -83,9 +115,7 @@ mod tests {
         let mut texts = Texts::new(b"//usr///lib/x//");
         let mut parts = Vec::new();
         while texts.more() {
-            let length = component_length(texts.rest());
-            parts.push(texts.rest()[..length].to_vec());
-            texts.advance(length);
+            parts.push(texts.take_component().bytes().to_vec());
         }
         assert_eq!(parts, [&b"usr"[..], b"lib", b"x"]);
     }

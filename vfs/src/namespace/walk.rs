@@ -1,7 +1,7 @@
 //! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
 
 use super::permission::{Access, check_inode, check_owned, searches_all};
-use super::texts::{Texts, component_length, only_slashes};
+use super::texts::{Name, Texts, component_length, only_slashes};
 use super::{Dentry, Lookup, NAME_MAX, PATH_MAX, Path};
 use crate::attributes::{Attributes, Kind, Owner};
 use crate::file::FileRef;
@@ -89,32 +89,9 @@ pub fn target_of(file: &FileRef) -> Target {
     }
 }
 
-/// One component, copied out of its text.
-pub(super) struct Name {
-    bytes: [u8; NAME_MAX],
-    length: usize,
-}
-
-impl Name {
-    fn new(text: &[u8]) -> Result<Name> {
-        let mut name = Name { bytes: [0; NAME_MAX], length: text.len() };
-        name.bytes.get_mut(..text.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(text);
-        Ok(name)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&[])
-    }
-
-    /// Whether it is `.` or `..`.
-    pub(super) fn is_dots(&self) -> bool {
-        matches!(self.bytes(), b"." | b"..")
-    }
-}
-
 /// The last component of a path, and whether a slash follows it.
-pub(super) struct Last {
-    pub name: Name,
+pub(super) struct Last<'a> {
+    pub name: Name<'a>,
     pub slash: bool,
 }
 
@@ -219,7 +196,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks up to the last component; `None` if there is none (the path is `/`).
-    pub fn walk_to_last(&mut self) -> Result<Option<Last>> {
+    pub fn walk_to_last(&mut self) -> Result<Option<Last<'a>>> {
         loop {
             if !self.texts.more() {
                 return Ok(None);
@@ -229,12 +206,11 @@ impl<'a> Walk<'a> {
                 return Ok(None);
             }
             self.check_search()?;
-            let length = component_length(self.texts.rest());
-            let name = Name::new(self.texts.rest().get(..length).unwrap_or(&[]));
+            let name = self.texts.take_component();
             // It is the filesystem that finds a name too long, and nobody asks it about a directory that is gone.
-            let name =
-                name.map_err(|error| if self.at.dentry.is_removed() { Errno::ENOENT } else { error })?;
-            self.texts.advance(length);
+            if name.bytes().len() > NAME_MAX {
+                return Err(if self.at.dentry.is_removed() { Errno::ENOENT } else { Errno::ENAMETOOLONG });
+            }
             if self.texts.is_outermost() && only_slashes(self.texts.rest()) {
                 let slash = !self.texts.rest().is_empty();
                 self.must_be_directory |= slash;
@@ -262,7 +238,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes on by one component. `true` if that was a symbolic link whose text is to be walked now.
-    pub fn step(&mut self, name: &Name, follow: bool) -> Result<bool> {
+    pub fn step(&mut self, name: &Name<'_>, follow: bool) -> Result<bool> {
         match name.bytes() {
             b"." => Ok(false),
             b".." => self.dot_dot().map(|()| false),
@@ -411,14 +387,14 @@ impl<'a> Walk<'a> {
 }
 
 /// The directory that a path's last component is in, and that component (`None`: the path is `/`).
-pub(super) struct Parent {
+pub(super) struct Parent<'a> {
     pub directory: Path,
-    pub last: Option<Last>,
+    pub last: Option<Last<'a>>,
 }
 
-impl Parent {
+impl<'a> Parent<'a> {
     /// Walks to it; a symbolic link at the end is not followed.
-    pub fn find(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Parent> {
+    pub fn find(lookup: &'a Lookup<'a>, base: i32, path: &'a [u8]) -> Result<Parent<'a>> {
         let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
         let last = walk.walk_to_last()?;
         Ok(Parent { directory: walk.at, last })
