@@ -88,6 +88,9 @@ impl Memory {
         if before == 1 {
             kernel::mm::text::to_huge_pages();
         }
+        if before % FORKS_TO_FORGET == 1 {
+            kernel::heap::forget_tables();
+        }
         copy.forks.store(before.saturating_add(1), Ordering::Relaxed);
     }
 
@@ -104,6 +107,9 @@ impl Memory {
         result
     }
 }
+
+/// After how many forks a process forgets again which pages of the heap it has touched.
+const FORKS_TO_FORGET: u32 = 64;
 
 /// A thread.
 pub struct Thread {
