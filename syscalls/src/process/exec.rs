@@ -268,6 +268,8 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
             Kind::Dyn => free_place(&space, interpreter)?,
         };
         let plan = map_program(&space, interpreter, bias, &place, &limits)?;
+        // It maps what the program needs, with dozens of calls.
+        space.rewrite_new(plan.code.start, plan.code.end);
         (entry, base) = (plan.entry, plan.bias);
     }
     let random = if randomize { Some(kernel::mm::random_pages(40)?) } else { None };
