@@ -127,6 +127,8 @@ pub struct Thread {
     ended: AtomicBool,
     /// A vfork parent waits for this: 1 while the child has neither executed a program nor ended.
     pub vfork: Mutex<Option<Arc<crate::process::VforkDone>>>,
+    /// The vfork parent whose host thread it runs on.
+    pub loan: Mutex<Option<Arc<crate::process::Loan>>>,
 }
 
 impl Thread {
@@ -147,6 +149,7 @@ impl Thread {
             executable: Mutex::new(None),
             ended: AtomicBool::new(false),
             vfork: Mutex::new(None),
+            loan: Mutex::new(None),
         })
     }
 
@@ -269,6 +272,13 @@ impl Thread {
 pub fn current() -> &'static Thread {
     // SAFETY: `install` put it there; the block's reference keeps it alive while the thread runs.
     unsafe { &*(ThreadBlock::current().slot(SLOT_THREAD) as *const Thread) }
+}
+
+/// The running thread; `None` if that has given itself up already.
+pub fn current_if_any() -> Option<&'static Thread> {
+    let thread = ThreadBlock::current().slot(SLOT_THREAD) as *const Thread;
+    // SAFETY: as in `current`.
+    unsafe { thread.as_ref() }
 }
 
 /// Threads by their virtual ids, dead ones until they were waited for. Its lock is innermost.

@@ -14,9 +14,11 @@ use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
 
+mod loan;
 mod process;
 mod thread;
 
+pub use loan::{Loan, end_loan, look_at_loan};
 pub use process::VforkDone;
 
 /// The rows of this file.
