@@ -141,8 +141,8 @@ impl AddressSpace {
                     }
                     Ok(())
                 };
-                let areas = inner.map.overlapping(address, end);
-                let outcome = areas.into_iter().try_for_each(|(start, area)| next(start, area));
+                let mut areas = inner.map.overlapping(address, end);
+                let outcome = areas.try_for_each(|(start, area)| next(start, area));
                 // What comes before one that is refused has been advised.
                 advise(run)?;
                 outcome?;

@@ -196,7 +196,7 @@ impl AddressSpace {
     pub fn rewrite_new(&self, start: u64, end: u64) {
         let mut inner = self.inner.write();
         let texts: Vec<(u64, u64)> =
-            inner.map.overlapping(start, end).into_iter().map(|(start, area)| (start, area.end)).collect();
+            inner.map.overlapping(start, end).map(|(start, area)| (start, area.end)).collect();
         for (start, end) in texts {
             inner.rewrite_known(start, end);
         }

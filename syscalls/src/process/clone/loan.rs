@@ -47,7 +47,8 @@ pub(super) fn lend(parent: &Thread, child: &Arc<Thread>, (regs, fs_base): (Regs,
     let users = parent.memory().users();
     let loan = Arc::new(Loan {
         lender: task.clone(),
-        place: Box::new(UnsafeCell::new(MaybeUninit::uninit())),
+        // SAFETY: what it holds need not be anything. Not made on the stack, which it has to be able to hold.
+        place: unsafe { Box::new_uninit().assume_init() },
         used: crate::process::thread_times(),
         kept: AtomicBool::new(false),
     });
