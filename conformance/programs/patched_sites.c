@@ -196,20 +196,29 @@ static long jump(void *to, long number) {
     return result;
 }
 
+/* The same while the processor checks alignment (AC). */
+static long jump_aligned(void *to, long number) {
+    long result;
+    __asm__ volatile("pushfq; orl $0x40000, (%%rsp); popfq; call *%1; pushfq; andl $~0x40000, (%%rsp); popfq"
+                     : "=a"(result) : "r"(to), "0"(number), "D"(-1L), "S"(0L), "d"(0L) : "rcx", "r11", "memory", "cc");
+    return result;
+}
+
 static void jumped_into(void) {
     memset(page, 0xcc, sizeof page);
     with_number(page, SYS_close), with_next(page + 64, SYS_close);
     int fd = file_of("jumped", page, sizeof page);
     uint8_t *text = map(fd, MAP_PRIVATE);
     printf("before: %ld\n", sum((function *)text, OFTEN) + sum((function *)(text + 64), OFTEN));
-    long moved = 0, call = 0, other = 0, head = 0;
+    long moved = 0, call = 0, other = 0, head = 0, aligned = 0;
     for (int i = 0; i < OFTEN; i++) {
         moved += jump(text + 64 + NEXT_MOVED, 1000 + i);      /* the instruction that was moved */
         call += jump(text + 5, SYS_dup);                      /* the call behind the number's instruction */
         other += jump(text + 64 + NEXT_SYSCALL, SYS_umask) >= 0;
         head += jump(text, 12345);
+        aligned += jump_aligned(text + 64 + NEXT_MOVED, 1000 + i);
     }
-    printf("jumped into: %ld %ld %ld %ld\n", moved, call, other, head);
+    printf("jumped into: %ld %ld %ld %ld %ld\n", moved, call, other, head, aligned);
     umask(022);
     munmap(text, sizeof page);
     close(fd);

@@ -8,6 +8,7 @@ use crate::sync::RawMutex;
 use boundary::layout::{HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, PAGE_SIZE};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
+use linux_raw_sys::general as raw;
 use lock_api::RawMutex as _;
 use trap_handler::{host, region};
 
@@ -77,6 +78,21 @@ fn copy_tables_on_fork() {
     let last_page = region::base() + HEAP_OFFSET + HEAP_SIZE - PAGE_SIZE;
     if host::madvise(last_page, PAGE_SIZE, MADV_GUARD_INSTALL).is_ok() {
         let _ = host::madvise(last_page, PAGE_SIZE, MADV_GUARD_REMOVE);
+    }
+}
+
+/// Has the calling process forget which pages of a heap that has grown it has touched: a fork copies an entry of the page tables
+/// for each, and the end of the child clears it, while few of them are used again. What is used comes back with faults, many pages
+/// at one.
+pub fn forget_tables() {
+    /// Below this there is little to copy.
+    const GROWN: u64 = 2 << 20;
+    let start = region::base() + HEAP_OFFSET;
+    // SAFETY: as in `used`.
+    let end = unsafe { (&raw const (*shared()).state.next_page).read_volatile() };
+    if end.saturating_sub(start) > GROWN {
+        // The pages are those of the shared file, which keeps them.
+        let _ = host::madvise(start, end - start, raw::MADV_DONTNEED);
     }
 }
 

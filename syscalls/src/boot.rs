@@ -83,6 +83,7 @@ fn set_up() -> Result<(), String> {
     task::calls::set_on_look(|task| {
         crate::time::timers::look_from_thread(task);
         crate::system::tell_if_due(task);
+        process::look_at_loan(task);
     });
     let event = host::eventfd().map_err(said("eventfd"))?;
     hostpoll::init(event);

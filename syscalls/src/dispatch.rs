@@ -130,6 +130,9 @@ fn exit_work(regs: &mut Regs) {
     let task = &thread.task;
     task.serve_calls();
     loop {
+        if task.state.work.load(Ordering::SeqCst) & work::LOAN != 0 {
+            process::end_loan(thread, regs);
+        }
         let next = match signal::next(task) {
             Next::Trace(info) => {
                 stops::signal(thread, regs, info).and_then(|info| signal::decide(task, &info))

@@ -88,6 +88,9 @@ impl Memory {
         if before == 1 {
             kernel::mm::text::to_huge_pages();
         }
+        if before % FORKS_TO_FORGET == 1 {
+            kernel::heap::forget_tables();
+        }
         copy.forks.store(before.saturating_add(1), Ordering::Relaxed);
     }
 
@@ -112,6 +115,9 @@ impl Memory {
     }
 }
 
+/// After how many forks a process forgets again which pages of the heap it has touched.
+const FORKS_TO_FORGET: u32 = 64;
+
 /// A thread.
 pub struct Thread {
     /// The kernel's part.
@@ -128,6 +134,8 @@ pub struct Thread {
     ended: AtomicBool,
     /// A vfork parent waits for this: 1 while the child has neither executed a program nor ended.
     pub vfork: Mutex<Option<Arc<crate::process::VforkDone>>>,
+    /// The vfork parent whose host thread it runs on.
+    pub loan: Mutex<Option<Arc<crate::process::Loan>>>,
 }
 
 impl Thread {
@@ -143,6 +151,7 @@ impl Thread {
             executable: Mutex::new(None),
             ended: AtomicBool::new(false),
             vfork: Mutex::new(None),
+            loan: Mutex::new(None),
         })
     }
 
@@ -306,6 +315,13 @@ impl Thread {
 pub fn current() -> &'static Thread {
     // SAFETY: `install` put it there; the block's reference keeps it alive while the thread runs.
     unsafe { &*(ThreadBlock::current().slot(SLOT_THREAD) as *const Thread) }
+}
+
+/// The running thread; `None` if that has given itself up already.
+pub fn current_if_any() -> Option<&'static Thread> {
+    let thread = ThreadBlock::current().slot(SLOT_THREAD) as *const Thread;
+    // SAFETY: as in `current`.
+    unsafe { thread.as_ref() }
 }
 
 /// Threads by their virtual ids, dead ones until they were waited for. Its lock is innermost.

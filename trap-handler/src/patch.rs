@@ -307,6 +307,11 @@ pub(crate) fn program_rip(rip: u64) -> Option<u64> {
 pub(crate) fn put_right(trap: u64, context: &mut UContext) -> bool {
     const BREAKPOINT: u64 = 3;
     const INVALID_OPCODE: u64 = 6;
+    // The program's flags still hold here, and alignment may be checked, which code is not read by.
+    // SAFETY: clears a flag (AC) that kernel code does not use.
+    unsafe {
+        core::arch::asm!("pushfq", "and dword ptr [rsp], {others}", "popfq", others = const !0x4_0000i32)
+    };
     match trap {
         BREAKPOINT => {
             let head = context.rip.wrapping_sub(1);

@@ -116,22 +116,36 @@ impl AddressSpace {
                 let populates = matches!(advice, raw::MADV_POPULATE_READ | raw::MADV_POPULATE_WRITE);
                 let mut at = address;
                 let mut whole = true;
-                for (start, area) in inner.map.overlapping(address, end) {
-                    whole &= start <= at;
+                // Areas side by side are one call to the host.
+                let mut run: Option<(u64, u64)> = None;
+                let advise = |run: Option<(u64, u64)>| match run {
+                    Some((start, end)) => host::madvise(start, end - start, advice),
+                    None => Ok(()),
+                };
+                let mut next = |area_start: u64, area: &Area| -> Result<()> {
+                    whole &= area_start <= at;
                     // Populating stops at the first hole, where other advice goes on.
                     if populates && !whole {
                         return Err(Errno::ENOMEM);
                     }
                     at = area.end;
                     check_advice(area, advice)?;
-                    let area_start = start;
-                    let (start, end) = (start.max(address), area.end.min(end));
+                    let (start, end) = (area_start.max(address), area.end.min(end));
                     host_map::check(start, end - start)?;
-                    match removed_by_file(area, advice, (area_start, start, end)) {
-                        Some(removed) => removed?,
-                        None => host::madvise(start, end - start, advice)?,
+                    if let Some(removed) = removed_by_file(area, advice, (area_start, start, end)) {
+                        return removed;
                     }
-                }
+                    match &mut run {
+                        Some((_, run_end)) if *run_end == start => *run_end = end,
+                        _ => advise(run.replace((start, end)))?,
+                    }
+                    Ok(())
+                };
+                let mut areas = inner.map.overlapping(address, end);
+                let outcome = areas.try_for_each(|(start, area)| next(start, area));
+                // What comes before one that is refused has been advised.
+                advise(run)?;
+                outcome?;
                 return if whole && at >= end { Ok(()) } else { Err(Errno::ENOMEM) };
             }
             Effect::Flags(..) => self.inner.read().map.covered(address, end),

@@ -125,9 +125,6 @@ impl AddressSpace {
             Content::File(..) => host_map::file(start, area, &pieces, populate),
             _ => host_map::area(start, area, populate),
         });
-        if result.is_ok() {
-            inner.rewrite_known(start, end);
-        }
         let locked = inner.map.find(start).is_some_and(|(_, area)| area.flags.contains(AreaFlags::LOCKED));
         drop(inner);
         // Files that were mapped here alone end without the lock.

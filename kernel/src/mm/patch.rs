@@ -25,6 +25,9 @@ struct Patch {
 /// Traps of a process at one site before the site is rewritten in a mapping that was there before: that costs as much as
 /// some ten traps.
 const THRESHOLD: u8 = 8;
+/// Traps of a process in one mapping before all that is known of its file is rewritten there: many programs hardly call from most of
+/// theirs, and each page that is rewritten is copied.
+const HARDLY: u8 = 4;
 /// Sites whose traps are counted at most.
 const COUNTED: usize = 1024;
 
@@ -61,6 +64,15 @@ struct Plan {
     original: [u8; JUMP as usize],
     slot: u64,
     trampoline: [u8; SLOT as usize],
+}
+
+impl Plan {
+    /// The calling thread returns from this very call.
+    fn resume(&self) {
+        if let Shape::Next(_) = self.shape {
+            ThreadBlock::current().resume_at(self.site + 2, self.slot + patch::MOVED_AT);
+        }
+    }
 }
 
 /// Why a site is not rewritten.
@@ -101,6 +113,12 @@ impl Patches {
     }
 }
 
+/// A call after which there are no others.
+fn ends_process(number: u64) -> bool {
+    use linux_raw_sys::general as raw;
+    number == u64::from(raw::__NR_exit_group)
+}
+
 /// The code around the `syscall` at `site`, and how much of it there is behind. What lies in front of the mapping, which
 /// starts at `start`, counts as zeros.
 fn code_around(site: u64, start: u64) -> Option<(Code, usize)> {
@@ -131,6 +149,9 @@ impl AddressSpace {
                 Advice::Rewrite => {}
             }
         }
+        if alone && !ends_process(number) && self.rewrite_at_last(site) {
+            return;
+        }
         if self.count_trap(site)
             && let Err(Refusal::Always(reason) | Refusal::Here(reason)) =
                 self.inner.write().rewrite(site, number, alone)
@@ -141,13 +162,44 @@ impl AddressSpace {
 
     /// Notes a trap at a site that can be rewritten; whether it is time to.
     fn count_trap(&self, site: u64) -> bool {
+        self.note_trap(site).is_multiple_of(THRESHOLD)
+    }
+
+    /// How often a site has trapped with this time, or a mapping, by its first byte.
+    fn note_trap(&self, place: u64) -> u8 {
         let mut trapped = self.trapped.lock();
-        if trapped.len() >= COUNTED && !trapped.contains_key(&site) {
+        if trapped.len() >= COUNTED && !trapped.contains_key(&place) {
             trapped.clear();
         }
-        let count = trapped.entry(site).or_insert(0);
+        let count = trapped.entry(place).or_insert(0);
         *count = count.wrapping_add(1);
-        count.is_multiple_of(THRESHOLD)
+        *count
+    }
+
+    /// Notes a trap in a mapping of a file of which something is known, and rewrites that when the program calls from there more than
+    /// once in a while; whether the site is rewritten now. No other thread runs in this memory.
+    fn rewrite_at_last(&self, site: u64) -> bool {
+        let found = self.inner.read().map.find(site).map(|(start, area)| (start, area.end));
+        let Some((start, end)) = found else { return false };
+        if self.note_trap(start) != HARDLY {
+            return false;
+        }
+        let plans = self.inner.write().rewrite_known(start, end);
+        let plan = plans.iter().find(|plan| plan.site == site);
+        if let Some(plan) = plan {
+            plan.resume();
+        }
+        plan.is_some()
+    }
+
+    /// Rewrites what is known of the files that are mapped in `[start, end)`, which nobody runs yet.
+    pub fn rewrite_new(&self, start: u64, end: u64) {
+        let mut inner = self.inner.write();
+        let texts: Vec<(u64, u64)> =
+            inner.map.overlapping(start, end).map(|(start, area)| (start, area.end)).collect();
+        for (start, end) in texts {
+            inner.rewrite_known(start, end);
+        }
     }
 
     /// A process that forks again and again has all that is known rewritten, for its children. `alone`: as above.
@@ -223,10 +275,7 @@ impl Inner {
             .map_err(|_| Refusal::Here("the host refused to change its trampoline"))?;
         exchange(plan.head, plan.jump, alone, false)
             .map_err(|_| Refusal::Here("the host refused to change its code"))?;
-        if let Shape::Next(_) = plan.shape {
-            // The calling thread returns from this very call.
-            ThreadBlock::current().resume_at(plan.site + 2, plan.slot + patch::MOVED_AT);
-        }
+        plan.resume();
         self.patches.sites.insert(plan.head, Patch { original: plan.original });
         Ok(())
     }
@@ -272,19 +321,19 @@ impl Inner {
         Ok(Plan { site, shape, head, jump, original, slot, trampoline })
     }
 
-    /// Rewrites what is known of the file that is mapped at `[start, end)`. No other thread may run it now.
-    pub fn rewrite_known(&mut self, start: u64, end: u64) {
+    /// Rewrites what is known of the file that is mapped at `[start, end)`; the sites. No other thread may run it now.
+    fn rewrite_known(&mut self, start: u64, end: u64) -> Vec<Plan> {
+        let mut plans = Vec::new();
         if !learned::enabled() || self.patches.stopped {
-            return;
+            return plans;
         }
-        let Some((first, area)) = self.map.find(start) else { return };
-        let Content::File(file, offset) = &area.content else { return };
+        let Some((first, area)) = self.map.find(start) else { return plans };
+        let Content::File(file, offset) = &area.content else { return plans };
         if area.prot != Prot::READ | Prot::EXEC || area.flags.contains(AreaFlags::SHARED) {
-            return;
+            return plans;
         }
         let (dev, ino, _) = file.describe();
         let offset = offset.wrapping_add(start - first);
-        let mut plans = Vec::new();
         for known in learned::known((dev, ino), offset, offset.saturating_add(end - start)) {
             let site = start + (known.offset - offset);
             if let Some((code, length)) = code_around(site, first)
@@ -295,7 +344,7 @@ impl Inner {
                 plans.push(plan);
             }
         }
-        let (Some(first), Some(last)) = (plans.first(), plans.last()) else { return };
+        let (Some(first), Some(last)) = (plans.first(), plans.last()) else { return plans };
         // All of the mapping, so that the host need not split it and put it together again; but not what lies behind its file.
         let (first, last) = if self.beyond.within(start, end).is_empty() {
             (start, end)
@@ -310,7 +359,9 @@ impl Inner {
         if written.is_err() {
             crate::warn!("known call sites at {start:#x} could not be rewritten: the host refused");
             self.restore_calls(first, last);
+            plans.clear();
         }
+        plans
     }
 
     /// Writes the trampolines of sites, arena by arena.

@@ -13,6 +13,9 @@ use trap_handler::{handler, host};
 /// code or be in a host call.
 pub fn kick(task: &Task, bits: u32) {
     task.state.request_work(bits);
+    if let Some(borrower) = task.borrower() {
+        return kick(&borrower, work::CALLS);
+    }
     if task.is_current() || task.waiter.wake(PollEvents::IN) {
         return;
     }

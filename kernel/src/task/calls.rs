@@ -44,13 +44,8 @@ impl Task {
         if let Some(look) = ON_LOOK.get() {
             look(self);
         }
-        loop {
-            let next = self.group.calls.lock().pop_front();
-            let Some(next) = next else { return true };
-            next.call.run();
-            next.done.store(true, Ordering::SeqCst);
-            next.asker.wake(PollEvents::IN);
-        }
+        self.group.serve_calls();
+        true
     }
 
     /// Has `call` done by this task, the running one, when it holds no lock any more: before it sleeps, or at the end of its
@@ -68,6 +63,19 @@ impl Task {
 
     fn ask_to_look(&self) {
         signal::kick(self, work::CALLS);
+    }
+}
+
+impl ThreadGroup {
+    /// Does what its threads have been asked. Called by a thread that runs in its memory.
+    pub fn serve_calls(&self) {
+        loop {
+            let next = self.calls.lock().pop_front();
+            let Some(next) = next else { return };
+            next.call.run();
+            next.done.store(true, Ordering::SeqCst);
+            next.asker.wake(PollEvents::IN);
+        }
     }
 }
 

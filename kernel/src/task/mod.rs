@@ -32,6 +32,8 @@ pub mod work {
     pub const EXIT: u32 = 2;
     /// Somebody has work for the thread to do in its own context.
     pub const CALLS: u32 = 4;
+    /// The thread that the task runs on, which another has lent it, is wanted back.
+    pub const LOAN: u32 = 8;
 }
 
 /// Thread block slot of the running [`Task`].
@@ -110,6 +112,9 @@ pub struct Task {
     pub filtered: AtomicBool,
     /// It has made a file shorter that somebody maps, and mappings are still to be told.
     pub cut_a_mapped_file: AtomicBool,
+    /// Who runs on its host thread meanwhile, and whether somebody does.
+    borrower: Mutex<Option<Arc<Task>>>,
+    lends: AtomicBool,
     /// What it does when it holds no lock any more ([`Task::postpone`]).
     postponed: Mutex<Vec<Box<dyn calls::Call>>>,
 }
@@ -158,6 +163,8 @@ impl Task {
             seccomp: Mutex::default(),
             filtered: AtomicBool::new(false),
             cut_a_mapped_file: AtomicBool::new(false),
+            borrower: Mutex::default(),
+            lends: AtomicBool::new(false),
             postponed: Mutex::default(),
         }
     }
@@ -181,6 +188,20 @@ impl Task {
     pub fn set_host_ids(&self, process: i32, thread: i32) {
         self.host_pid.store(process, Ordering::SeqCst);
         self.host_tid.store(thread, Ordering::SeqCst);
+    }
+
+    /// The task that runs on its host thread meanwhile, as a vfork child does: it has to look for what is sent to this one.
+    pub fn borrower(&self) -> Option<Arc<Task>> {
+        // Pairs with `set_borrower`: who has requested work sees the borrower, or the lender sees the work.
+        if self.lends.load(Ordering::SeqCst) { self.borrower.lock().clone() } else { None }
+    }
+
+    /// Notes it, or that the host thread is back. The lender looks for work after the first.
+    pub fn set_borrower(&self, borrower: Option<Arc<Task>>) {
+        let lends = borrower.is_some();
+        let old = core::mem::replace(&mut *self.borrower.lock(), borrower);
+        self.lends.store(lends, Ordering::SeqCst);
+        drop(old);
     }
 
     /// Whether it is the running one.

@@ -103,6 +103,21 @@ fn read_strings(address: u64) -> Result<Vec<Vec<u8>>> {
 /// the call; after it the process dies.
 pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
     let thread = context.thread;
+    let execution = prepare(context, request)?;
+    end_other_threads(thread)?;
+    leave_old_program(&thread.task);
+    if thread.memory().users().are_several() {
+        // A vfork parent, or another process, lives in this memory: the program gets an address space of its own. Nothing else may
+        // be left here to be dropped.
+        return zygote::hand_over(thread, execution);
+    }
+    execution.run(context.regs, thread);
+    Ok(0)
+}
+
+/// Finds the program and sees that it can be executed.
+fn prepare(context: &Context<'_>, request: ExecRequest) -> Result<Execution> {
+    let thread = context.thread;
     let fs = thread.fs();
     let cred = thread.task.cred();
     let lookup = Lookup { fs: &fs, files: context.files(), cred: &cred };
@@ -116,16 +131,7 @@ pub fn execute(context: &mut Context<'_>, request: ExecRequest) -> Result<u64> {
         Err(refusal) if refusal.fatal => super::exit_group(thread, signal::SIGSEGV),
         Err(refusal) => return Err(refusal.errno),
     };
-    let old_id = thread.task.tid();
-    end_other_threads(thread)?;
-    leave_old_program(&thread.task);
-    let execution = Execution { image, envp: request.envp, cred, old_id };
-    if thread.memory().users().are_several() {
-        // A vfork parent, or another process, lives in this memory: the program gets an address space of its own.
-        return zygote::hand_over(thread, execution);
-    }
-    execution.run(context.regs, thread);
-    Ok(0)
+    Ok(Execution { image, envp: request.envp, cred, old_id: thread.task.tid() })
 }
 
 /// What is done in the old address space when nothing can go wrong any more (`exec_mm_release`).
@@ -145,6 +151,13 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// Shows whoever looks at the process what it is about to run.
+    pub fn announce(&self, thread: &Thread) {
+        *thread.task.comm.lock() = comm_of(&self.image.name);
+        thread.memory().set_strings((joined(&self.image.argv), joined(&self.envp)));
+        thread.set_executable(self.image.program.file.clone());
+    }
+
     /// Replaces whatever the calling host process has mapped by the program; `regs` are the ones it starts with. The process
     /// dies if that fails.
     pub fn run(&self, regs: &mut Regs, thread: &Thread) {
@@ -267,6 +280,8 @@ fn replace(regs: &mut Regs, thread: &Thread, image: &ExecImage, envp: &[Vec<u8>]
             Kind::Dyn => free_place(&space, interpreter)?,
         };
         let plan = map_program(&space, interpreter, bias, &place, &limits)?;
+        // It maps what the program needs, with dozens of calls.
+        space.rewrite_new(plan.code.start, plan.code.end);
         (entry, base) = (plan.entry, plan.bias);
     }
     let random = if randomize { Some(kernel::mm::random_pages(40)?) } else { None };

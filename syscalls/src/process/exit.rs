@@ -1,5 +1,6 @@
 //! exit(2), exit_group(2): the end of threads and processes.
 
+use super::Loan;
 use crate::args::Args;
 use crate::ptrace::{self, stops};
 use crate::table::{Context, Row, Show, full};
@@ -57,7 +58,8 @@ pub fn exit_thread(thread: &Thread) -> ! {
     if let Some(vfork) = thread.vfork.lock().take() {
         vfork.finish();
     }
-    add_times(&task);
+    let loan = thread.loan.lock().take();
+    add_times(&task, loan.as_deref());
     task.sem_undo.leave(group.tgid);
     let last = group.alive.fetch_sub(1, Ordering::SeqCst) == 1;
     group.exit_queue.wake_all(PollEvents::IN);
@@ -71,6 +73,11 @@ pub fn exit_thread(thread: &Thread) -> ! {
     task.host_tid.store(0, Ordering::SeqCst);
     if last {
         become_zombie(&group);
+    }
+    if let Some(loan) = loan {
+        loan.take_thread(&task);
+        drop((task, group, users));
+        loan.give_back()
     }
     drop((task, group));
     leave_host(users)
@@ -96,16 +103,21 @@ fn own_status(task: &Task) -> i32 {
     }
 }
 
-fn add_times(task: &Task) {
+/// What the calling host thread has used.
+pub fn thread_times() -> Times {
     const RUSAGE_THREAD: i32 = 1;
-    if let Ok(usage) = host::getrusage(RUSAGE_THREAD) {
-        let mut times = task.group.ended_times.lock();
-        let ns = |time: raw::__kernel_old_timeval| {
-            (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000
-        };
-        times.user += ns(usage.ru_utime);
-        times.system += ns(usage.ru_stime);
-    }
+    let ns =
+        |time: raw::__kernel_old_timeval| (time.tv_sec as u64) * 1_000_000_000 + (time.tv_usec as u64) * 1000;
+    host::getrusage(RUSAGE_THREAD)
+        .map_or(Times::default(), |usage| Times { user: ns(usage.ru_utime), system: ns(usage.ru_stime) })
+}
+
+fn add_times(task: &Task, loan: Option<&Loan>) {
+    let used = thread_times();
+    let used = loan.map_or(used, |loan| loan.own_times(used));
+    let mut times = task.group.ended_times.lock();
+    times.user += used.user;
+    times.system += used.system;
 }
 
 /// Takes the task out of its group and the table; those that it traces are let go. The status of the last one is the process's,

@@ -12,9 +12,9 @@ mod unshare;
 mod wait;
 mod zygote;
 
-pub use clone::VforkDone;
+pub use clone::{Loan, VforkDone, end_loan, look_at_loan};
 pub use exec::{ExecRequest, execute};
-pub use exit::{exit_group, exit_thread, forget_unborn, reap_tracee, tell_of_end};
+pub use exit::{exit_group, exit_thread, forget_unborn, reap_tracee, tell_of_end, thread_times};
 pub use stop::{come_to_stop, complete_stop, stop_group, tell_of_continuation, wait_while_stopped};
 pub use zygote::{init as init_zygote, serve as serve_zygote};
 

@@ -2,6 +2,7 @@
 
 use crate::ptrace;
 use crate::thread::Thread;
+use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SIGSTOP, SigInfo, sa, si};
 use kernel::task::{Task, ThreadGroup, is_orphaned, work};
@@ -77,7 +78,8 @@ pub fn wait_while_stopped(thread: &Thread) {
         let signals = group.signals.lock();
         signals.stop.is_none() || task.signals.lock().stopping
     };
-    wait::killable(&group.stop_queue, || goes_on() || task.trace.is_traced());
+    let wanted = || task.state.work.load(Ordering::SeqCst) & work::LOAN != 0;
+    wait::killable(&group.stop_queue, || goes_on() || task.trace.is_traced() || wanted());
 }
 
 /// Tells the parent that a stop has ended: with `CLD_STOPPED` if it was never complete (`prepare_signal`).

@@ -66,6 +66,9 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
     let old_memory = thread.memory();
     // SAFETY: the calling thread, which uses its memory by counted references here.
     unsafe { thread.set_memory(boot::fresh_memory()) };
+    execution.announce(&thread);
+    // Before the thread can run elsewhere, where there is nothing to give back.
+    let loan = thread.loan.lock().take();
     let order = Arc::new(Order { thread: thread.clone(), execution, outcome: AtomicU32::new(WAITING) });
     let spare = zygote.spare.lock().take();
     zygote.wanted.store(true, Ordering::SeqCst);
@@ -76,8 +79,19 @@ pub fn hand_over(thread: &Thread, execution: Execution) -> Result<u64> {
         None => {
             // SAFETY: as above.
             unsafe { thread.set_memory(old_memory) };
+            *thread.loan.lock() = loan;
             return Err(Errno::EAGAIN);
         }
+    }
+    if let Some(loan) = loan {
+        // The parent need not wait for the new host process.
+        if let Some(vfork) = thread.vfork.lock().take() {
+            vfork.finish();
+        }
+        drop(Thread::release());
+        loan.take_thread(&thread.task);
+        drop((thread, old_memory, users));
+        loan.give_back()
     }
     drop((thread, old_memory));
     drop(Thread::release());
@@ -181,6 +195,11 @@ const SIGCHLD: u64 = 17;
 fn run(order: Arc<Order>) -> ! {
     order.thread.install();
     order.thread.adopt_host_process();
+    // The warden's thread has all processors.
+    let task = &order.thread.task;
+    let chosen = task.affinity.lock().mask.is_some();
+    task.affinity.lock().due |= chosen;
+    crate::system::tell_if_due(task);
     let mut regs = trap_handler::regs::Regs::default();
     order.execution.run(&mut regs, thread::current());
     drop(order);

@@ -31,12 +31,15 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
+/// More than any host has for its processors.
+const MOST_BYTES: usize = 1024;
+
 fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let size = args.u32(1) as usize;
     if size & 7 != 0 {
         return Err(Errno::EINVAL);
     }
-    let mut mask = vec![0u8; size.min(1024)];
+    let mut mask = vec![0u8; size.min(MOST_BYTES)];
     // Process 1 has no threads that could be asked.
     let task = if args.i32(0) == 1 { context.thread.task.clone() } else { of(context, args.i32(0))? };
     tell_if_due(&context.thread.task);
@@ -53,7 +56,7 @@ fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_sched_setaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    let mut mask = uaccess::read_bytes(args.u64(2), (args.u32(1) as usize).min(1024))?;
+    let mut mask = uaccess::read_bytes(args.u64(2), (args.u32(1) as usize).min(MOST_BYTES))?;
     // As in a cpuset: others than the sandbox's are not to be had; of none but those the host says EINVAL.
     for (index, byte) in mask.iter_mut().enumerate() {
         *byte &= of_the_sandbox(index);
@@ -84,8 +87,9 @@ pub fn tell_if_due(task: &Task) {
     if !core::mem::take(&mut affinity.due) {
         return;
     }
-    let mask = affinity.mask.clone().unwrap_or_default();
+    let mask = affinity.mask.clone();
     drop(affinity);
+    let mask = mask.unwrap_or_else(|| (0..MOST_BYTES).map(of_the_sandbox).collect());
     // It was looked at when it was noted. Should the host have taken the processors away since, the thread goes on where it is.
     let _ = host::sched_setaffinity(0, &mask);
 }

@@ -89,6 +89,16 @@ impl Users {
         self.count.fetch_sub(1, Ordering::SeqCst) == 1
     }
 
+    /// A task more runs in the address space, on a host thread of another one's.
+    pub fn join(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes [`Self::join`] back. The host thread's own task is still there.
+    pub fn part(&self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+
     /// Whether more than the calling thread runs.
     pub fn are_several(&self) -> bool {
         self.count.load(Ordering::SeqCst) > 1

@@ -16,9 +16,11 @@ use linux_raw_sys::ptrace as pt;
 use vfs::context::FsContext;
 use vfs::table::TableUse;
 
+mod loan;
 mod process;
 mod thread;
 
+pub use loan::{Loan, end_loan, look_at_loan};
 pub use process::VforkDone;
 
 /// The rows of this file.

@@ -1,7 +1,8 @@
 //! New processes: with a copy of the memory (a new host process) or sharing it (a host thread of the same one).
 
 use super::super::exit::forget_unborn;
-use super::thread::prepare;
+use super::loan::{self, lend};
+use super::thread::{first_regs, prepare};
 use super::{CLEAR_SIGHAND, Request, Told, inherit_executable, new_tables, new_task, write_id};
 use crate::ptrace::{self, stops};
 use crate::table::Context;
@@ -43,6 +44,10 @@ impl VforkDone {
 /// A process of its own: fork(2), vfork(2) and clone(2) without `CLONE_THREAD`.
 pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     let parent = context.thread;
+    let shares = request.has(raw::CLONE_VM);
+    if shares && request.has(raw::CLONE_VFORK) && loan::repay(parent) {
+        return Err(Errno::ERESTARTNOINTR);
+    }
     let tid = lock_table()?.new_id()?;
     let child = new_process(context, tid, request)?;
     let event = request.event(parent);
@@ -50,10 +55,10 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
     *child.vfork.lock() = vfork.clone();
     let told = Told::prepare(context, request, &child)?;
     publish(parent, &child, request, event.is_some())?;
-    let started = if request.has(raw::CLONE_VM) {
+    let started = if shares {
         told.write(request);
         write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, tid);
-        share_memory(context, &child, request)
+        share_memory(context, &child, request, vfork.is_some() && event.is_none())
     } else {
         copy_memory(context, &child, request).inspect(|()| told.write(request))
     };
@@ -130,10 +135,16 @@ fn publish(parent: &Thread, child: &Arc<Thread>, request: &Request, traced: bool
     Ok(())
 }
 
-/// The child runs on a host thread of this host process.
-fn share_memory(context: &Context<'_>, child: &Arc<Thread>, request: &Request) -> Result<()> {
-    child.task.group.host_pid.store(host::getpid(), Ordering::SeqCst);
-    prepare(context, child, request)?.start(child)
+/// The child runs on a host thread of this host process: the caller's own, which is to sleep, or a new one.
+fn share_memory(context: &Context<'_>, child: &Arc<Thread>, request: &Request, sleeps: bool) -> Result<()> {
+    let parent = &context.thread.task;
+    child.task.group.host_pid.store(parent.host_ids().0, Ordering::SeqCst);
+    let first = first_regs(context, request);
+    // A tracer may want to see the call of a parent before the child has ended.
+    if sleeps && !parent.trace.is_traced() && lend(context.thread, child, first) {
+        return Ok(());
+    }
+    prepare(child, first)?.start(child)
 }
 
 /// The child runs in a host process of its own, with a copy of the memory.

@@ -11,25 +11,29 @@ use kernel::task::{SLOT_TASK, SLOT_THREAD, Task, lock_table};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
 use trap_handler::regs::Regs;
-use trap_handler::{entry, host, stack};
+use trap_handler::{entry, stack};
 
 /// A kernel stack on which a new thread of this address space is ready to start.
 pub(super) struct Prepared {
     slot: u64,
 }
 
-/// Takes a kernel stack for `child` and lays out the registers it starts with.
-pub(super) fn prepare(context: &Context<'_>, child: &Arc<Thread>, request: &Request) -> Result<Prepared> {
-    let slot = child.memory().users().enter(&child.task)?;
-    let fs_base = if request.has(raw::CLONE_SETTLS) { request.tls } else { stack::fs_base() };
-    child.initial_fs_base.store(fs_base, Ordering::Relaxed);
-    let block = stack::block_of(slot);
+/// The registers and the thread pointer that a new task starts with.
+pub(super) fn first_regs(context: &Context<'_>, request: &Request) -> (Regs, u64) {
     let mut regs = *context.regs;
     regs.rax = 0;
     regs.orig_rax = Regs::NO_CALL;
     if request.stack != 0 {
         regs.rsp = request.stack;
     }
+    (regs, if request.has(raw::CLONE_SETTLS) { request.tls } else { stack::fs_base() })
+}
+
+/// Takes a kernel stack for `child` and lays out the registers it starts with; those of the vectors are the running task's.
+pub(super) fn prepare(child: &Arc<Thread>, (regs, fs_base): (Regs, u64)) -> Result<Prepared> {
+    let slot = child.memory().users().enter(&child.task)?;
+    child.initial_fs_base.store(fs_base, Ordering::Relaxed);
+    let block = stack::block_of(slot);
     // SAFETY: the slot was just prepared for the new thread, which does not run yet.
     unsafe {
         *(*block).regs.get() = regs;
@@ -52,7 +56,7 @@ impl Prepared {
             | raw::CLONE_SYSVSEM
             | raw::CLONE_PARENT_SETTID
             | raw::CLONE_CHILD_CLEARTID;
-        child.task.set_host_ids(host::getpid(), 0);
+        child.task.set_host_ids(kernel::task::current().host_ids().0, 0);
         // SAFETY: the slot is prepared and ours; the tid words live in the task (kept alive by the table until the thread has
         // ended) and in the thread block.
         let started = unsafe {
@@ -87,8 +91,7 @@ unsafe extern "C" fn first(slot: u64) -> ! {
         kernel::log::fatal("a new thread could not take its kernel stack");
     }
     let thread = thread::current();
-    let (process, _) = thread.task.host_ids();
-    thread.task.set_host_ids(process, host::gettid());
+    // The host has written the task's number before it let the thread run.
     let _ = stack::set_fs_base(thread.initial_fs_base.load(Ordering::Relaxed));
     entry::leave()
 }
@@ -102,7 +105,7 @@ pub(super) fn clone_thread(context: &mut Context<'_>, request: &Request) -> Resu
     let (files, fs) = new_tables(context, request.flags);
     let child = Thread::new(task.clone(), parent.memory(), files, fs);
     inherit_executable(parent, &child);
-    let prepared = prepare(context, &child, request)?;
+    let prepared = prepare(&child, first_regs(context, request))?;
     let told = Told::prepare(context, request, &child).inspect_err(|_| prepared.undo(&child))?;
     let event = request.event(parent);
     let traced = event.is_some() || request.has(raw::CLONE_PTRACE);
