@@ -146,6 +146,43 @@ fn host_processes(supervisor: u32) -> Vec<u32> {
     children(supervisor).into_iter().flat_map(children).collect()
 }
 
+/// Whether the host says of all of them that they are stopped.
+fn are_stopped(processes: &[u32]) -> bool {
+    processes.iter().all(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
+/// As with Ctrl-Z and `fg`, with a frozen control group or a machine that was suspended: the host restarts what waits with a deadline.
+#[test]
+fn a_sandbox_that_the_host_stops_goes_on_afterwards() {
+    let script = "sleep 1000 & /usr/bin/python3 -c 'import threading; threading.Event().wait(1000)' & \
+        trap 'exit 7' TERM; sleep 0.5; echo ready; wait";
+    let (_directory, child) = ready(&[], script);
+    // The last sleep's host process may take a moment longer than the process.
+    let since = Instant::now();
+    let processes = loop {
+        let processes = host_processes(child.id());
+        if processes.len() == 3 || since.elapsed() > AT_ONCE {
+            break processes;
+        }
+    };
+    assert_eq!(processes.len(), 3, "the shell, sleep, Python");
+    for _ in 0..3 {
+        processes.iter().for_each(|&pid| kill("-STOP", pid));
+        let since = Instant::now();
+        while !are_stopped(&processes) {
+            assert!(since.elapsed() < AT_ONCE, "they do not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        processes.iter().for_each(|&pid| kill("-CONT", pid));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    kill("-TERM", child.id());
+    assert_eq!(ends_at_once(child), (7, String::new()));
+}
+
 #[test]
 fn a_host_process_that_is_taken_away_ends_the_sandbox_with_a_report() {
     // Asleep in a call, in program code, with threads; any of the processes.

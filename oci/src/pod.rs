@@ -69,7 +69,13 @@ impl Role {
 pub fn make_hub(directory: &Path) -> anyhow::Result<PathBuf> {
     let hub = hub(directory);
     fs::create_dir_all(hub.join(launch::TREE)).with_context(|| format!("making {}", hub.display()))?;
-    Ok(hub)
+    hub_on_host(directory)
+}
+
+/// The hub's path without links, which lead elsewhere where trees are made: the host's root is not the root there.
+fn hub_on_host(directory: &Path) -> anyhow::Result<PathBuf> {
+    let hub = hub(directory);
+    fs::canonicalize(&hub).with_context(|| format!("stat {}", hub.display()))
 }
 
 fn hub(directory: &Path) -> PathBuf {
@@ -155,7 +161,7 @@ pub fn join(container: &Container, plan: Plan, sandbox: &str) -> anyhow::Result<
     let directory = beside(&container.directory, sandbox);
     let runs = Container::read(&directory)?.is_some_and(|sandbox| sandbox.status() == Status::Running);
     anyhow::ensure!(runs, "the pod's sandbox is not running");
-    let (tree, mounts) = launch::container_tree(view, &hub(&directory))?;
+    let (tree, mounts) = launch::container_tree(view, &hub_on_host(&directory)?)?;
     let mut passed_on = SigSet::empty();
     passed_on.extend(signals::PASSED_ON.iter().copied());
     passed_on.thread_block().context("blocking signals")?;

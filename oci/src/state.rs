@@ -122,9 +122,39 @@ pub fn root(global: &Global) -> PathBuf {
         return std::path::absolute(root).unwrap_or_else(|_| root.clone());
     }
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !nix::unistd::geteuid().is_root() => Path::new(&directory).join("trapbox"),
+        Some(directory) if Caller::this().is_ordinary() => Path::new(&directory).join("trapbox"),
         _ => "/run/trapbox".into(),
     }
+}
+
+/// Who asks.
+pub struct Caller {
+    is_root: bool,
+    /// Its user namespace is not the host's.
+    is_mapped: bool,
+    name: Option<String>,
+}
+
+impl Caller {
+    /// Who asks this process.
+    pub fn this() -> Caller {
+        Caller {
+            is_root: nix::unistd::geteuid().is_root(),
+            is_mapped: fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_mapped(&map)),
+            name: std::env::var("USER").ok(),
+        }
+    }
+
+    /// Whether it is an ordinary user, also as the root of a user namespace, which is what Podman makes of one (runc has the same rule).
+    /// Its containers are in its own runtime directory, and may lack control groups.
+    pub fn is_ordinary(&self) -> bool {
+        !self.is_root || self.is_mapped && self.name.as_deref() != Some("root")
+    }
+}
+
+/// Whether the text of `/proc/self/uid_map` is that of a user namespace below the host's.
+fn is_mapped(map: &str) -> bool {
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// A name is a plain file name (runc has the same rule).
@@ -344,6 +374,17 @@ mod tests {
         fs::create_dir(root.path().join(".new-999999999")).expect("made");
         Container::create(root.path(), record("a")).expect("made");
         assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn the_root_of_a_users_namespace_is_that_user() {
+        let at = |is_root, is_mapped, name: Option<&str>| {
+            Caller { is_root, is_mapped, name: name.map(str::to_owned) }.is_ordinary()
+        };
+        assert!(at(false, false, Some("user")) && at(true, true, Some("user")) && at(true, true, None));
+        assert!(!at(true, false, Some("root")) && !at(true, false, None) && !at(true, true, Some("root")));
+        assert!(!is_mapped("         0          0 4294967295\n"));
+        assert!(is_mapped("         0       1000          1\n         1     100000      65536\n"));
     }
 
     #[test]

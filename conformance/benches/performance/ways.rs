@@ -45,6 +45,13 @@ impl Way {
         Way { prefix: self.prefix.iter().flat_map(part).collect(), ..self.clone() }
     }
 
+    /// The options with which commands are run, if `program` runs them.
+    pub fn options_of(&self, program: &str) -> Option<Vec<&str>> {
+        let (first, rest) = self.prefix.split_first()?;
+        let options = rest.iter().map(String::as_str).take_while(|word| word.starts_with("--"));
+        (first == program).then(|| options.collect())
+    }
+
     /// Whether commands are run in containers of another runtime.
     pub fn is_container(&self) -> bool {
         self.bundle.is_some()
@@ -175,7 +182,7 @@ pub fn ways() -> Vec<Way> {
         let bundle = Bundle::new().map(Arc::new).ok();
         Some(Way { name: version, prefix: Vec::new(), bundle: Some(bundle?) })
     }));
-    // Debian 12's knows no systrap.
+    // Debian 12's knows no systrap. KVM is not tried: where /dev/kvm is there for guests of special kernels only, it waits for ever.
     ways.extend(
         version("runsc")
             .into_iter()

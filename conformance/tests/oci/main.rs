@@ -5,6 +5,7 @@ mod console;
 mod fields;
 mod killed;
 mod memory;
+mod ordinary;
 mod pods;
 mod start_hooks;
 mod validation;

@@ -7,8 +7,9 @@ use conformance::compile;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 const TYPE: &str = "io.kubernetes.cri.container-type";
@@ -21,10 +22,15 @@ struct Pod {
 
 impl Pod {
     fn start() -> Pod {
+        Pod::kept_in(None)
+    }
+
+    fn kept_in(state: Option<PathBuf>) -> Pod {
         let mut sandbox = Bundle::with("trap 'exit 5' TERM; while :; do sleep 0.05; done", |config| {
             config["hostname"] = json!("podhost");
         });
         sandbox.config["annotations"] = json!({ TYPE: "sandbox", ID: sandbox.id });
+        sandbox.state = state;
         sandbox.write();
         sandbox.create();
         sandbox.start();
@@ -95,6 +101,22 @@ fn containers_of_a_pod_share_all_but_their_trees() {
     assert_ne!(client_said[6], "0", "the server's processes are not seen");
     assert!(client.rootfs().join("yours").exists() && !client.rootfs().join("mine").exists());
     assert_eq!(server.status(), "running");
+}
+
+/// As Docker's `/var/run/docker` is on Debian.
+#[test]
+fn containers_may_be_kept_behind_a_link() {
+    if !is_root() {
+        return;
+    }
+    let place = conformance::scratch().expect("a directory");
+    let link = place.path().join("link");
+    fs::create_dir(place.path().join("kept")).expect("made");
+    symlink(place.path().join("kept"), &link).expect("made");
+    let pod = Pod::kept_in(Some(link.join("state")));
+    let member = pod.container("hostname; exit 7");
+    member.reaches("stopped");
+    assert_eq!(member.out(), "podhost\n");
 }
 
 #[test]

@@ -117,6 +117,6 @@ fn may_lack_groups(global: &Global) -> bool {
     match global.rootless.as_str() {
         "true" => true,
         "false" => false,
-        _ => !nix::unistd::geteuid().is_root(),
+        _ => state::Caller::this().is_ordinary(),
     }
 }

@@ -190,6 +190,8 @@ pub const ROWS: &[Row] = &[
         &[Masked(1, FUTEX_COMMAND & !1, 4)],
         "FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP: the program's futexes",
     ),
+    // Made by the host's kernel in place of the call, with the arguments that were checked then; there is none of its own to make.
+    row("restart_syscall", &[], "sleeps with a deadline that were stopped: SIGSTOP, a freezer, suspend"),
     row("futex_waitv", &[Equal(2, 0)], "futex_waitv(2)"),
     row("clone", &[Equal(0, CLONE_PROCESS)], "processes"),
     row("clone", &[Equal(0, CLONE_OF_WARDEN)], "fresh address spaces for new programs"),
