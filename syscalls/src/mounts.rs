@@ -118,7 +118,7 @@ pub fn change_directory(
 /// Makes a directory and what is above it, as root.
 pub fn make_directory(context: &Arc<FsContext>, path: &[u8]) -> Result<(), Errno> {
     let (mut files, cred) = (TableUse::default(), Cred::new(0, 0, Vec::new()));
-    let lookup = Lookup { fs: context, files: *files.before_its_thread(), cred: &cred };
+    let lookup = Lookup { fs: context, files: files.before_its_thread().into_table(), cred: &cred };
     make_parents(&lookup, path)?;
     match namespace::make_directory(&lookup, raw::AT_FDCWD, path, 0o755) {
         Err(Errno::EEXIST) => Ok(()),
@@ -160,7 +160,7 @@ impl Builder {
         let mut overlays = Vec::new();
         note_overlay(first, root_inode, &mut overlays);
         for spec in rest {
-            let lookup = Lookup { fs: &context, files: *files.before_its_thread(), cred: &cred };
+            let lookup = Lookup { fs: &context, files: files.before_its_thread().into_table(), cred: &cred };
             let mounted = self.mount(&lookup, spec).map_err(|errno| failed(spec, errno))?;
             if let Some(inode) = mounted {
                 note_overlay(spec, inode, &mut overlays);

@@ -269,7 +269,7 @@ impl Shared {
         let cred = Arc::new(Cred::of_process(process));
         let context = place.context.fork();
         context.set_umask(process.umask);
-        mounts::change_directory(&context, *files.before_its_thread(), &cred, &process.cwd)
+        mounts::change_directory(&context, files.before_its_thread().into_table(), &cred, &process.cwd)
             .map_err(|errno| Failure { errno, what: format!("working directory {}", text(&process.cwd)) })?;
         let mut table = lock_table()?;
         let sandbox = table.sandbox().clone();

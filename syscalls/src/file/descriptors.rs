@@ -40,7 +40,7 @@ fn sys_close_range(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let mut files = context.unused_files();
     if flags & CLOEXEC != 0 {
-        files.close_range_on_exec(first, last);
+        files.table().close_range_on_exec(first, last);
     } else {
         files.close_range(first, last);
     }

@@ -121,6 +121,19 @@ mod tests {
     }
 
     #[test]
+    fn components_of_links_outlive_their_text() {
+        let mut texts = Texts::new(b"/c/...");
+        texts.push(b"..".to_vec());
+        let of_link = texts.take_component();
+        assert!(texts.more());
+        let given = texts.take_component();
+        assert!(texts.more());
+        let last = texts.take_component();
+        assert_eq!((of_link.bytes(), given.bytes()), (&b".."[..], &b"c"[..]));
+        assert_eq!([of_link, given, last].map(|name| name.is_dots()), [true, false, false]);
+    }
+
+    #[test]
     fn a_link_at_the_end_of_a_path_ends_the_path() {
         let mut texts = Texts::new(b"///");
         texts.push(b"a/b".to_vec());

@@ -472,16 +472,3 @@ pub fn read_link(lookup: &Lookup<'_>, base: i32, path: &[u8]) -> Result<Vec<u8>>
         LinkTarget::Text(text) | LinkTarget::Object(_, text) => Ok(text),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_may_have_255_bytes() {
-        assert!(Name::new(&[b'a'; 255]).is_ok_and(|name| name.bytes().len() == 255));
-        assert_eq!(Name::new(&[b'a'; 256]).err(), Some(Errno::ENAMETOOLONG));
-        assert!(Name::new(b"..").is_ok_and(|name| name.is_dots()));
-        assert!(Name::new(b"...").is_ok_and(|name| !name.is_dots()));
-    }
-}

@@ -200,17 +200,35 @@ impl<'a> OwnTable<'a> {
 }
 
 /// A thread's own table, of which it uses no file: files may be taken out, and others may get to use it.
+///
+/// ```compile_fail
+/// let mut own = vfs::table::TableUse::default();
+/// let mut unused = own.before_its_thread();
+/// let used = unused.table().use_any(0);
+/// unused.close(0);
+/// drop(used);
+/// ```
 pub struct UnusedTable<'a>(OwnTable<'a>);
 
-impl<'a> Deref for UnusedTable<'a> {
-    type Target = OwnTable<'a>;
+impl Deref for UnusedTable<'_> {
+    type Target = FileTable;
 
-    fn deref(&self) -> &OwnTable<'a> {
+    fn deref(&self) -> &FileTable {
         &self.0
     }
 }
 
-impl UnusedTable<'_> {
+impl<'a> UnusedTable<'a> {
+    /// To look files up, and to add some, for as long as nothing is to be taken out.
+    pub fn table(&self) -> OwnTable<'_> {
+        self.0
+    }
+
+    /// The same for good.
+    pub fn into_table(self) -> OwnTable<'a> {
+        self.0
+    }
+
     /// dup2(2), dup3(2): puts a file at a number and closes what was there. `EBADF` if the number is not below the limit.
     pub fn replace_at(&mut self, fd: i32, file: FileRef, close_on_exec: bool, limit: u64) -> Result<i32> {
         let number = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
@@ -270,9 +288,9 @@ mod tests {
     #[test]
     fn a_file_is_counted_only_where_somebody_else_uses_the_table() {
         let (mut own, file) = (TableUse::default(), file(0));
-        let fd = own.before_its_thread().insert(file.clone(), false, 8).expect("room");
+        let fd = own.before_its_thread().table().insert(file.clone(), false, 8).expect("room");
         let counted = |own: &mut TableUse| {
-            let table = own.before_its_thread();
+            let table = own.before_its_thread().into_table();
             let used = table.use_any(fd).expect("open");
             assert!(Arc::ptr_eq(&used, &file));
             Arc::strong_count(&file) - 2
@@ -290,22 +308,25 @@ mod tests {
     fn a_table_that_nobody_else_uses_is_not_copied() {
         let mut own = TableUse::default();
         let looked_at = own.table().clone();
-        assert!(own.before_its_thread().unshared().is_none());
+        assert!(own.before_its_thread().table().unshared().is_none());
         let mut other = own.before_its_thread().share();
-        let copy = other.before_its_thread().unshared().expect("shared");
+        let copy = other.before_its_thread().table().unshared().expect("shared");
         assert!(!Arc::ptr_eq(copy.table(), own.table()) && Arc::ptr_eq(&looked_at, own.table()));
         drop(other);
-        assert!(own.before_its_thread().unshared().is_none());
+        assert!(own.before_its_thread().table().unshared().is_none());
     }
 
     #[test]
     fn most_calls_do_not_take_what_is_open_as_a_path_only() {
         let mut own = TableUse::default();
-        let mut table = own.before_its_thread();
-        let fd = table.insert(file(raw::O_PATH), false, 8).expect("room");
-        assert_eq!((table.use_file(fd).err(), table.use_any(fd).err()), (Some(Errno::EBADF), None));
-        assert_eq!(table.use_any(fd + 1).err(), Some(Errno::EBADF));
-        table.close(fd).expect("open");
-        assert_eq!(table.use_any(fd).err(), Some(Errno::EBADF));
+        let mut unused = own.before_its_thread();
+        let fd = unused.table().insert(file(raw::O_PATH), false, 8).expect("room");
+        assert_eq!(
+            (unused.table().use_file(fd).err(), unused.table().use_any(fd).err()),
+            (Some(Errno::EBADF), None)
+        );
+        assert_eq!(unused.table().use_any(fd + 1).err(), Some(Errno::EBADF));
+        unused.close(fd).expect("open");
+        assert_eq!(unused.table().use_any(fd).err(), Some(Errno::EBADF));
     }
 }

@@ -210,7 +210,7 @@ fn do_clone(context: &mut Context<'_>, request: Request) -> Result<u64> {
 
 fn new_tables(context: &mut Context<'_>, flags: u64) -> (TableUse, Arc<FsContext>) {
     let mut files = context.unused_files();
-    let files = if flags & u64::from(raw::CLONE_FILES) != 0 { files.share() } else { files.fork() };
+    let files = if flags & u64::from(raw::CLONE_FILES) != 0 { files.share() } else { files.table().fork() };
     let fs = context.fs();
     (files, if flags & u64::from(raw::CLONE_FS) != 0 { fs.clone() } else { fs.fork() })
 }
