@@ -83,7 +83,7 @@ fn sys_msgctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let by_place = what != command::IPC_STAT;
             let queue = if by_place { queues.at(id)? } else { queues.find(id)? };
             if what != command::MSG_STAT_ANY {
-                queue.perm().check(&cred, 0o444)?;
+                queue.perm().check(cred, 0o444)?;
             }
             write_status(&queue, address)?;
             Ok(if by_place { queue.id() as u64 } else { 0 })
@@ -95,7 +95,7 @@ fn sys_msgctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let bytes: u64 = uaccess::read(address.wrapping_add(QUEUE_BYTES))?;
             let queue = queues.find(id)?;
             let mut state = queue.lock()?;
-            state.perm.check_owner(&cred)?;
+            state.perm.check_owner(cred)?;
             if bytes > msg::queue_bytes() && !cred.has(cap::SYS_RESOURCE) {
                 return Err(Errno::EPERM);
             }

@@ -82,7 +82,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let by_place = what != command::IPC_STAT;
             let set = if by_place { sets.at(id)? } else { sets.find(id)? };
             if what != command::SEM_STAT_ANY {
-                set.perm().check(&cred, 0o444)?;
+                set.perm().check(cred, 0o444)?;
             }
             write_status(&set, argument)?;
             Ok(if by_place { set.id() as u64 } else { 0 })
@@ -91,7 +91,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let set = sets.find(id)?;
             let values: Vec<u16> = {
                 let state = set.lock()?;
-                state.perm.check(&cred, 0o444)?;
+                state.perm.check(cred, 0o444)?;
                 state.semaphores.iter().map(|semaphore| semaphore.value).collect()
             };
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
@@ -106,7 +106,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let set = sets.find(id)?;
             let mut state = set.lock()?;
             let place = place_of(&state, number)?;
-            state.perm.check(&cred, 0o222)?;
+            state.perm.check(cred, 0o222)?;
             set_value(&mut state, place, value as u16);
             state.serve_sleepers();
             Ok(0)
@@ -114,7 +114,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         command::GETVAL | command::GETPID | command::GETNCNT | command::GETZCNT => {
             let set = sets.find(id)?;
             let state = set.lock()?;
-            state.perm.check(&cred, 0o444)?;
+            state.perm.check(cred, 0o444)?;
             let place = place_of(&state, number)?;
             let semaphore = state.semaphores.get(place).copied().unwrap_or_default();
             Ok(match what {
@@ -127,7 +127,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let (uid, gid, bits) = structures::read_perm(argument)?;
             let set = sets.find(id)?;
             let mut state = set.lock()?;
-            state.perm.check_owner(&cred)?;
+            state.perm.check_owner(cred)?;
             state.perm.set(uid, gid, bits);
             state.changed = seconds();
             Ok(0)

@@ -141,7 +141,7 @@ fn sys_shmctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let by_place = what != command::IPC_STAT;
             let segment = if by_place { segments.at(id)? } else { segments.find(id)? };
             if what != command::SHM_STAT_ANY {
-                segment.perm().check(&cred, 0o444)?;
+                segment.perm().check(cred, 0o444)?;
             }
             write_status(&segment, address)?;
             Ok(if by_place { segment.id() as u64 } else { 0 })
@@ -150,7 +150,7 @@ fn sys_shmctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let (uid, gid, bits) = structures::read_perm(address)?;
             let segment = segments.find(id)?;
             let mut state = segment.lock()?;
-            state.perm.check_owner(&cred)?;
+            state.perm.check_owner(cred)?;
             state.perm.set(uid, gid, bits);
             state.ctime = seconds();
             Ok(0)
