@@ -17,6 +17,8 @@ import time
 PORT = 7000
 # Connections that are not closed.
 KEPT = []
+# A slow reader is to read.
+BEGIN = threading.Event()
 PART = random.Random(1).randbytes(1 << 16)
 
 
@@ -60,7 +62,8 @@ def serve_one(connection):
             case ["sink", count]:
                 connection.sendall(sink(connection, int(count)).encode() + b"\n")
             case ["slow", count]:
-                time.sleep(2)
+                BEGIN.wait(60)
+                BEGIN.clear()
                 connection.sendall(sink(connection, int(count)).encode() + b"\n")
             case ["source", count]:
                 source(connection, int(count))
@@ -69,6 +72,8 @@ def serve_one(connection):
                     connection.sendall(part)
             case ["reset"]:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            case ["begin"]:
+                BEGIN.set()
             case ["silent"]:
                 connection.recv(1)
             case ["keep"]:
@@ -178,12 +183,14 @@ def full(host, count):
             at = sent % len(PART)
             return PART[at : at + count - sent]
 
-        try:
-            while sent < count:
+        # What is on its way still makes room; once the window is closed nothing does.
+        while sent < count and select.select([], [connection], [], 0.5)[1]:
+            try:
                 sent += connection.send(rest())
-        except BlockingIOError:
-            pass
-        print("full", sent < count, bool(select.select([], [connection], [], 0)[1]))
+            except BlockingIOError:
+                pass
+        print("full", sent < count)
+        ask(host, "begin").close()
         connection.setblocking(True)
         while sent < count:
             sent += connection.send(rest())
