@@ -40,7 +40,7 @@ static void sleeps(void) {
     struct sigaction action = {.sa_handler = count};
     sigaction(SIGALRM, &action, NULL);
     ualarm(20000, 0), wait.tv_nsec = 500000000;
-    CALL(nanosleep(&wait, &left)), YES(left.tv_sec == 0 && left.tv_nsec > 50000000 && left.tv_nsec < 481000000);
+    CALL(nanosleep(&wait, &left)), YES(left.tv_sec == 0 && left.tv_nsec > 50000000 && left.tv_nsec < 500000000);
     ualarm(20000, 0), left.tv_nsec = 7,
         CALL(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &(struct timespec){1l << 40, 0}, &left)),
         printf("untouched %ld\n", left.tv_nsec);
