@@ -146,6 +146,18 @@ fn host_processes(supervisor: u32) -> Vec<u32> {
     children(supervisor).into_iter().flat_map(children).collect()
 }
 
+/// They, as soon as they are so many, or as they are after a while: that of a process that has ended may take a moment longer.
+fn settled_host_processes(supervisor: u32, count: usize) -> Vec<u32> {
+    let since = Instant::now();
+    loop {
+        let processes = host_processes(supervisor);
+        if processes.len() == count || since.elapsed() > AT_ONCE {
+            return processes;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Whether the host says of all of them that they are stopped.
 fn are_stopped(processes: &[u32]) -> bool {
     processes.iter().all(|pid| {
@@ -160,14 +172,7 @@ fn a_sandbox_that_the_host_stops_goes_on_afterwards() {
     let script = "sleep 1000 & /usr/bin/python3 -c 'import threading; threading.Event().wait(1000)' & \
         trap 'exit 7' TERM; sleep 0.5; echo ready; wait";
     let (_directory, child) = ready(&[], script);
-    // The last sleep's host process may take a moment longer than the process.
-    let since = Instant::now();
-    let processes = loop {
-        let processes = host_processes(child.id());
-        if processes.len() == 3 || since.elapsed() > AT_ONCE {
-            break processes;
-        }
-    };
+    let processes = settled_host_processes(child.id(), 3);
     assert_eq!(processes.len(), 3, "the shell, sleep, Python");
     for _ in 0..3 {
         processes.iter().for_each(|&pid| kill("-STOP", pid));
@@ -191,14 +196,7 @@ fn a_host_process_that_is_taken_away_ends_the_sandbox_with_a_report() {
         sleep 0.5; echo ready; wait";
     for number in 0..4 {
         let (_directory, child) = ready(&[], script);
-        // The second sleep's host process may take a moment longer than the process.
-        let since = Instant::now();
-        let processes = loop {
-            let processes = host_processes(child.id());
-            if processes.len() == 4 || since.elapsed() > AT_ONCE {
-                break processes;
-            }
-        };
+        let processes = settled_host_processes(child.id(), 4);
         assert_eq!(processes.len(), 4, "the shell, sleep, the loop, Python");
         kill("-KILL", processes[number]);
         let (status, stderr) = ends_at_once(child);

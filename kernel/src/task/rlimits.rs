@@ -24,11 +24,11 @@ impl ResourceLimits {
 
     /// A child's, as they are now.
     pub fn copy(&self) -> ResourceLimits {
-        let copy = ResourceLimits::none();
-        for resource in 0..COUNT as u32 {
-            copy.set(resource, self.get(resource));
-        }
-        copy
+        let _pair = self.pair.lock();
+        let values = |limits: &[AtomicU64; COUNT]| {
+            limits.each_ref().map(|limit| AtomicU64::new(limit.load(Ordering::Relaxed)))
+        };
+        ResourceLimits { soft: values(&self.soft), hard: values(&self.hard), pair: Mutex::new(()) }
     }
 
     /// The soft limit of a resource (`RLIMIT_*`).
