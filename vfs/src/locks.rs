@@ -60,8 +60,18 @@ pub(crate) struct FileLocks {
 pub(crate) struct Register {
     files: Mutex<HashMap<usize, Weak<FileLocks>>>,
     count: AtomicU32,
-    /// Who waits for whom.
-    waits: Mutex<Vec<(Holder, Holder)>>,
+    waits: Mutex<Vec<Wait>>,
+}
+
+/// A thread that waits for a process's record lock. It is noted and taken out with the file's state locked, so that it is there
+/// only while `holder` has a lock that is in the way: another's search must not find a circle through a lock that was given up.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    tid: i32,
+    waiter: Holder,
+    holder: Holder,
+    /// Address of its [`FileLocks`].
+    file: usize,
 }
 
 fn key(inode: &Arc<dyn Inode>) -> usize {
@@ -163,17 +173,17 @@ fn apply(records: &mut Vec<Record>, new: Record, unlock: bool) {
     *records = kept;
 }
 
-/// Whether someone that `holder` waits for waits for `me`, over any number of others.
-fn waits_for(waits: &[(Holder, Holder)], holder: Holder, me: Holder) -> bool {
+/// Whether `holder` waits for `me`, over any number of others.
+fn waits_for(waits: &[Wait], holder: Holder, me: Holder) -> bool {
     let mut seen = Vec::from([holder]);
     let mut index = 0;
     while let Some(&at) = seen.get(index) {
         if at == me {
             return true;
         }
-        for (_, next) in waits.iter().filter(|(waiter, _)| *waiter == at) {
-            if !seen.contains(next) {
-                seen.push(*next);
+        for wait in waits.iter().filter(|wait| wait.waiter == at) {
+            if !seen.contains(&wait.holder) {
+                seen.push(wait.holder);
             }
         }
         index += 1;
@@ -236,66 +246,73 @@ pub fn set_record(table: &FileTable, file: &FileRef, request: &RecordRequest) ->
     let unlock = request.kind == raw::F_UNLCK;
     let Some(locks) = locks_of(file, unlock) else { return Ok(()) };
     let wanted = record(table, file, request);
-    let attempt = || {
-        let mut state = locks.state.lock();
-        match conflict(&state.records, &wanted).filter(|_| !unlock) {
-            Some(other) => Err(other.holder),
-            None => {
-                apply(&mut state.records, wanted, unlock);
-                Ok(())
-            }
-        }
-    };
-    let result = match attempt() {
-        Ok(()) => Ok(()),
-        Err(_) if !request.wait => return Err(Errno::EAGAIN),
-        Err(_) => {
-            let waiting = Waiting { locks: &locks, holder: wanted.holder };
-            let ready = || match attempt() {
-                Ok(()) => Some(Ok(())),
-                Err(other) => waiting.note(other).err().map(Err),
-            };
-            wait::until(&[&locks.changed], None, ready)
-                .unwrap_or_else(|ended| Err(ended.errno(Errno::EAGAIN)))
-        }
-    };
+    let mut state = locks.state.lock();
+    if unlock || conflict(&state.records, &wanted).is_none() {
+        locks.give(&mut state, wanted, unlock);
+    } else if request.wait {
+        drop(state);
+        wait_for_record(&locks, wanted)?;
+    } else {
+        return Err(Errno::EAGAIN);
+    }
     // A range that was given up, or is only shared now.
     locks.changed.wake_all(PollEvents::all());
-    result
+    Ok(())
 }
 
-/// Someone who waits for a record lock, as far as deadlocks are concerned.
-struct Waiting<'a> {
-    locks: &'a FileLocks,
-    holder: Holder,
+/// Waits until the lock can be had, and takes it: `EDEADLK` if who has it waits for this process.
+fn wait_for_record(locks: &FileLocks, wanted: Record) -> Result<()> {
+    let tid = task::current().tid();
+    let no_longer_waits = || locks.change_waits(|waits| waits.retain(|wait| wait.tid != tid));
+    let ended = wait::until(&[&locks.changed], None, || {
+        let mut state = locks.state.lock();
+        no_longer_waits();
+        match conflict(&state.records, &wanted) {
+            Some(other) => locks.note_wait(tid, wanted.holder, other.holder).err().map(Err),
+            None => {
+                locks.give(&mut state, wanted, false);
+                Some(Ok(()))
+            }
+        }
+    });
+    ended.unwrap_or_else(|ended| {
+        no_longer_waits();
+        Err(ended.errno(Errno::EAGAIN))
+    })
 }
 
-impl Waiting<'_> {
-    fn with<T>(&self, action: impl FnOnce(&mut Vec<(Holder, Holder)>) -> T) -> Option<T> {
-        let (tree, _) = self.locks.home.as_ref()?;
+impl FileLocks {
+    /// Does something to the filesystem's record of who waits; what is on no filesystem has none.
+    fn change_waits<T>(&self, action: impl FnOnce(&mut Vec<Wait>) -> T) -> Option<T> {
+        let (tree, _) = self.home.as_ref()?;
         let tree = tree.upgrade()?;
         let mut waits = tree.locks.waits.lock();
         Some(action(&mut waits))
     }
 
-    /// It waits for `other` now: `EDEADLK` if that waits for it. Descriptions are not looked at (fcntl(2)).
-    fn note(&self, other: Holder) -> Result<()> {
-        let Holder::Process(_) = self.holder else { return Ok(()) };
-        let noted = self.with(|waits| {
-            waits.retain(|(waiter, _)| *waiter != self.holder);
-            if waits_for(waits, other, self.holder) {
+    /// Thread `tid` of `waiter` will wait for `holder`: `EDEADLK` if that waits for it. Descriptions are not looked at
+    /// (fcntl(2)).
+    fn note_wait(&self, tid: i32, waiter: Holder, holder: Holder) -> Result<()> {
+        let Holder::Process(_) = waiter else { return Ok(()) };
+        let noted = self.change_waits(|waits| {
+            if waits_for(waits, holder, waiter) {
                 return Err(Errno::EDEADLK);
             }
-            waits.push((self.holder, other));
+            waits.push(Wait { tid, waiter, holder, file: address(self) });
             Ok(())
         });
         noted.unwrap_or(Ok(()))
     }
-}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.with(|waits| waits.retain(|(waiter, _)| *waiter != self.holder));
+    /// Who waits for a lock of `holder` on this file looks again, since it may have given it up, and notes itself if not.
+    fn forget_waits_for(&self, holder: Holder) {
+        self.change_waits(|waits| waits.retain(|wait| wait.holder != holder || wait.file != address(self)));
+    }
+
+    /// Gives a range its new state; the caller wakes who waits.
+    fn give(&self, state: &mut State, new: Record, unlock: bool) {
+        apply(&mut state.records, new, unlock);
+        self.forget_waits_for(new.holder);
     }
 }
 
@@ -358,22 +375,23 @@ pub fn lock_whole(file: &FileRef, exclusive: Option<bool>, wait: bool) -> Result
 pub(crate) fn descriptor_closed(table: &FileTable, file: &OpenFile) {
     if let Some(locks) = locks_of(file, true) {
         let me = Holder::Process(address(table));
-        release(&locks, |record| record.holder == me, |_| false);
+        release(&locks, me, |_| false);
     }
 }
 
 /// The last descriptor of a description was closed: its own locks go.
 pub(crate) fn description_closed(file: &OpenFile, locks: &FileLocks) {
     let me = address(file);
-    release(locks, |record| record.holder == Holder::Description(me), |holder| holder == me);
+    release(locks, Holder::Description(me), |holder| holder == me);
 }
 
-fn release(locks: &FileLocks, record: impl Fn(&Record) -> bool, whole: impl Fn(usize) -> bool) {
+fn release(locks: &FileLocks, me: Holder, whole: impl Fn(usize) -> bool) {
     let released = {
         let mut state = locks.state.lock();
         let before = state.records.len() + state.whole.len();
-        state.records.retain(|other| !record(other));
+        state.records.retain(|record| record.holder != me);
         state.whole.retain(|(holder, _)| !whole(*holder));
+        locks.forget_waits_for(me);
         state.records.len() + state.whole.len() < before
     };
     if released {
@@ -426,8 +444,9 @@ mod tests {
     #[test]
     fn a_circle_of_waiters_is_seen() {
         let [a, b, c] = [1, 2, 3].map(Holder::Process);
-        assert!(!waits_for(&[(b, c)], b, a));
-        assert!(waits_for(&[(b, c), (c, a)], b, a));
+        let wait = |waiter, holder| Wait { tid: 0, waiter, holder, file: 0 };
+        assert!(!waits_for(&[wait(b, c)], b, a));
+        assert!(waits_for(&[wait(b, c), wait(c, a)], b, a));
     }
 
     #[test]
