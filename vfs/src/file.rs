@@ -12,6 +12,9 @@ use kernel::sync::Mutex;
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
 
+/// Takes an entry of a directory: `false` if it has no room for it.
+pub type Emit<'a> = &'a mut (dyn FnMut(DirEntry<'_>) -> bool + 'a);
+
 /// One entry of a directory.
 #[derive(Debug, Clone, Copy)]
 pub struct DirEntry<'a> {
@@ -62,8 +65,9 @@ pub trait FileOps: Send + Sync {
         Err(Errno::ESPIPE)
     }
 
-    /// Lists a directory from `position` on, until `emit` says `false` (the entry was not taken) or the end.
-    fn read_dir(&self, _position: u64, _emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    /// Lists a directory from `position` on, until `emit` says `false` (the entry was not taken) or the end; or, once something was given,
+    /// until about `room` bytes of `linux_dirent64` are full, where to go on would be in vain.
+    fn read_dir(&self, _position: u64, _room: usize, _emit: Emit<'_>) -> Result<()> {
         Err(Errno::ENOTDIR)
     }
 

@@ -4,7 +4,7 @@
 //! listed and looked into, that a file has contents, and that a link leads somewhere.
 
 use crate::attributes::{AttributeChange, Attributes, Kind};
-use crate::file::{DirEntry, FileOps, OpenFile};
+use crate::file::{DirEntry, Emit, FileOps, OpenFile};
 use crate::inode::{Inode, LinkTarget};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -211,7 +211,7 @@ impl FileOps for OpenDirectory {
         seek_within(position, offset, whence, 0)
     }
 
-    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    fn read_dir(&self, position: u64, _room: usize, emit: Emit<'_>) -> Result<()> {
         let dots: [(&[u8], Kind); 2] = [(b".", Kind::Directory), (b"..", Kind::Directory)];
         let entries = (self.0.list)()?;
         let all = dots

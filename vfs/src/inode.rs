@@ -113,6 +113,17 @@ pub trait Inode: Send + Sync {
         true
     }
 
+    /// For a regular file in such a directory: opens what `name` in `parent` means, if that still is this inode, for reading; with its
+    /// attributes, for the permission to be checked. `None`: it is to be looked up first.
+    fn open_named(
+        self: Arc<Self>,
+        _parent: &dyn Inode,
+        _name: &[u8],
+        _flags: u32,
+    ) -> Option<(Arc<dyn FileOps>, Attributes)> {
+        None
+    }
+
     /// For a directory that is not [`Self::cacheable`]: attributes of what a path of plain names below it leads to, if that still is
     /// `expected`, and if no permission on the way there is for the walk to check. `None`: the names are to be looked up one by one.
     fn status_below(&self, _cred: &Cred, _path: &[u8], _expected: &dyn Inode) -> Option<Attributes> {

@@ -70,7 +70,7 @@ fn list(context: &Context<'_>, args: Args, encode: Encode) -> Result<u64> {
     let mut bytes: Vec<u8> = Vec::new();
     let mut next = *position;
     let mut too_small = false;
-    file.ops.read_dir(*position, &mut |entry| {
+    file.ops.read_dir(*position, room, &mut |entry| {
         let before = bytes.len();
         if before == 0 {
             bytes.reserve(room.min(32 << 10));

@@ -101,19 +101,24 @@ impl HostInode {
         if change.uid.is_none() && change.gid.is_none() {
             return Ok(());
         }
+        self.change_owner_from(&self.attributes()?, change).map(drop)
+    }
+
+    /// The same of a file whose attributes are known: whether there was anything to change.
+    fn change_owner_from(&self, now: &Attributes, change: &AttributeChange) -> Result<bool> {
         // What it is shown as already is no change: the host may have no such id to set.
-        let now = self.attributes()?;
         let uid = change.uid.filter(|&uid| uid != now.uid).unwrap_or(UNCHANGED);
         let gid = change.gid.filter(|&gid| gid != now.gid).unwrap_or(UNCHANGED);
         if (uid, gid) == (UNCHANGED, UNCHANGED) {
-            return Ok(());
+            return Ok(false);
         }
         self.with_target(|fd, name, flags| {
             let rest = [u64::from(uid), u64::from(gid), u64::from(flags)];
             uninterrupted(|| host::path_call(raw::__NR_fchownat, fd, name, rest))
         })
         // The host says EINVAL for an id that the user namespace does not map.
-        .map_err(|error| if error == Errno::EINVAL { Errno::EPERM } else { error })
+        .map_err(|error| if error == Errno::EINVAL { Errno::EPERM } else { error })?;
+        Ok(true)
     }
 
     fn change_mode(&self, mode: u32) -> Result<()> {
@@ -167,17 +172,21 @@ impl HostInode {
             }
             NewKind::Device(..) => return Err(Errno::EPERM),
         }
-        let inode = self.child(name)?;
+        let stat = match &made {
+            Some(made) => host::statx(made.number(), c"", raw::AT_EMPTY_PATH, stat::MASK)?,
+            None => self.stat_of(name)?,
+        };
+        let inode = self.fs.inode(&stat, self.arc()?, name);
+        let mut now = stat::attributes(&stat, &self.fs.tree.ids);
         let owner =
             AttributeChange { uid: Some(node.uid), gid: Some(node.gid), ..AttributeChange::default() };
         // As far as the host allows: the file is there and usable either way.
-        let _ = inode.change_owner(&owner);
-        if inode.kind() != Kind::Symlink {
-            // The host's umask and set-group-ID rules had their say, and the change of the owner; what the program asked for counts.
-            let now = inode.attributes()?;
-            if now.mode & 0o7777 & !refused != mode {
-                let _ = inode.change_mode(mode);
-            }
+        if inode.change_owner_from(&now, &owner) == Ok(true) {
+            now = inode.attributes()?;
+        }
+        // The host's umask and set-group-ID rules had their say, and the change of the owner; what the program asked for counts.
+        if inode.kind() != Kind::Symlink && now.mode & 0o7777 & !refused != mode {
+            let _ = inode.change_mode(mode);
         }
         if made.is_some() {
             inode.state.lock().made = made;

@@ -2,9 +2,10 @@
 
 use super::listing::Listing;
 use super::{HostFd, HostInode};
+
 use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{self, DirEntry, FileOps};
+use crate::file::{self, DirEntry, Emit, FileOps};
 use crate::inode::Inode;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -15,6 +16,10 @@ use trap_handler::host;
 
 /// Bytes of entries asked for at once.
 pub(super) const BUFFER: usize = 32 << 10;
+/// No position of the host's.
+const UNKNOWN: u64 = u64::MAX;
+/// Bytes of an entry with a name of 255 bytes.
+const LONGEST_ENTRY: usize = (19usize + 255 + 1).next_multiple_of(8);
 
 /// An open host directory. Positions are the host's (`d_off`), which are stable under changes.
 pub struct HostDirectory {
@@ -46,22 +51,25 @@ impl HostDirectory {
                 return Ok(HostDirectory { inode, entries: Entries::Kept(listing, Mutex::default()) });
             }
         }
-        Ok(HostDirectory { inode, entries: Entries::Host(fd, Mutex::new(0)) })
+        // A listing that turned out too long to keep has moved it.
+        let at = if inode.immutable() { UNKNOWN } else { 0 };
+        Ok(HostDirectory { inode, entries: Entries::Host(fd, Mutex::new(at)) })
     }
 
-    fn read_host(
-        fd: &HostFd,
-        at: &mut u64,
-        position: u64,
-        emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
-    ) -> Result<()> {
-        let mut buffer = vec![0; BUFFER];
-        // A listing that turned out too long to keep has moved it.
-        if *at != position || position == 0 {
+    fn read_host(fd: &HostFd, at: &mut u64, position: u64, room: usize, emit: Emit<'_>) -> Result<()> {
+        // The host's entries are as long as those that they become: what is asked for fits, and nothing is asked for twice.
+        let mut buffer = vec![0; BUFFER.min(room)];
+        let mut left = room;
+        if *at != position {
             *at = host::lseek(fd.number(), position as i64, raw::SEEK_SET)?;
         }
         loop {
-            let filled = host::getdents64(fd.number(), &mut buffer)?;
+            if left < room && (room <= BUFFER || left < LONGEST_ENTRY) {
+                return Ok(());
+            }
+            let filled =
+                host::getdents64(fd.number(), buffer.get_mut(..left.min(BUFFER)).unwrap_or_default())?;
+            left = left.saturating_sub(filled);
             let mut rest = buffer.get(..filled).unwrap_or(&[]);
             if rest.is_empty() {
                 return Ok(());
@@ -70,7 +78,7 @@ impl HostDirectory {
                 let next = entry.next;
                 if !emit(entry) {
                     // The host's descriptor is at the end of the buffer: have it sought next time.
-                    *at = u64::MAX;
+                    *at = UNKNOWN;
                     return Ok(());
                 }
                 *at = next;
@@ -102,9 +110,9 @@ impl FileOps for HostDirectory {
         file::seek_entries(position, offset, whence)
     }
 
-    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    fn read_dir(&self, position: u64, room: usize, emit: Emit<'_>) -> Result<()> {
         match &self.entries {
-            Entries::Host(fd, at) => HostDirectory::read_host(fd, &mut at.lock(), position, emit),
+            Entries::Host(fd, at) => HostDirectory::read_host(fd, &mut at.lock(), position, room, emit),
             Entries::Kept(listing, reached) => {
                 let mut reached = reached.lock();
                 *reached = listing.give(listing.start(position, *reached), position, emit);

@@ -103,7 +103,16 @@ impl HostInode {
         state.places.first().is_some_and(|place| core::ptr::eq(&*place.0, parent) && *place.1 == *name)
     }
 
-    /// Notes a name that it was just seen under.
+    /// Notes a name that it was just seen under, mostly the one that it was seen under last.
+    fn seen_at(&self, parent: &HostInode, name: &[u8]) {
+        if !self.is_first_at(parent, name)
+            && let Ok(parent) = parent.arc()
+        {
+            self.found_at((parent, name.into()));
+        }
+    }
+
+    /// Notes a name that it was just found under.
     pub(super) fn found_at(&self, place: Place) {
         // Where nothing changes, one name is as good as another, and most files have one.
         if self.fixed.is_some_and(|attributes| attributes.nlink < 2 || self.kind == Kind::Directory) {
@@ -185,7 +194,7 @@ impl HostInode {
     }
 
     /// What the host says of `name` in this directory.
-    fn stat_of(&self, name: &[u8]) -> Result<raw::statx> {
+    pub(super) fn stat_of(&self, name: &[u8]) -> Result<raw::statx> {
         let directory = self.directory()?;
         let flags = raw::AT_SYMLINK_NOFOLLOW | raw::AT_NO_AUTOMOUNT;
         host::statx(directory.number(), Name::new(name)?.as_c_str(), flags, stat::MASK)
@@ -296,12 +305,20 @@ impl Inode for HostInode {
             return false;
         }
         *told = Some(stat::attributes(&stat, &self.fs.tree.ids));
-        if !self.is_first_at(parent, name)
-            && let Ok(parent) = parent.arc()
-        {
-            self.found_at((parent, name.into()));
-        }
+        self.seen_at(parent, name);
         true
+    }
+
+    fn open_named(
+        self: Arc<Self>,
+        parent: &dyn Inode,
+        name: &[u8],
+        flags: u32,
+    ) -> Option<(Arc<dyn FileOps>, Attributes)> {
+        let parent = parent.as_any().downcast_ref::<HostInode>()?;
+        let (fd, attributes) = self.open_data_at(parent, name, flags)?;
+        self.seen_at(parent, name);
+        Some((Arc::new(HostFile::new(self, fd)), attributes))
     }
 
     fn status_below(&self, cred: &Cred, path: &[u8], expected: &dyn Inode) -> Option<Attributes> {

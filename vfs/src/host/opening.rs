@@ -1,7 +1,7 @@
 //! How a host inode is reached: through descriptors that are kept or open, or by its place.
 
 use super::{HostFd, HostInode, Name, stat};
-use crate::attributes::Kind;
+use crate::attributes::{Attributes, Kind};
 use crate::inode::{Inode, LinkTarget};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -10,6 +10,12 @@ use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as raw;
 use trap_handler::host;
+
+/// Flags of open(2) that go on to the host. `O_NONBLOCK`: should the name have become a pipe, the open must not wait for its other
+/// end.
+fn passed_flags(flags: u32) -> u32 {
+    flags & (raw::O_ACCMODE | raw::O_SYNC | raw::O_DSYNC) | raw::O_NONBLOCK | raw::O_NOCTTY
+}
 
 impl HostInode {
     fn kept(&self) -> Option<Arc<HostFd>> {
@@ -159,9 +165,7 @@ impl HostInode {
             }
             None => match self.place() {
                 Ok((directory, name)) => {
-                    // O_NONBLOCK: should the name have become a pipe, the open must not wait for its other end.
-                    let passed = flags & (raw::O_TRUNC | raw::O_SYNC | raw::O_DSYNC);
-                    let flags = access | passed | raw::O_NONBLOCK | raw::O_NOCTTY;
+                    let flags = flags & raw::O_TRUNC | passed_flags(flags);
                     let fd = self.fs.tree.pool.open_at(&directory, name.as_c_str(), flags, 0)?;
                     self.check(&fd)?;
                     fd
@@ -175,6 +179,29 @@ impl HostInode {
         }
         self.state.lock().open = Arc::downgrade(&fd);
         Ok(fd)
+    }
+
+    /// Opens the data of a regular file in a shared tree for reading, by a name that it had when it was looked at last, with its attributes:
+    /// `None` if the name means something else now, or if the host opens nothing there.
+    pub(super) fn open_data_at(
+        &self,
+        parent: &HostInode,
+        name: &[u8],
+        flags: u32,
+    ) -> Option<(Arc<HostFd>, Attributes)> {
+        let reads = flags & (raw::O_ACCMODE | raw::O_TRUNC) == raw::O_RDONLY;
+        if !reads || self.kind != Kind::Regular || !self.fs.shared || self.state.lock().made.is_some() {
+            return None;
+        }
+        let (directory, name) = (parent.directory().ok()?, Name::new(name).ok()?);
+        let flags = passed_flags(flags);
+        let fd = self.fs.tree.pool.open_at(&directory, name.as_c_str(), flags, 0).ok()?;
+        let stat = host::statx(fd.number(), c"", raw::AT_EMPTY_PATH, stat::MASK).ok()?;
+        if stat::identity(&stat) != self.id || stat::kind(&stat) != self.kind {
+            return None;
+        }
+        self.state.lock().open = Arc::downgrade(&fd);
+        Some((fd, stat::attributes(&stat, &self.fs.tree.ids)))
     }
 
     /// A descriptor that data can be written through, for changes of the size.

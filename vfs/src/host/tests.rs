@@ -5,12 +5,16 @@ extern crate std;
 use super::HostRights;
 use super::{HostInode, HostTree};
 use crate::attributes::{AttributeChange, Kind};
+use crate::context::FsContext;
 use crate::identity::HostIds;
 use crate::inode::{Inode, LinkTarget, NewKind, NewNode};
+use crate::namespace::{Lookup, MountOptions, Namespace, Resolve, open};
+use crate::table::TableUse;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::boot;
+use kernel::cred::Cred;
 use linux_raw_sys::general as raw;
 use std::fs;
 use std::os::fd::IntoRawFd;
@@ -66,7 +70,7 @@ fn new(what: NewKind<'_>, mode: u32) -> NewNode<'_> {
 pub(crate) fn names(directory: Arc<dyn Inode>) -> Result<Vec<Vec<u8>>> {
     let listing = directory.open(raw::O_RDONLY)?;
     let mut names = Vec::new();
-    listing.read_dir(0, &mut |entry| {
+    listing.read_dir(0, usize::MAX, &mut |entry| {
         names.push(entry.name.to_vec());
         true
     })?;
@@ -163,6 +167,85 @@ fn in_a_shared_tree_a_replaced_file_is_noticed() -> Result<()> {
     assert!(!file.revalidate(&*root, b"f", &mut None));
     assert_eq!(root.child(b"f")?.attributes()?.size, 5);
     assert_eq!(file.open(raw::O_RDONLY).err(), Some(Errno::ESTALE));
+    Ok(())
+}
+
+#[test]
+fn in_a_shared_tree_a_remembered_file_is_opened_as_it_is_now() -> Result<()> {
+    let scratch = Scratch::new("remembered");
+    let path = scratch.0.join("f");
+    write(&path, "old");
+    let root = scratch.mount(true, false);
+    let namespace = Namespace::new(root.clone(), MountOptions::default());
+    let top = namespace.root().expect("a root");
+    let fs = FsContext::new(namespace, top.clone(), top, 0o022);
+    let files = TableUse::default();
+    let owner = fs::metadata(&path).expect("stat");
+    let opened = |uid: u32, flags| {
+        let cred = Cred::new(uid, uid, Vec::new());
+        // SAFETY: the test is its thread, and closes nothing.
+        let files = unsafe { files.own() };
+        let lookup = Lookup { fs: &fs, files, cred: &cred };
+        let file = open(&lookup, raw::AT_FDCWD, b"/f", flags, 0, Resolve::empty())?;
+        let attributes = file.ops.attributes()?;
+        Ok((attributes.ino, attributes.size))
+    };
+    let (me, other) = (owner.uid(), owner.uid() + 1);
+    assert_eq!(opened(me, raw::O_RDONLY), Ok((owner.ino(), 3)));
+    assert_eq!(opened(other, raw::O_RDONLY), Ok((owner.ino(), 3)));
+    // Without a change of the inode the remembered name is opened at once; who may is asked all the same.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+    assert_eq!(opened(other, raw::O_RDONLY), Err(Errno::EACCES));
+    assert_eq!(opened(me, raw::O_RDONLY), Ok((owner.ino(), 3)));
+    assert_eq!(opened(me, raw::O_RDONLY | raw::O_DIRECTORY), Err(Errno::ENOTDIR));
+    // Another file of the same name, a link, a directory, nothing.
+    write(&scratch.0.join("g"), "newer");
+    let newer = fs::metadata(scratch.0.join("g")).expect("stat").ino();
+    fs::rename(scratch.0.join("g"), &path).expect("rename");
+    assert!(root.child(b"f")?.open_named(&*root, b"f", raw::O_RDONLY).is_some());
+    assert_eq!(opened(me, raw::O_RDONLY), Ok((newer, 5)));
+    fs::rename(&path, scratch.0.join("g")).expect("rename");
+    symlink("g", &path).expect("symlink");
+    assert_eq!(opened(me, raw::O_RDONLY), Ok((newer, 5)));
+    assert_eq!(opened(me, raw::O_RDONLY | raw::O_NOFOLLOW), Err(Errno::ELOOP));
+    fs::remove_file(&path).expect("unlink");
+    fs::create_dir(&path).expect("mkdir");
+    assert_eq!(opened(me, raw::O_WRONLY), Err(Errno::EISDIR));
+    fs::remove_dir(&path).expect("rmdir");
+    assert_eq!(opened(me, raw::O_RDONLY), Err(Errno::ENOENT));
+    Ok(())
+}
+
+#[test]
+fn a_listing_is_read_in_pieces_of_any_size() -> Result<()> {
+    let scratch = Scratch::new("pieces");
+    for number in 0..3000 {
+        write(&scratch.0.join(std::format!("a file with a name of some length {number}")), "");
+    }
+    let root = scratch.mount(true, true);
+    for room in [320, 4096, 32 << 10, 40_000, 100_000, usize::MAX] {
+        let listing = root.clone().open(raw::O_RDONLY)?;
+        for again in 0..2 {
+            let (mut position, mut names) = (0, std::collections::BTreeSet::new());
+            loop {
+                let (before, mut left) = (names.len(), room);
+                listing.read_dir(position, room, &mut |entry| {
+                    let length = (19 + entry.name.len() + 1).next_multiple_of(8);
+                    if length > left {
+                        return false;
+                    }
+                    left -= length;
+                    position = entry.next;
+                    assert!(names.insert(entry.name.to_vec()), "a name twice, room {room}");
+                    true
+                })?;
+                if names.len() == before {
+                    break;
+                }
+            }
+            assert_eq!(names.len(), 3002, "room {room}, time {again}");
+        }
+    }
     Ok(())
 }
 

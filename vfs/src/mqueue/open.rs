@@ -2,7 +2,7 @@
 
 use super::{FILE_SIZE, Filesystem, Notice, Queue};
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{DirEntry, FileOps, OpenFile};
+use crate::file::{DirEntry, Emit, FileOps, OpenFile};
 use crate::inode::Inode;
 use crate::{Errno, Result};
 use alloc::format;
@@ -113,7 +113,7 @@ impl FileOps for OpenDirectory {
         crate::host::seek_in((position, offset, whence), || Ok(0), |_| Err(Errno::EINVAL))
     }
 
-    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    fn read_dir(&self, position: u64, _room: usize, emit: Emit<'_>) -> Result<()> {
         let own = self.0.birth.ino;
         let directory = raw::DT_DIR as u8;
         for (at, name) in [(0, &b"."[..]), (1, b"..")] {

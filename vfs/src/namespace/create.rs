@@ -42,8 +42,8 @@ fn create_at<T>(
 
 /// `mode` is what was asked for, with its kind.
 fn make(lookup: &Lookup<'_>, directory: &Path, name: &[u8], what: NewKind<'_>, mode: u32) -> Result<()> {
-    may_create(lookup.cred, directory)?;
-    let start = Start::new(lookup, directory, mode)?;
+    let owner = may_create(lookup.cred, directory, None)?;
+    let start = Start::new(lookup, directory, &owner, mode)?;
     let node = NewNode { what, mode: start.mode & 0o7777, uid: lookup.cred.fsuid, gid: start.gid };
     let made = directory.inode().create(name, &node);
     match made {
@@ -90,7 +90,7 @@ pub fn make_node(lookup: &Lookup<'_>, base: i32, path: &[u8], mode: u32, dev: u6
     let privileged = kind == Kind::BlockDevice || kind == Kind::CharDevice && dev != 0;
     let mode = kind.mode_bits() | (mode & 0o7777);
     create_at(lookup, base, path, false, |directory, name| {
-        may_create(lookup.cred, directory)?;
+        may_create(lookup.cred, directory, None)?;
         if privileged && !lookup.cred.has(cap::MKNOD) {
             return Err(Errno::EPERM);
         }
@@ -146,7 +146,7 @@ pub fn link(
             return Err(Errno::EXDEV);
         }
         may_link(lookup.cred, source)?;
-        may_create(lookup.cred, directory)?;
+        may_create(lookup.cred, directory, None)?;
         if source.dentry.is_directory() {
             return Err(Errno::EPERM);
         }

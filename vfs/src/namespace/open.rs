@@ -1,6 +1,6 @@
 //! open(2), openat(2), openat2(2).
 
-use super::permission::{Access, Start, check, check_path, is_owner, may_create, want_write};
+use super::permission::{Access, Start, check, check_told, is_owner, may_create, owner_of};
 use super::walk::{Last, Walk};
 use super::{Dentry, Lookup, MountFlags, Path, Resolve, Target, WalkFlags};
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
@@ -70,19 +70,25 @@ pub fn open(
         let mut how = WalkFlags::empty();
         how.set(WalkFlags::FOLLOW, flags & raw::O_NOFOLLOW == 0);
         how.set(WalkFlags::DIRECTORY, flags & raw::O_DIRECTORY != 0);
-        return open_target(lookup, walk.finish(how)?, flags);
+        let opens = flags & raw::O_PATH == 0;
+        let opened = walk.go_to_end(how, |walk, name| opens.then(|| walk.open_remembered(name, flags))?)?;
+        let told = walk.told;
+        return open_target(lookup, walk.arrived()?, told, opened, flags);
     }
     match find_or_create(lookup, &mut walk, flags, mode)? {
-        Named::Made(created) => open_place(&created, flags & !raw::O_TRUNC),
+        Named::Made(created) => open_place(&created, None, flags & !raw::O_TRUNC),
         Named::Found(_) if flags & raw::O_EXCL != 0 => Err(Errno::EEXIST),
-        Named::Found(directory) => match walk.arrived()? {
-            Target::Place(path) if path.dentry.is_directory() => Err(Errno::EISDIR),
-            Target::Place(path) => {
-                may_create_in_sticky(lookup, &directory, &path)?;
-                open_target(lookup, Target::Place(path), flags)
+        Named::Found(directory) => {
+            let told = walk.told;
+            let target = walk.arrived()?;
+            if let Target::Place(path) = &target {
+                if path.dentry.is_directory() {
+                    return Err(Errno::EISDIR);
+                }
+                may_create_in_sticky(lookup, &directory, path)?;
             }
-            target => open_target(lookup, target, flags),
-        },
+            open_target(lookup, target, told, None, flags)
+        }
     }
 }
 
@@ -121,38 +127,44 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
         if slash {
             return Err(Errno::EISDIR);
         }
-        let directory = walk.at.clone();
-        let found = match directory.dentry.lookup(name.bytes(), false, &mut None) {
-            Err(Errno::ENOENT) => create_or_lookup(lookup, &directory, name.bytes(), exclusive, mode)?,
+        let (directory, above) = (walk.at.clone(), walk.told);
+        let mut told = None;
+        let found = match directory.dentry.lookup(name.bytes(), false, &mut told) {
+            Err(Errno::ENOENT) => {
+                let last = (name.bytes(), exclusive);
+                create_or_lookup(lookup, (&directory, above.as_ref()), last, mode)?
+            }
             other => (other?, false),
         };
         if found.1 {
             return Ok(Named::Made(Path { mount: directory.mount, dentry: found.0 }));
         }
-        if !walk.step_into(found.0, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
+        if !walk.step_into(found.0, told, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
             return Ok(Named::Found(directory));
         }
     }
     Ok(Named::Found(walk.at.clone()))
 }
 
-/// Makes a regular file, or finds what came to be there meanwhile; `true` if it was made.
+/// Makes a regular file at a name that was not there, or finds what came to be there meanwhile; `true` if it was made. The directory
+/// comes with its attributes, if finding it told them.
 fn create_or_lookup(
     lookup: &Lookup<'_>,
-    directory: &Path,
-    name: &[u8],
-    exclusive: bool,
+    (directory, told): (&Path, Option<&Attributes>),
+    (name, exclusive): (&[u8], bool),
     mode: u32,
 ) -> Result<(Arc<Dentry>, bool)> {
     let parent = &directory.dentry;
     let _ops = parent.lock_ops();
-    match parent.lookup_locked(name) {
-        Err(Errno::ENOENT) => {}
-        other => return Ok((other?, false)),
+    // A filesystem that would have to be asked again says so when the file is made.
+    if parent.inode().cacheable() || parent.remembered(name).is_some() {
+        match parent.lookup_locked(name) {
+            Err(Errno::ENOENT) => {}
+            other => return Ok((other?, false)),
+        }
     }
-    want_write(directory)?;
-    may_create(lookup.cred, directory)?;
-    let start = Start::new(lookup, directory, raw::S_IFREG | mode & 0o7777)?;
+    let owner = may_create(lookup.cred, directory, told)?;
+    let start = Start::new(lookup, directory, &owner, raw::S_IFREG | mode & 0o7777)?;
     match parent.inode().create(name, &regular_node(lookup, &start)) {
         Ok(inode) => {
             start.give_lists(&*inode)?;
@@ -175,17 +187,23 @@ fn regular_node(lookup: &Lookup<'_>, start: &Start) -> NewNode<'static> {
 
 /// `O_TMPFILE`.
 fn open_unnamed(lookup: &Lookup<'_>, directory: &Path, flags: u32, mode: u32) -> Result<FileRef> {
-    want_write(directory)?;
-    may_create(lookup.cred, directory)?;
-    let start = Start::new(lookup, directory, raw::S_IFREG | mode & 0o7777)?;
+    let owner = may_create(lookup.cred, directory, None)?;
+    let start = Start::new(lookup, directory, &owner, raw::S_IFREG | mode & 0o7777)?;
     let inode = directory.inode().create_unnamed(&regular_node(lookup, &start))?;
     start.give_lists(&*inode)?;
     let ino = inode.attributes()?.ino;
     let dentry = directory.dentry.unnamed(inode, ino, flags & raw::O_EXCL == 0);
-    open_place(&Path { mount: directory.mount.clone(), dentry }, flags & !raw::O_TRUNC)
+    open_place(&Path { mount: directory.mount.clone(), dentry }, None, flags & !raw::O_TRUNC)
 }
 
-fn open_target(lookup: &Lookup<'_>, target: Target, flags: u32) -> Result<FileRef> {
+/// Opens what a walk has come to; `told` are its attributes and `opened` is what it opened, if that was one question.
+fn open_target(
+    lookup: &Lookup<'_>,
+    target: Target,
+    told: Option<Attributes>,
+    opened: Option<Arc<dyn FileOps>>,
+    flags: u32,
+) -> Result<FileRef> {
     let path = match target {
         Target::Place(path) => path,
         Target::File(file) => return open_again(lookup, &file, flags),
@@ -205,21 +223,24 @@ fn open_target(lookup: &Lookup<'_>, target: Target, flags: u32) -> Result<FileRe
         Kind::Regular | Kind::Directory => {}
         _ => flags &= !raw::O_TRUNC,
     }
-    check_path(lookup.cred, &path, access)?;
+    check_told(lookup.cred, &path, told.as_ref(), access)?;
     let nonblocking = flags & raw::O_NONBLOCK != 0;
     crate::leases::break_for(&path, access.contains(Access::WRITE), nonblocking)?;
-    if flags & raw::O_NOATIME != 0 && !is_owner(lookup.cred, &path.inode().owner()?) {
+    if flags & raw::O_NOATIME != 0 && !is_owner(lookup.cred, &owner_of(&**path.inode(), told.as_ref())?) {
         return Err(Errno::EPERM);
     }
-    open_place(&path, flags)
+    open_place(&path, opened, flags)
 }
 
-/// Opens without asking for permission.
-fn open_place(path: &Path, flags: u32) -> Result<FileRef> {
+/// Opens without asking for permission; `opened`, if that was done already.
+fn open_place(path: &Path, opened: Option<Arc<dyn FileOps>>, flags: u32) -> Result<FileRef> {
     if path.dentry.kind() == Kind::Socket {
         return Err(Errno::ENXIO);
     }
-    let ops = path.inode().clone().open(flags)?;
+    let ops = match opened {
+        Some(opened) => opened,
+        None => path.inode().clone().open(flags)?,
+    };
     let file = OpenFile::new(ops, Some(path.clone()), flags);
     notify::through(&file, raw::IN_OPEN);
     if flags & raw::O_TRUNC != 0 {

@@ -3,7 +3,7 @@
 
 use super::{Dentry, Lookup, Path};
 use crate::acl::{self, Acl};
-use crate::attributes::{Kind, Owner};
+use crate::attributes::{Attributes, Kind, Owner};
 use crate::inode::{AclMode, Inode};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -98,6 +98,11 @@ pub fn is_owner(cred: &Cred, owner: &Owner) -> bool {
 
 /// Permission on what a path leads to: `EROFS`, `EACCES`.
 pub(super) fn check_path(cred: &Cred, path: &Path, wanted: Access) -> Result<()> {
+    check_told(cred, path, None, wanted)
+}
+
+/// The same; `told` are its attributes, if finding it told them.
+pub(super) fn check_told(cred: &Cred, path: &Path, told: Option<&Attributes>, wanted: Access) -> Result<()> {
     if wanted.contains(Access::WRITE) && path.mount.is_read_only() {
         // Devices and pipes are written to elsewhere.
         if matches!(path.dentry.kind(), Kind::Regular | Kind::Directory | Kind::Symlink) {
@@ -107,7 +112,16 @@ pub(super) fn check_path(cred: &Cred, path: &Path, wanted: Access) -> Result<()>
     if wanted.is_empty() {
         return Ok(());
     }
-    check_inode(cred, &**path.inode(), wanted)
+    let inode = &**path.inode();
+    check_owned(cred, inode, &owner_of(inode, told)?, wanted)
+}
+
+/// The owner of an inode, from its attributes if finding it told them.
+pub(super) fn owner_of(inode: &dyn Inode, told: Option<&Attributes>) -> Result<Owner> {
+    match told {
+        Some(told) => Ok(Owner { acl: inode.keeps_acls(), ..Owner::from(told) }),
+        None => inode.owner(),
+    }
 }
 
 /// `EROFS` if the mount refuses writes.
@@ -115,12 +129,17 @@ pub(super) fn want_write(path: &Path) -> Result<()> {
     if path.mount.is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
 }
 
-/// Whether a name may be put into a directory: `ENOENT` if that was removed or can have no names but its own, `EACCES`.
-pub(super) fn may_create(cred: &Cred, directory: &Path) -> Result<()> {
+/// Whether a name may be put into a directory: `ENOENT` if that was removed or can have no names but its own, `EROFS`, `EACCES`.
+/// Gives the directory's owner.
+pub(super) fn may_create(cred: &Cred, directory: &Path, told: Option<&Attributes>) -> Result<Owner> {
     if directory.dentry.is_removed() || directory.inode().is_immutable() {
         return Err(Errno::ENOENT);
     }
-    check_path(cred, directory, Access::WRITE | Access::EXECUTE)
+    want_write(directory)?;
+    let inode = &**directory.inode();
+    let owner = owner_of(inode, told)?;
+    check_owned(cred, inode, &owner, Access::WRITE | Access::EXECUTE)?;
+    Ok(owner)
 }
 
 /// Whether a file may get one more name (may_linkat, with `fs.protected_hardlinks` as distributions set it): others' files only
@@ -157,7 +176,7 @@ pub(super) fn may_delete(
     if directory.inode().is_immutable() {
         return Err(Errno::EPERM);
     }
-    check_inode(cred, &**directory.inode(), Access::WRITE | Access::EXECUTE)?;
+    check_owned(cred, &**directory.inode(), &owner, Access::WRITE | Access::EXECUTE)?;
     if owner.mode & raw::S_ISVTX != 0 && sticky_forbids(cred, &owner, victim.inode().owner()?.uid) {
         return Err(Errno::EPERM);
     }
@@ -177,11 +196,11 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// `mode` as it was asked for, with its kind. The default list of the directory stands in for the umask
-    /// (posix_acl_create).
-    pub fn new(lookup: &Lookup<'_>, directory: &Path, mode: u32) -> Result<Start> {
+    /// `mode` as it was asked for, with its kind; `owner` is the directory's. The default list of the directory stands in for the
+    /// umask (posix_acl_create).
+    pub fn new(lookup: &Lookup<'_>, directory: &Path, owner: &Owner, mode: u32) -> Result<Start> {
         let inode = directory.inode();
-        let (gid, mode) = for_new(lookup.cred, &inode.owner()?, mode);
+        let (gid, mode) = for_new(lookup.cred, owner, mode);
         let none = Start { gid, mode: mode & !lookup.fs.umask(), lists: [None, None] };
         if mode & raw::S_IFMT == raw::S_IFLNK {
             return Ok(Start { mode, ..none });

@@ -149,7 +149,7 @@ fn may_rename(
     }
     may_delete(cred, from, source, source.is_directory())?;
     match target {
-        None => may_create(cred, to)?,
+        None => may_create(cred, to, None).map(drop)?,
         Some(target) if flags & EXCHANGE != 0 => may_delete(cred, to, target, target.is_directory())?,
         Some(target) => may_delete(cred, to, target, source.is_directory())?,
     }

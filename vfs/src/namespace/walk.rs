@@ -1,10 +1,10 @@
 //! Path walking, as Linux's fs/namei.c does it (path_resolution(7), openat2(2)).
 
-use super::permission::{Access, check_inode, check_owned, searches_all};
+use super::permission::{Access, check_owned, owner_of, searches_all};
 use super::texts::{Name, Texts, component_length, only_slashes};
 use super::{Dentry, Lookup, NAME_MAX, PATH_MAX, Path};
-use crate::attributes::{Attributes, Kind, Owner};
-use crate::file::FileRef;
+use crate::attributes::{Attributes, Kind};
+use crate::file::{FileOps, FileRef};
 use crate::inode::LinkTarget;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -104,7 +104,7 @@ pub(super) struct Walk<'a> {
     /// Where it is.
     pub at: Path,
     /// Its attributes, if finding it told them.
-    told: Option<Attributes>,
+    pub told: Option<Attributes>,
     /// An object without a place that a magic link led to; the walk ends there.
     pub object: Option<FileRef>,
     texts: Texts<'a>,
@@ -227,14 +227,8 @@ impl<'a> Walk<'a> {
         if searches_all(self.lookup.cred) {
             return Ok(());
         }
-        match &self.told {
-            Some(told) => {
-                let inode = self.at.inode();
-                let owner = Owner { acl: inode.keeps_acls(), ..Owner::from(told) };
-                check_owned(self.lookup.cred, &**inode, &owner, Access::EXECUTE)
-            }
-            None => check_inode(self.lookup.cred, &**self.at.inode(), Access::EXECUTE),
-        }
+        let inode = &**self.at.inode();
+        check_owned(self.lookup.cred, inode, &owner_of(inode, self.told.as_ref())?, Access::EXECUTE)
     }
 
     /// Goes on by one component. `true` if that was a symbolic link whose text is to be walked now.
@@ -246,26 +240,23 @@ impl<'a> Walk<'a> {
                 let mut told = None;
                 let dentry =
                     self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED), &mut told)?;
-                let found = Arc::as_ptr(&dentry);
-                let link = self.step_into(dentry, follow)?;
-                // What is mounted there is another inode, and a link leads on.
-                if core::ptr::eq(found, Arc::as_ptr(&self.at.dentry)) {
-                    self.told = told;
-                }
-                Ok(link)
+                self.step_into(dentry, told, follow)
             }
         }
     }
 
-    /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads.
-    pub fn step_into(&mut self, dentry: Arc<Dentry>, follow: bool) -> Result<bool> {
-        self.told = None;
+    /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads; `told` are the child's
+    /// attributes, if finding it told them.
+    pub fn step_into(&mut self, dentry: Arc<Dentry>, told: Option<Attributes>, follow: bool) -> Result<bool> {
         let link = follow && dentry.kind() == Kind::Symlink;
         if !link && !dentry.is_mountpoint() {
             // Mostly: the mount stays, and so does the reference to it.
             self.at.dentry = dentry;
+            self.told = told;
             return Ok(false);
         }
+        // What is mounted there is another inode, and a link leads on.
+        self.told = None;
         let path = Path { mount: self.at.mount.clone(), dentry }.entered();
         self.check_mount(&path)?;
         if follow && path.dentry.kind() == Kind::Symlink {
@@ -354,21 +345,48 @@ impl<'a> Walk<'a> {
 
     /// Walks to the end.
     pub fn finish(mut self, flags: WalkFlags) -> Result<Target> {
-        self.go_to_end(flags)?;
+        self.go_to_end(flags, |_, _| None::<()>)?;
         self.arrived()
     }
 
-    fn go_to_end(&mut self, flags: WalkFlags) -> Result<()> {
+    /// Walks to the end, unless `arrive` does at the last name.
+    pub fn go_to_end<T>(
+        &mut self,
+        flags: WalkFlags,
+        mut arrive: impl FnMut(&mut Self, &Name<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
         self.must_be_directory |= flags.contains(WalkFlags::DIRECTORY);
         let mut follow = flags.contains(WalkFlags::FOLLOW);
         while let Some(Last { name, slash }) = self.walk_to_last()? {
+            if !self.must_be_directory
+                && let Some(arrived) = arrive(self, &name)
+            {
+                return Ok(Some(arrived));
+            }
             // From there on: a link that the first one leads to has lost sight of the slash.
             follow |= slash;
             if !self.step(&name, follow)? {
                 break;
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Goes to the regular file that a name of a directory is remembered to be, where the filesystem has to be asked whether it still is,
+    /// and opens it: both are one question.
+    pub fn open_remembered(&mut self, name: &Name<'_>, flags: u32) -> Option<Arc<dyn FileOps>> {
+        let directory = self.at.inode();
+        if name.is_dots() || !self.resolve.is_empty() || directory.cacheable() {
+            return None;
+        }
+        let dentry = self.at.dentry.remembered(name.bytes())?;
+        if dentry.kind() != Kind::Regular || dentry.is_mountpoint() {
+            return None;
+        }
+        let (opened, told) = dentry.inode().clone().open_named(&**directory, name.bytes(), flags)?;
+        self.at.dentry = dentry;
+        self.told = Some(told);
+        Some(opened)
     }
 
     fn check_directory(&self) -> Result<()> {
@@ -426,7 +444,7 @@ pub fn status_at(lookup: &Lookup<'_>, base: i32, path: &[u8], at_flags: u32) -> 
         return super::status(&find_base(lookup, base)?);
     }
     let mut walk = Walk::new(lookup, base, path, Resolve::empty())?;
-    walk.go_to_end(flags)?;
+    walk.go_to_end(flags, |_, _| None::<()>)?;
     walk.check_directory()?;
     match (&walk.object, walk.told) {
         (Some(file), _) => file.ops.attributes(),

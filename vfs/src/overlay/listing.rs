@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{self, DirEntry, FileOps};
+use crate::file::{self, DirEntry, Emit, FileOps};
 use crate::host::HostInode;
 use crate::inode::Inode;
 use alloc::boxed::Box;
@@ -33,7 +33,7 @@ pub(super) trait Listable: Inode {
 pub(super) fn names_of(directory: &HostInode) -> Result<Vec<Listed>> {
     let mut names = Vec::new();
     let listing = directory.arc()?.open(raw::O_RDONLY | raw::O_DIRECTORY)?;
-    listing.read_dir(0, &mut |entry| {
+    listing.read_dir(0, usize::MAX, &mut |entry| {
         if !matches!(entry.name, b"." | b"..") {
             names.push((entry.name.into(), entry.ino, entry.kind));
         }
@@ -88,9 +88,9 @@ impl<N: Listable + 'static> FileOps for OpenDirectory<N> {
         file::seek_entries(position, offset, whence)
     }
 
-    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    fn read_dir(&self, position: u64, room: usize, emit: Emit<'_>) -> Result<()> {
         let list = match self.listing(position == 0)? {
-            Names::Plain(directory) => return directory.read_dir(position, emit),
+            Names::Plain(directory) => return directory.read_dir(position, room, emit),
             Names::Merged(list) => list,
         };
         let dots = [&b"."[..], b".."].map(|name| (name, self.node.number(), raw::DT_DIR as u8));

@@ -3,7 +3,7 @@
 use super::TmpInode;
 use crate::Result;
 use crate::attributes::{AttributeChange, Attributes};
-use crate::file::{self, DirEntry, FileOps};
+use crate::file::{self, DirEntry, Emit, FileOps};
 use crate::inode::Inode;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -99,7 +99,7 @@ impl FileOps for TmpDirectory {
         file::seek_entries(position, offset, whence)
     }
 
-    fn read_dir(&self, position: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    fn read_dir(&self, position: u64, _room: usize, emit: Emit<'_>) -> Result<()> {
         let directory = raw::DT_DIR as u8;
         let parent = {
             let inner = self.0.directory()?.lock();
