@@ -21,6 +21,8 @@ static int fresh(const char *text) {
     lseek(f, 0, SEEK_SET);
     return f;
 }
+static int signals;
+static void too_large(int number) { (void)number; signals++; }
 static void show(int f) {
     ssize_t length = pread(f, b, 200, 0);
     printf("'");
@@ -85,6 +87,17 @@ static void lengths(void) {
     CALL(ftruncate(f, -1)), CALL(truncate("file", -1)), CALL(truncate("missing", 0)), CALL(truncate(".", 0)),
         CALL(truncate("file", 3));
     show(f);
+    char *far = calloc(2, PATH_MAX);
+    memset(far, '/', PATH_MAX + 1), CALL(truncate(far, -1)), CALL(truncate(far, 0)), CALL(truncate(NULL, -1)), free(far);
+    struct rlimit small = {100, RLIM_INFINITY}, before;
+    getrlimit(RLIMIT_FSIZE, &before), signal(SIGXFSZ, too_large), setrlimit(RLIMIT_FSIZE, &small);
+    int reader = open("file", O_RDONLY);
+    CALL(truncate("missing", 101)), CALL(truncate(".", 101)), CALL(ftruncate(reader, 101)), CALL(truncate(NULL, 101));
+    printf("signals: %d\n", signals), CALL(truncate("file", 101)), CALL(ftruncate(f, 101)), printf("signals: %d\n", signals);
+    CALL(fallocate(f, 0, 0, 101)), CALL(fallocate(f, FALLOC_FL_KEEP_SIZE, 0, 101)), CALL(fallocate(reader, 0, 0, 101));
+    setrlimit(RLIMIT_FSIZE, &before), CALL(ftruncate(f, 300)), setrlimit(RLIMIT_FSIZE, &small);
+    CALL(truncate("file", 300)), CALL(truncate("file", 200)), CALL(fallocate(f, 0, 0, 150)), CALL(fallocate(f, 0, 0, 201)), CALL(ftruncate(f, 3));
+    printf("signals: %d\n", signals), setrlimit(RLIMIT_FSIZE, &before), close(reader);
     CALL(truncate("file/", 3)), CALL(truncate("", 3)), CALL(ftruncate(99, 0));
     int pipes[2];
     pipe(pipes);

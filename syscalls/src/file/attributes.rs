@@ -160,35 +160,31 @@ fn sys_utime(context: &mut Context<'_>, args: Args) -> Result<u64> {
     set_times(context, HERE, Some(&args.path(0)?), times, 0)
 }
 
-/// Checks a new size: `EINVAL` if negative, `EFBIG` with SIGXFSZ beyond `RLIMIT_FSIZE`.
-fn new_size(context: &Context<'_>, size: i64) -> Result<u64> {
-    let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
+/// Checks a new size: `EFBIG` with SIGXFSZ beyond `RLIMIT_FSIZE`.
+fn allow_size(context: &Context<'_>, size: u64) -> Result<()> {
     if size > context.thread.task.rlimit(raw::RLIMIT_FSIZE) {
         context.thread.task.raise(SIGXFSZ);
         return Err(Errno::EFBIG);
     }
-    Ok(size)
+    Ok(())
 }
 
 fn sys_truncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
+    let size = u64::try_from(args.i64(1)).map_err(|_| Errno::EINVAL)?;
     let path = args.path(0)?;
-    let size = new_size(context, args.i64(1))?;
     let target = find(context, HERE, &path, 0)?;
-    namespace::truncate(&Walk::new(context).lookup(), &target, size)?;
+    namespace::truncate(&Walk::new(context).lookup(), &target, size, |size| allow_size(context, size))?;
     memory::tell_of_cut_file(context.thread);
     Ok(0)
 }
 
 fn sys_ftruncate(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    if args.i64(1) < 0 {
-        return Err(Errno::EINVAL);
-    }
+    let size = u64::try_from(args.i64(1)).map_err(|_| Errno::EINVAL)?;
     let file = file(context, args.i32(0))?;
     if !file.writable() {
         return Err(Errno::EINVAL);
     }
-    let size = new_size(context, args.i64(1))?;
-    namespace::truncate_open(&Walk::new(context).lookup(), &file, size)?;
+    namespace::truncate_open(&Walk::new(context).lookup(), &file, size, |size| allow_size(context, size))?;
     memory::tell_of_cut_file(context.thread);
     Ok(0)
 }
@@ -202,16 +198,15 @@ fn sys_fallocate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if !file.writable() {
         return Err(Errno::EBADF);
     }
-    let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
-    const KEEP_SIZE: u32 = 1;
-    if args.u32(1) & KEEP_SIZE == 0 {
-        new_size(context, end)?;
-    }
     match file.path.as_ref().map(|path| path.inode().kind()) {
         Some(Kind::Fifo) => return Err(Errno::ESPIPE),
         Some(Kind::Directory) => return Err(Errno::EISDIR),
         _ if file.ops.as_any().is::<PipeEnd>() => return Err(Errno::ESPIPE),
         _ => {}
+    }
+    let end = offset.checked_add(length).ok_or(Errno::EFBIG)? as u64;
+    if args.u32(1) & raw::FALLOC_FL_KEEP_SIZE == 0 && end > file.ops.attributes()?.size {
+        allow_size(context, end)?;
     }
     file.ops.allocate(args.u32(1), offset as u64, length as u64)?;
     vfs::notify::written(&file);

@@ -207,8 +207,14 @@ pub fn set_times(lookup: &Lookup<'_>, target: &Target, times: Times) -> Result<(
     change(target, &AttributeChange { atime, mtime, ..AttributeChange::default() })
 }
 
-/// truncate(2): `EISDIR`, `EINVAL` for what has no size.
-pub fn truncate(lookup: &Lookup<'_>, target: &Target, size: u64) -> Result<()> {
+/// truncate(2): `EISDIR`, `EINVAL` for what has no size. `allow` is asked about a size that is
+/// more than before, once all else is allowed.
+pub fn truncate(
+    lookup: &Lookup<'_>,
+    target: &Target,
+    size: u64,
+    allow: impl FnOnce(u64) -> Result<()>,
+) -> Result<()> {
     match kind(target)? {
         Kind::Regular => {}
         Kind::Directory => return Err(Errno::EISDIR),
@@ -218,16 +224,29 @@ pub fn truncate(lookup: &Lookup<'_>, target: &Target, size: u64) -> Result<()> {
     if let Target::Place(path) = target {
         crate::leases::break_for(path, true, false)?;
     }
-    change(target, &size_change(lookup.cred, &owner(target)?, size))
+    let before = status(target)?;
+    if size > before.size {
+        allow(size)?;
+    }
+    change(target, &size_change(lookup.cred, &Owner::from(&before), size))
 }
 
-/// ftruncate(2) of a file that was opened for writing: `EINVAL` otherwise.
-pub fn truncate_open(lookup: &Lookup<'_>, file: &crate::file::FileRef, size: u64) -> Result<()> {
+/// ftruncate(2) of a file that was opened for writing: `EINVAL` otherwise. `allow` as for [`truncate`].
+pub fn truncate_open(
+    lookup: &Lookup<'_>,
+    file: &crate::file::FileRef,
+    size: u64,
+    allow: impl FnOnce(u64) -> Result<()>,
+) -> Result<()> {
     let target = super::target_of(file);
     if !file.writable() || kind(&target)? != Kind::Regular {
         return Err(Errno::EINVAL);
     }
-    let change = size_change(lookup.cred, &owner(&target)?, size);
+    let before = file.ops.attributes()?;
+    if size > before.size {
+        allow(size)?;
+    }
+    let change = size_change(lookup.cred, &Owner::from(&before), size);
     // Through the file itself: its permission was checked when it was opened.
     match file.ops.set_attributes(&change) {
         Err(Errno::EINVAL) if file.path.is_some() => self::change(&target, &change),
