@@ -71,7 +71,9 @@ const VARIATIONS: &[Variation] = &[
             config["process"]["capabilities"]["inheritable"] = json!([]);
             config["process"]["capabilities"]["ambient"] = json!([]);
         },
-        "grep -E '^(Cap|NoNew)' /proc/self/status; touch /f; chown 5:6 /f; ls -ln /f | cut -c1-30",
+        "grep -E '^(Cap|NoNew)' /proc/self/status; touch /f; chown 5:6 /f; ls -ln /f | cut -c1-30; \
+        echo text > /g; for how in 'echo x >> /g' ': > /g' 'truncate -s 9 /g' 'dd if=/proc/self/cmdline of=/g conv=notrunc' 'chown 0:0 /g'; do \
+        chmod 6755 /g; eval \"$how\" 2>/dev/null; stat -c '%a %s' /g; chmod 2644 /g; eval \"$how\" 2>/dev/null; stat -c %a /g; done",
     ),
     (
         "no capabilities",

@@ -1,12 +1,16 @@
 //! Changes to writable host trees.
 
 use super::{HostInode, Name, stat};
-use crate::attributes::{AttributeChange, Attributes, Kind};
+use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::inode::{Inode, NewKind, NewNode};
+use crate::namespace::without_set_ids;
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::ffi::CString;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use kernel::cred::cap;
+use kernel::task;
 use linux_raw_sys::general as raw;
 use trap_handler::host;
 
@@ -97,6 +101,23 @@ impl HostInode {
         Ok(())
     }
 
+    /// Its data was changed: set-ID bits go, unless whoever did it may keep them.
+    pub(super) fn data_changed(&self) {
+        if !self.fs.tree.rights.set_ids || !self.set_ids.load(Ordering::Relaxed) {
+            return;
+        }
+        let cred = task::current().cred();
+        if cred.has(cap::FSETID) {
+            return;
+        }
+        let Ok(owner) = self.attributes().map(|now| Owner::from(&now)) else { return };
+        let mode = without_set_ids(&cred, &owner);
+        if mode != owner.mode & 0o7777 {
+            // The data is written: an error would be for nobody.
+            let _ = self.change_mode(mode);
+        }
+    }
+
     fn change_owner(&self, change: &AttributeChange) -> Result<()> {
         if change.uid.is_none() && change.gid.is_none() {
             return Ok(());
@@ -128,6 +149,7 @@ impl HostInode {
         if mode & self.fs.refused_bits() != 0 {
             return Err(Errno::EPERM);
         }
+        self.set_ids.store(mode & SET_ID != 0, Ordering::Relaxed);
         // fchmodat(2) would follow a link that others have put there since; it leads to granted files only. The call that
         // does not, fchmodat2(2), is too new for the library that compiles the filter.
         if let Some(fd) = self.open_descriptor() {

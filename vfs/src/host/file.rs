@@ -133,7 +133,9 @@ impl FileOps for HostFile {
     fn write_at(&self, _file: &OpenFile, offset: u64, source: &mut Source<'_>) -> Result<usize> {
         self.check_writable()?;
         let fd = self.fd.number();
-        write_host(source, |span, done| host::pwrite(fd, span, offset.saturating_add(done)))
+        let done = write_host(source, |span, done| host::pwrite(fd, span, offset.saturating_add(done)))?;
+        self.inode.data_changed();
+        Ok(done)
     }
 
     fn append(&self, file: &OpenFile, source: &mut Source<'_>) -> Result<(usize, u64)> {
@@ -183,7 +185,9 @@ impl FileOps for HostFile {
 
     fn allocate(&self, mode: u32, offset: u64, length: u64) -> Result<()> {
         self.check_writable()?;
-        host::fallocate(self.fd.number(), mode, offset, length)
+        host::fallocate(self.fd.number(), mode, offset, length)?;
+        self.inode.data_changed();
+        Ok(())
     }
 
     fn describe(&self) -> String {

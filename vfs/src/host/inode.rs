@@ -3,7 +3,7 @@
 use super::directory::HostDirectory;
 use super::file::HostFile;
 use super::listing::Listing;
-use super::{HostFd, HostFs, Name, stat};
+use super::{HostFd, HostFs, Name, SET_ID, stat};
 use crate::acl;
 use crate::attributes::{AttributeChange, Attributes, Kind, Owner};
 use crate::file::FileOps;
@@ -31,6 +31,9 @@ pub struct HostInode {
     pub(super) kind: Kind,
     pub(super) id: (u64, u64),
     pub(super) used: AtomicBool,
+    /// Whether it has set-ID bits, as far as this kernel knows: who writes to it may have to take them away. The host does that for
+    /// sandboxes without capabilities, which cannot set them either.
+    pub(super) set_ids: AtomicBool,
     /// Attributes, if they can never change: read without a lock.
     fixed: Option<Attributes>,
     /// Held by appends, so that two of the sandbox do not take the same place.
@@ -76,6 +79,7 @@ impl HostInode {
             kind: stat::kind(stat),
             id: stat::identity(stat),
             used: AtomicBool::new(true),
+            set_ids: AtomicBool::new(u32::from(stat.stx_mode) & SET_ID != 0),
             fixed,
             end: Mutex::new(()),
             state: Mutex::new(State { places: place.into_iter().collect(), kept: root, ..State::default() }),
@@ -86,6 +90,12 @@ impl HostInode {
     /// Device and inode number on the host.
     pub fn id(&self) -> (u64, u64) {
         self.id
+    }
+
+    /// Whether what the host shows under its device and inode number is it: not where it has lost its last name and nothing holds it on
+    /// the host, which gives the number to another then.
+    pub(super) fn may_be(&self, stat: &raw::statx) -> bool {
+        self.kind == stat::kind(stat) && self.state.lock().gone.is_none()
     }
 
     /// Whether nothing in its tree ever changes.

@@ -153,9 +153,7 @@ impl HostFs {
         let id = stat::identity(stat);
         let place = (parent, Box::from(name));
         let found = self.inodes.lock().get(&id).and_then(Weak::upgrade);
-        if let Some(inode) = found
-            && crate::inode::Inode::kind(&*inode) == stat::kind(stat)
-        {
+        if let Some(inode) = found.filter(|inode| inode.may_be(stat)) {
             inode.found_at(place);
             return inode;
         }
@@ -163,7 +161,7 @@ impl HostFs {
         let raced = {
             let mut inodes = self.inodes.lock();
             match inodes.get(&id).and_then(Weak::upgrade) {
-                Some(other) if crate::inode::Inode::kind(&*other) == stat::kind(stat) => Some(other),
+                Some(other) if other.may_be(stat) => Some(other),
                 other => {
                     inodes.insert(id, Arc::downgrade(&made));
                     drop(inodes);

@@ -178,6 +178,9 @@ impl HostInode {
             return Ok(self.keep(fd));
         }
         self.state.lock().open = Arc::downgrade(&fd);
+        if flags & raw::O_TRUNC != 0 {
+            self.data_changed();
+        }
         Ok(fd)
     }
 

@@ -217,6 +217,37 @@ fn in_a_shared_tree_a_remembered_file_is_opened_as_it_is_now() -> Result<()> {
 }
 
 #[test]
+fn an_inode_number_that_the_host_gives_out_again_is_another_inode() -> Result<()> {
+    let scratch = Scratch::new("again");
+    let path = scratch.0.join("l");
+    symlink("old", &path).expect("symlink");
+    let root = scratch.mount(true, false);
+    let old = root.child(b"l")?;
+    let users = (old.clone(), old.clone());
+    root.unlink(b"l")?;
+    // Most filesystems give it out at once.
+    let again = (0..1000).any(|_| {
+        symlink("newer", &path).expect("symlink");
+        let same = fs::symlink_metadata(&path).expect("stat").ino() == old.id().1;
+        if !same {
+            fs::remove_file(&path).expect("unlink");
+        }
+        same
+    });
+    let text = |inode: &HostInode| match inode.read_link() {
+        Ok(LinkTarget::Text(text)) => text,
+        _ => Vec::new(),
+    };
+    assert_eq!(text(&old), b"old");
+    if again {
+        assert_eq!(text(&*root.child(b"l")?), b"newer");
+    }
+    drop(users);
+    assert_eq!(old.attributes()?.nlink, 0);
+    Ok(())
+}
+
+#[test]
 fn a_listing_is_read_in_pieces_of_any_size() -> Result<()> {
     let scratch = Scratch::new("pieces");
     for number in 0..3000 {

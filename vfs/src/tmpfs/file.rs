@@ -24,7 +24,7 @@ pub(super) struct TmpFile {
 
 impl TmpFile {
     /// What a write does beside writing: times, and set-ID bits go.
-    fn written(&self) {
+    pub(super) fn written(&self) {
         let mut meta = self.inode.meta.lock();
         let now = kernel::time::file_time();
         (meta.mtime, meta.ctime) = (now, now);

@@ -256,10 +256,12 @@ impl Inode for TmpInode {
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<dyn FileOps>> {
         match &self.content {
             Content::File(data) => {
+                let file = TmpFile { data: data.clone(), inode: self.clone() };
                 if flags & raw::O_TRUNC != 0 {
                     self.set_attributes(&AttributeChange { size: Some(0), ..AttributeChange::default() })?;
+                    file.written();
                 }
-                Ok(Arc::new(TmpFile { data: data.clone(), inode: self.clone() }))
+                Ok(Arc::new(file))
             }
             Content::Directory(_) => Ok(Arc::new(TmpDirectory(self))),
             Content::Link(_) => Err(Errno::ELOOP),
