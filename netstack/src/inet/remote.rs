@@ -171,6 +171,17 @@ impl Remote {
     }
 }
 
+/// State number (`TCP_*`) of a socket of the host.
+pub fn state_of(fd: i32) -> u32 {
+    const CLOSE: u32 = 7;
+    // It is the first byte of `struct tcp_info`.
+    let mut state = [0; 1];
+    match host::getsockopt(fd, net::SOL_TCP, net::TCP_INFO, &mut state) {
+        Ok(_) => state[0].into(),
+        Err(_) => CLOSE,
+    }
+}
+
 impl Outside for Remote {
     fn local(&self) -> SocketAddr {
         self.local
@@ -302,8 +313,7 @@ impl Outside for Remote {
     }
 
     fn state_number(&self) -> u32 {
-        const CLOSE: u32 = 7;
-        self.info().ok().and_then(|info| info.first().copied()).map_or(CLOSE, u32::from)
+        state_of(self.fd)
     }
 
     fn option_set(&self, level: u32, name: u32, value: &[u8]) {

@@ -15,7 +15,7 @@ mod state;
 mod stream;
 
 pub use link::Traffic;
-pub use stream::Stream;
+pub use stream::{Handle, Stream};
 
 use crate::{Errno, Result};
 use alloc::boxed::Box;

@@ -39,6 +39,21 @@ impl Drop for Stream {
     }
 }
 
+/// What finds a connection that may have gone.
+pub struct Handle {
+    place: Place,
+    id: u64,
+}
+
+impl Handle {
+    /// State number of the host kernel (`TCP_*`).
+    pub fn state_number(&self) -> u32 {
+        const CLOSE: u32 = 7;
+        let state = |state: &mut State| state.get(self.place, self.id).map(|found| found.state_number());
+        with(state).flatten().unwrap_or(CLOSE)
+    }
+}
+
 impl Stream {
     /// Of the connection with this number.
     pub(super) fn new(place: Place, id: u64) -> Stream {
@@ -58,6 +73,11 @@ impl Stream {
         let stream = Stream::new(place, asked);
         stream.reported.store(false, Ordering::Relaxed);
         Ok(stream)
+    }
+
+    /// What finds its connection, without keeping it.
+    pub fn handle(&self) -> Handle {
+        Handle { place: self.place, id: self.id }
     }
 
     /// Its end is seen to by somebody else.
@@ -371,8 +391,7 @@ impl Outside for Stream {
     }
 
     fn state_number(&self) -> u32 {
-        const CLOSE: u32 = 7;
-        self.look(|connection| connection.state_number()).unwrap_or(CLOSE)
+        self.handle().state_number()
     }
 
     fn option_set(&self, level: u32, name: u32, value: &[u8]) {

@@ -143,6 +143,12 @@ impl Udp {
         place
     }
 
+    /// Its place in the eyes of programs: one that is connected outside has the host's.
+    fn shown_place(&self, local: SocketAddr, peer: Option<SocketAddr>) -> SocketAddr {
+        let outside = peer.and_then(|_| self.remotes().into_iter().next());
+        outside.map_or(local, |remote| remote.local)
+    }
+
     fn dissolve(&self) -> Result<()> {
         let released = {
             let mut link = self.link.lock();
@@ -272,12 +278,11 @@ impl Socket for Udp {
 
     fn name(&self) -> Result<Address> {
         let family = self.common.family;
-        let (local, connected) = {
+        let (local, peer) = {
             let link = self.link.lock();
-            (link.local.unwrap_or(SocketAddr::new(endpoint::any(family), 0)), link.peer.is_some())
+            (link.local.unwrap_or(SocketAddr::new(endpoint::any(family), 0)), link.peer)
         };
-        let outside = self.remotes().first().filter(|_| connected).map(|remote| remote.local);
-        Ok(endpoint::shown(family, outside.unwrap_or(local)))
+        Ok(endpoint::shown(family, self.shown_place(local, peer)))
     }
 
     fn peer_name(&self) -> Result<Address> {
@@ -432,15 +437,14 @@ pub fn lines() -> Vec<Line> {
             let link = socket.link.lock();
             (link.local?, link.peer)
         };
+        let inside = socket.inbox.lock().used;
         Some(Line {
             family: socket.common.family,
-            local,
             peer,
             state: if peer.is_some() { ESTABLISHED } else { CLOSE },
-            waiting: socket.inbox.lock().used,
-            limit: 0,
+            waiting: inside + socket.waiting_outside(),
             owner: (socket.common.birth.uid, socket.common.birth.ino),
-            until: None,
+            ..Line::default_at(socket.shown_place(local, peer))
         })
     };
     ports.all().into_iter().filter_map(line).collect()
