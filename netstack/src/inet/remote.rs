@@ -3,6 +3,7 @@
 
 use super::broker::Descriptor;
 use super::outside::Outside;
+use super::tcp::NOT_SENT;
 use crate::common::Common;
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
@@ -302,6 +303,12 @@ impl Outside for Remote {
     }
 
     fn count(&self, command: u32) -> Result<i32> {
+        if command == NOT_SENT {
+            let info = self.info()?;
+            let at = core::mem::offset_of!(net::tcp_info, tcpi_notsent_bytes);
+            let count = info.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            return count.map(i32::from_ne_bytes).ok_or(Errno::ENOTTY);
+        }
         host::socket_count(self.fd, command)
     }
 

@@ -5,7 +5,7 @@ use super::state::State;
 use super::{Place, with};
 use crate::common::Common;
 use crate::inet::outside::Outside;
-use crate::inet::tcp::Tcp;
+use crate::inet::tcp::{NOT_SENT, Tcp};
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
@@ -374,6 +374,10 @@ impl Outside for Stream {
     }
 
     fn count(&self, command: u32) -> Result<i32> {
+        // smoltcp does not say how much of its buffer it has sent.
+        if command == NOT_SENT {
+            return Err(Errno::ENOTTY);
+        }
         let count = |connection: &mut Connection| match command {
             ioctl::FIONREAD => connection.socket().recv_queue(),
             ioctl::TIOCOUTQ => connection.socket().send_queue(),
