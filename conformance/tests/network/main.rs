@@ -1,6 +1,7 @@
 //! The ways out of a sandbox (`--network=broker`, `--publish`) and what they refuse, with servers on the host's loopback interface.
 //! Nothing here needs the internet.
 
+mod rules;
 mod tables;
 
 use conformance::{AT_ONCE, Outcome, free_port, run, sandbox_exec, scratch};
