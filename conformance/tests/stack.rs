@@ -61,6 +61,25 @@ fn check(mut command: Command) -> String {
 #[test]
 fn both_ends_see_what_two_native_ends_see() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
+    compare_ends(&cable);
+}
+
+/// TAP devices: the host sums up and cuts for an interface that cannot, and what comes in was summed up by it.
+#[test]
+fn an_interface_that_does_nothing_by_itself_is_enough() {
+    let Some(cable) = Cable::of_taps().expect("a cable") else { return };
+    compare_ends(&cable);
+}
+
+#[test]
+fn packets_are_as_long_as_the_interface_lets_them_be() {
+    for mtu in [1450, 9000] {
+        let Some(cable) = Cable::with_mtu(mtu).expect("a cable") else { return };
+        compare_ends(&cable);
+    }
+}
+
+fn compare_ends(cable: &Cable) {
     let peers = script("peers.py");
     let serve = [PYTHON, &*peers, "serve"];
     let to_inside = [PYTHON, &*peers, "check", INSIDE[0], INSIDE[1], NOBODY];
@@ -71,14 +90,14 @@ fn both_ends_see_what_two_native_ends_see() {
         check(cable.outside(&to_inside))
     };
     {
-        let _server = Server::start(sandboxed(&cable, &serve));
+        let _server = Server::start(sandboxed(cable, &serve));
         assert_ne!(cable.settings(), before, "the host has kept the addresses");
         assert_eq!(check(cable.outside(&to_inside)), native, "the server is in the sandbox");
     }
     assert_eq!(cable.settings(), before, "the host has the interface back");
     let native = native.replace(INSIDE[0], OUTSIDE[0]).replace(INSIDE[1], OUTSIDE[1]);
     let _server = Server::start(cable.outside(&serve));
-    assert_eq!(check(sandboxed(&cable, &to_outside)), native, "the client is in the sandbox");
+    assert_eq!(check(sandboxed(cable, &to_outside)), native, "the client is in the sandbox");
 }
 
 #[test]
@@ -159,6 +178,11 @@ fn programs_see_the_interface_and_its_routes_as_on_the_host() {
     let program = "import socket; print(sorted(socket.if_nameindex()))";
     let argv = [PYTHON, "-c", program];
     assert_eq!(check(sandboxed(&cable, &argv)), check(cable.native(&argv)));
+    // Its own name means the address that others reach.
+    let program =
+        "import socket; n = socket.gethostname(); print([a[4][0] for a in socket.getaddrinfo(n, 1, type=1)])";
+    let said = check(sandboxed(&cable, &[PYTHON, "-c", program]));
+    assert!(INSIDE.iter().all(|address| said.contains(address)) && !said.contains("127."), "{said}");
     for file in ["route", "if_inet6"] {
         // Whether an address was looked for before it was taken is the host's to know.
         let shown = format!("sort /proc/net/{file} | sed 's/ 82 / 80 /'");
