@@ -100,6 +100,57 @@ fn compare_ends(cable: &Cable) {
     assert_eq!(check(sandboxed(cable, &to_outside)), native, "the client is in the sandbox");
 }
 
+/// Keepalive and `TCP_USER_TIMEOUT`: who was there is there no more, and says nothing.
+#[test]
+fn a_peer_that_falls_silent_is_given_up_in_time() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let waits = format!(
+        "import errno, socket, sys, threading, time\n\
+         T = socket.IPPROTO_TCP\n\
+         def made(options):\n\
+        \x20   s = socket.create_connection(('{}', 7000), 20)\n\
+        \x20   s.settimeout(60)\n\
+        \x20   for option in options: s.setsockopt(*option)\n\
+        \x20   s.sendall(b'echo\\nx'); s.recv(1); return s\n\
+         probed = made([(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (T, socket.TCP_KEEPIDLE, 1), (T, socket.TCP_KEEPINTVL, 1), (T, socket.TCP_KEEPCNT, 3)])\n\
+         owed = made([(T, socket.TCP_USER_TIMEOUT, 2000)])\n\
+         patient = made([])\n\
+         print('ready', flush=True); sys.stdin.readline(); said = {{}}\n\
+         def wait(name, s):\n\
+        \x20   start = time.monotonic()\n\
+        \x20   try: s.recv(1)\n\
+        \x20   except OSError as error: said[name] = errno.errorcode.get(error.errno), 1 < time.monotonic() - start < 9\n\
+         owed.sendall(b'more'); patient.settimeout(10); patient.sendall(b'more')\n\
+         threads = [threading.Thread(target=wait, args=one) for one in [('probed', probed), ('owed', owed), ('patient', patient)]]\n\
+         for t in threads: t.start()\n\
+         for t in threads: t.join()\n\
+         print(sorted(said.items()))",
+        OUTSIDE[0]
+    );
+    let peers = script("peers.py");
+    let said = |mut command: Command| {
+        let _server = Server::start(cable.outside(&[PYTHON, &*peers, "serve"]));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("reads");
+        assert_eq!(line, "ready\n");
+        let address = format!("{}/24", OUTSIDE[0]);
+        check(cable.outside(&["ip", "addr", "del", &address, "dev", "eth0"]));
+        drop(child.stdin.take());
+        line.clear();
+        said.read_to_string(&mut line).expect("reads");
+        let _ = child.wait();
+        check(cable.outside(&["ip", "addr", "add", &address, "dev", "eth0"]));
+        line
+    };
+    let native = said(cable.native(&[PYTHON, "-c", &waits]));
+    let expected =
+        "[('owed', ('ETIMEDOUT', True)), ('patient', (None, False)), ('probed', ('ETIMEDOUT', True))]\n";
+    assert_eq!(native, expected);
+    assert_eq!(said(sandboxed(&cable, &[PYTHON, "-c", &waits])), native);
+}
+
 #[test]
 fn connections_leave_at_their_ports_what_native_ones_leave() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
