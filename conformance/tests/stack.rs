@@ -100,6 +100,20 @@ fn compare_ends(cable: &Cable) {
     assert_eq!(check(sandboxed(cable, &to_outside)), native, "the client is in the sandbox");
 }
 
+#[test]
+fn thousands_of_connections_are_there_at_once() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let crowd = script("crowd.py");
+    let ask = |host| [PYTHON, &*crowd, "ask", host, "4000"];
+    {
+        let _server = Server::start(sandboxed(&cable, &[PYTHON, &*crowd, "serve"]));
+        assert_eq!(check(cable.outside(&ask(INSIDE[0]))), "4000\n", "the server is in the sandbox");
+        assert_eq!(check(cable.outside(&ask(INSIDE[1]))), "4000\n", "once more, over IPv6");
+    }
+    let _server = Server::start(cable.outside(&[PYTHON, &*crowd, "serve"]));
+    assert_eq!(check(sandboxed(&cable, &ask(OUTSIDE[0]))), "4000\n", "the client is in the sandbox");
+}
+
 /// Keepalive and `TCP_USER_TIMEOUT`: who was there is there no more, and says nothing.
 #[test]
 fn a_peer_that_falls_silent_is_given_up_in_time() {

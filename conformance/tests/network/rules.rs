@@ -1,11 +1,12 @@
 //! Rules of the command line as programs meet them: names, networks and ports of both families, and what is denied whatever else allows
 //! it; and a broker that is asked for more than there is.
 
-use super::{denials, python, sandbox};
+use super::{AT_ONCE, denials, python, sandbox};
 use conformance::{run, sandbox_exec, scratch};
 use std::io::{Read, Write};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Says hello to everybody, at one port of both loopback addresses; answers datagrams with what they say.
 fn servers() -> u16 {
@@ -100,6 +101,31 @@ s.connect(at); s.send(b'again', socket.MSG_MORE); s.send(b' and again'); print(s
     assert_eq!(native.status, 0, "{}", native.stderr);
     let (outcome, log) = python(&[&format!("--allow-net=[::1]:{port}")], script, &[port]);
     assert_eq!(outcome.stdout, native.stdout, "{} {log}", outcome.stderr);
+}
+
+#[test]
+fn a_port_is_published_to_ipv6() {
+    let port = conformance::free_port();
+    let script = "import socket
+l = socket.create_server(('::', 7777), family=socket.AF_INET6, dualstack_ipv6=True)
+while True:
+    s, peer = l.accept(); s.sendall(repr((s.recv(5), peer[0])).encode()); s.close()
+";
+    let child = Command::new(sandbox_exec())
+        .args(["--publish", &format!("[::1]:{port}:7777"), "--", "/usr/bin/python3", "-c", script])
+        .spawn();
+    let mut child = child.expect("starts");
+    let begin = Instant::now();
+    let mut said = String::new();
+    // Until the server inside listens, what comes is ended.
+    while said.is_empty() && begin.elapsed() < AT_ONCE {
+        std::thread::sleep(Duration::from_millis(20));
+        let Ok(mut stream) = TcpStream::connect(("::1", port)) else { continue };
+        let _ = stream.write_all(b"hello").and_then(|()| stream.read_to_string(&mut said));
+    }
+    let _ = child.kill().and_then(|()| child.wait());
+    assert_eq!(said, "(b'hello', '::1')");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
 /// More connections than the sandbox has host descriptors for, more queries than the broker answers at once, and requests from many

@@ -153,3 +153,31 @@ sys.stdin.read()
     command.args(["--publish", &format!("{port}:7777"), "--"]);
     assert_eq!(shown(command, port, 7777), native);
 }
+
+/// What the Java virtual machine asks of netlink, of ioctl(2) and of `/proc/net`, beside a network namespace that has loopback alone.
+#[test]
+fn a_jvm_sees_the_interfaces_that_there_are() {
+    if !run(Command::new("java").arg("-version")).is_ok_and(|outcome| outcome.status == 0) {
+        eprintln!("skipped: there is no java");
+        return;
+    }
+    const INTERFACES: &str = "import java.net.*; import java.util.*;
+class Interfaces { public static void main(String[] none) throws Exception {
+    for (NetworkInterface one : Collections.list(NetworkInterface.getNetworkInterfaces())) {
+        System.out.println(one.getName() + one.getIndex() + one.isUp() + one.isLoopback() + one.isPointToPoint() + one.supportsMulticast() + one.getMTU());
+        System.out.println(Arrays.toString(one.getHardwareAddress()) + one.getInterfaceAddresses());
+    }
+    System.out.println(NetworkInterface.getByInetAddress(InetAddress.getByName(\"127.0.0.1\")));
+    System.out.println(InetAddress.getLoopbackAddress().isReachable(1000));
+    InetAddress.getLocalHost();
+} }";
+    let directory = scratch().expect("a directory");
+    std::fs::write(directory.path().join("Interfaces.java"), INTERFACES).expect("a file");
+    let java = ["java", "Interfaces.java"];
+    let alone = ["--map-root-user", "--net", "sh", "-c", "ip link set lo up; exec \"$@\"", "sh"];
+    let native = run(Command::new("unshare").args(alone).args(java).current_dir(directory.path()));
+    let native = native.expect("runs");
+    assert_eq!(native.status, 0, "{}", native.stderr);
+    let inside = run(Command::new(sandbox_exec()).args(java).current_dir(directory.path())).expect("runs");
+    assert_eq!((inside.status, inside.stdout), (0, native.stdout), "{}", inside.stderr);
+}
