@@ -10,6 +10,7 @@
 mod connection;
 mod datagrams;
 mod frame;
+mod gather;
 mod link;
 mod state;
 mod stream;
