@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, value_name = "DIRECTORY")]
     workdir: Option<PathBuf>,
 
-    /// The host name that the program sees.
+    /// The host name that the program sees, and finds in /etc/hosts.
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     hostname: String,
 
