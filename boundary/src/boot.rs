@@ -164,6 +164,14 @@ pub enum MountKind {
     Masked,
     /// What lies at `target`, once more: for a flag or `read_only` of its own. Left out where nothing lies there.
     Again,
+    /// The hosts(5) that lies at `target`, with a line behind it for the sandbox's own name, in memory. Left out where none lies there,
+    /// or where it has that name already.
+    Hosts {
+        /// The name.
+        name: String,
+        /// What it is to mean.
+        addresses: Vec<IpAddr>,
+    },
     /// A symbolic link at `target`, such as `/bin` to `usr/bin`; not a mount in `/proc/mounts`.
     Symlink {
         /// Its text.

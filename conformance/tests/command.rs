@@ -142,6 +142,37 @@ fn secrets_and_the_environment_are_not_handed_out() {
 }
 
 #[test]
+fn the_sandbox_finds_itself_by_its_own_name() {
+    let script = "import socket\nname = socket.gethostname()\nprint(name, socket.gethostbyname(name))\n\
+                  listener = socket.socket()\nlistener.bind((name, 0))\nlistener.listen()\n\
+                  socket.create_connection(listener.getsockname()[:2])\nprint(open('/etc/hosts').read(), end='')";
+    let hosts = std::fs::read_to_string("/etc/hosts").expect("the host has one");
+    for name in ["sandbox", "box.example"] {
+        let outcome = in_scratch(&["--hostname", name, "/usr/bin/python3", "-c", script]);
+        let expected = format!("{name} 127.0.0.1\n{hosts}127.0.0.1\t{name}\n");
+        assert_eq!((outcome.status, outcome.stdout), (0, expected), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn hosts_of_the_callers_own_are_as_they_are() {
+    let directory = scratch().expect("a directory");
+    std::fs::write(directory.path().join("mine"), "127.0.0.1 mine\n").expect("a file");
+    let mine = format!("{}/mine:/etc/hosts", directory.path().display());
+    let outcome = sandbox(&["--ro-bind", &mine, "cat", "/etc/hosts"], directory.path());
+    assert_eq!((outcome.status, &*outcome.stdout), (0, "127.0.0.1 mine\n"), "{}", outcome.stderr);
+    // It is in the file already.
+    let hosts = std::fs::read_to_string("/etc/hosts").expect("the host has one");
+    let outcome = sandbox(&["--hostname", "localhost", "cat", "/etc/hosts"], directory.path());
+    assert_eq!((outcome.status, &outcome.stdout), (0, &hosts), "{}", outcome.stderr);
+    // As all of the system, it is only for reading.
+    let outcome = sandbox(&["sh", "-c", "echo x >> /etc/hosts"], directory.path());
+    assert_ne!(outcome.status, 0);
+    assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
+    assert_eq!(std::fs::read_to_string("/etc/hosts").expect("it"), hosts);
+}
+
+#[test]
 fn there_is_no_way_to_the_network() {
     let script = "import socket; s = socket.socket(); s.connect((\"192.0.2.1\", 80))";
     let outcome = in_scratch(&["/usr/bin/python3", "-c", script]);

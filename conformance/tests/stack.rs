@@ -61,6 +61,25 @@ fn check(mut command: Command) -> String {
 #[test]
 fn both_ends_see_what_two_native_ends_see() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
+    compare_ends(&cable);
+}
+
+/// TAP devices: the host sums up and cuts for an interface that cannot, and what comes in was summed up by it.
+#[test]
+fn an_interface_that_does_nothing_by_itself_is_enough() {
+    let Some(cable) = Cable::of_taps().expect("a cable") else { return };
+    compare_ends(&cable);
+}
+
+#[test]
+fn packets_are_as_long_as_the_interface_lets_them_be() {
+    for mtu in [1450, 9000] {
+        let Some(cable) = Cable::with_mtu(mtu).expect("a cable") else { return };
+        compare_ends(&cable);
+    }
+}
+
+fn compare_ends(cable: &Cable) {
     let peers = script("peers.py");
     let serve = [PYTHON, &*peers, "serve"];
     let to_inside = [PYTHON, &*peers, "check", INSIDE[0], INSIDE[1], NOBODY];
@@ -71,14 +90,79 @@ fn both_ends_see_what_two_native_ends_see() {
         check(cable.outside(&to_inside))
     };
     {
-        let _server = Server::start(sandboxed(&cable, &serve));
+        let _server = Server::start(sandboxed(cable, &serve));
         assert_ne!(cable.settings(), before, "the host has kept the addresses");
         assert_eq!(check(cable.outside(&to_inside)), native, "the server is in the sandbox");
     }
     assert_eq!(cable.settings(), before, "the host has the interface back");
     let native = native.replace(INSIDE[0], OUTSIDE[0]).replace(INSIDE[1], OUTSIDE[1]);
     let _server = Server::start(cable.outside(&serve));
-    assert_eq!(check(sandboxed(&cable, &to_outside)), native, "the client is in the sandbox");
+    assert_eq!(check(sandboxed(cable, &to_outside)), native, "the client is in the sandbox");
+}
+
+#[test]
+fn thousands_of_connections_are_there_at_once() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let crowd = script("crowd.py");
+    let ask = |host| [PYTHON, &*crowd, "ask", host, "4000"];
+    {
+        let _server = Server::start(sandboxed(&cable, &[PYTHON, &*crowd, "serve"]));
+        assert_eq!(check(cable.outside(&ask(INSIDE[0]))), "4000\n", "the server is in the sandbox");
+        assert_eq!(check(cable.outside(&ask(INSIDE[1]))), "4000\n", "once more, over IPv6");
+    }
+    let _server = Server::start(cable.outside(&[PYTHON, &*crowd, "serve"]));
+    assert_eq!(check(sandboxed(&cable, &ask(OUTSIDE[0]))), "4000\n", "the client is in the sandbox");
+}
+
+/// Keepalive and `TCP_USER_TIMEOUT`: who was there is there no more, and says nothing.
+#[test]
+fn a_peer_that_falls_silent_is_given_up_in_time() {
+    let Some(cable) = Cable::new().expect("a cable") else { return };
+    let waits = format!(
+        "import errno, socket, sys, threading, time\n\
+         T = socket.IPPROTO_TCP\n\
+         def made(options):\n\
+        \x20   s = socket.create_connection(('{}', 7000), 20)\n\
+        \x20   s.settimeout(60)\n\
+        \x20   for option in options: s.setsockopt(*option)\n\
+        \x20   s.sendall(b'echo\\nx'); s.recv(1); return s\n\
+         probed = made([(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (T, socket.TCP_KEEPIDLE, 1), (T, socket.TCP_KEEPINTVL, 1), (T, socket.TCP_KEEPCNT, 3)])\n\
+         owed = made([(T, socket.TCP_USER_TIMEOUT, 2000)])\n\
+         patient = made([])\n\
+         print('ready', flush=True); sys.stdin.readline(); said = {{}}\n\
+         def wait(name, s):\n\
+        \x20   start = time.monotonic()\n\
+        \x20   try: s.recv(1)\n\
+        \x20   except OSError as error: said[name] = errno.errorcode.get(error.errno), 1 < time.monotonic() - start < 9\n\
+         owed.sendall(b'more'); patient.settimeout(10); patient.sendall(b'more')\n\
+         threads = [threading.Thread(target=wait, args=one) for one in [('probed', probed), ('owed', owed), ('patient', patient)]]\n\
+         for t in threads: t.start()\n\
+         for t in threads: t.join()\n\
+         print(sorted(said.items()))",
+        OUTSIDE[0]
+    );
+    let peers = script("peers.py");
+    let said = |mut command: Command| {
+        let _server = Server::start(cable.outside(&[PYTHON, &*peers, "serve"]));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("reads");
+        assert_eq!(line, "ready\n");
+        let address = format!("{}/24", OUTSIDE[0]);
+        check(cable.outside(&["ip", "addr", "del", &address, "dev", "eth0"]));
+        drop(child.stdin.take());
+        line.clear();
+        said.read_to_string(&mut line).expect("reads");
+        let _ = child.wait();
+        check(cable.outside(&["ip", "addr", "add", &address, "dev", "eth0"]));
+        line
+    };
+    let native = said(cable.native(&[PYTHON, "-c", &waits]));
+    let expected =
+        "[('owed', ('ETIMEDOUT', True)), ('patient', (None, False)), ('probed', ('ETIMEDOUT', True))]\n";
+    assert_eq!(native, expected);
+    assert_eq!(said(sandboxed(&cable, &[PYTHON, "-c", &waits])), native);
 }
 
 #[test]
@@ -132,9 +216,10 @@ fn long_segments_are_left_whole_for_the_interface_to_cut() {
     let Some(cable) = Cable::new().expect("a cable") else { return };
     let (peers, capture) = (script("peers.py"), script("capture.py"));
     let _server = Server::start(sandboxed(&cable, &[PYTHON, &*peers, "serve"]));
-    let full = 44 * (1500 - 40);
-    let said = check(cable.outside(&[PYTHON, &*capture, "longest", "eth0", INSIDE[0]]));
-    assert_eq!(said, format!("{full}\nright\n"));
+    for (address, full) in [(INSIDE[0], 44 * (1500 - 40)), (INSIDE[1], 45 * (1500 - 60))] {
+        let said = check(cable.outside(&[PYTHON, &*capture, "longest", "eth0", address]));
+        assert_eq!(said, format!("{full}\nright\n"));
+    }
 }
 
 #[test]
@@ -159,6 +244,11 @@ fn programs_see_the_interface_and_its_routes_as_on_the_host() {
     let program = "import socket; print(sorted(socket.if_nameindex()))";
     let argv = [PYTHON, "-c", program];
     assert_eq!(check(sandboxed(&cable, &argv)), check(cable.native(&argv)));
+    // Its own name means the address that others reach.
+    let program =
+        "import socket; n = socket.gethostname(); print([a[4][0] for a in socket.getaddrinfo(n, 1, type=1)])";
+    let said = check(sandboxed(&cable, &[PYTHON, "-c", program]));
+    assert!(INSIDE.iter().all(|address| said.contains(address)) && !said.contains("127."), "{said}");
     for file in ["route", "if_inet6"] {
         // Whether an address was looked for before it was taken is the host's to know.
         let shown = format!("sort /proc/net/{file} | sed 's/ 82 / 80 /'");

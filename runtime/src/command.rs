@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, value_name = "DIRECTORY")]
     workdir: Option<PathBuf>,
 
-    /// The host name that the program sees.
+    /// The host name that the program sees, and finds in /etc/hosts.
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     hostname: String,
 
@@ -314,7 +314,7 @@ fn show_filter(
     Ok(())
 }
 
-fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> anyhow::Result<u8> {
+fn supervise(options: Options, mut view: View, program: &Path, workdir: &Path) -> anyhow::Result<u8> {
     let open_log = |path: &Option<PathBuf>| -> anyhow::Result<OwnedFd> {
         match path {
             Some(path) => Ok(std::fs::File::create(path)
@@ -358,6 +358,8 @@ fn supervise(options: Options, view: View, program: &Path, workdir: &Path) -> an
     let host_loopback = settings.as_ref().is_some_and(|settings| settings.reach_loopback());
     let (broker, to_broker) = settings.map(Broker::start).transpose()?.unzip();
     let (stack, _guard) = take_interface(&options.network)?.unzip();
+    let interface = stack.as_ref().map(|(interface, _)| interface);
+    view.name_sandbox(&options.hostname, stack::own_addresses(interface));
     let host_xattrs = view.granted;
     let env = program::environment(options.keep_env, &options.env);
     let walls = Walls::choose(&options.allow_missing)?;

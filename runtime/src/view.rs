@@ -6,6 +6,7 @@ pub use asked::{Asked, Device, Grant, MemoryDirectory, Overlay};
 
 use boundary::boot::{MountKind, MountSpec};
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,8 @@ const TOO_MUCH: &[&str] = &[
     "/", "/root", "/home", "/tmp", "/var", "/var/tmp", "/var/lib", "/run", "/boot", "/mnt", "/media", "/srv",
     "/proc", "/sys", "/dev",
 ];
+/// hosts(5).
+const HOSTS: &str = "/etc/hosts";
 /// Directories that the kernel fills itself, and of which nothing of the host is shown.
 pub const OF_THE_KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
@@ -254,6 +257,18 @@ impl View {
         self.mount("/dev/mqueue", MountKind::Mqueue, false);
     }
 
+    /// Lets the program find the sandbox by its own name, as far as the host's hosts(5) is what it sees. One that the command line
+    /// names, or that the program may change, is as it is.
+    pub fn name_sandbox(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        let hosts = Path::new(HOSTS);
+        let of_the_system = self.innermost(hosts).is_some_and(|mount| {
+            mount.read_only && mount.target != target(hosts) && matches!(mount.kind, MountKind::Host { .. })
+        });
+        if of_the_system && self.on_host(hosts).as_deref() == Some(hosts) {
+            self.mount(HOSTS, MountKind::Hosts { name: name.into(), addresses }, true);
+        }
+    }
+
     /// Whether the sandbox has a directory at `path` to start in.
     pub fn has_directory(&self, path: &Path) -> bool {
         self.on_host(path).is_some_and(|path| path.is_dir())
@@ -270,13 +285,17 @@ impl View {
         self.host_paths.iter().any(|path| path.writable)
     }
 
-    /// Where `path` of the inside lies on the host, if a mount shows it.
-    pub fn on_host(&self, path: &Path) -> Option<PathBuf> {
-        let best = self
-            .mounts
+    /// The mount that shows `path` of the inside.
+    fn innermost(&self, path: &Path) -> Option<&MountSpec> {
+        self.mounts
             .iter()
             .filter(|mount| path.starts_with(Path::new(OsStr::from_bytes(&mount.target))))
-            .max_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count())?;
+            .max_by_key(|mount| Path::new(OsStr::from_bytes(&mount.target)).components().count())
+    }
+
+    /// Where `path` of the inside lies on the host, if a mount shows it.
+    pub fn on_host(&self, path: &Path) -> Option<PathBuf> {
+        let best = self.innermost(path)?;
         let rest = path.strip_prefix(OsStr::from_bytes(&best.target)).ok()?;
         match &best.kind {
             MountKind::Host { path, .. } | MountKind::Overlay { lower: path, .. } => {

@@ -16,6 +16,7 @@ pub mod file;
 pub mod filter;
 
 pub mod futex;
+pub mod hosts;
 pub mod int80;
 pub mod ipc;
 pub mod memory;

@@ -1,5 +1,6 @@
 //! The sandbox's tree, put together at boot from the configuration's mount table, and those of containers that join it.
 
+use crate::hosts;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -200,7 +201,9 @@ impl Builder {
             }
             MountKind::DevPts => (tty::devpts_root(), b"devpts", b"devpts"),
             MountKind::Mqueue => (vfs::mqueue::filesystem()?.clone(), b"mqueue", b"mqueue"),
-            MountKind::Masked | MountKind::Again | MountKind::Symlink { .. } => return Err(Errno::EINVAL),
+            MountKind::Masked | MountKind::Again | MountKind::Hosts { .. } | MountKind::Symlink { .. } => {
+                return Err(Errno::EINVAL);
+            }
         };
         Ok((inode, mount_options(spec, source, fstype)))
     }
@@ -214,9 +217,9 @@ impl Builder {
                 Err(error) => Err(error),
             };
         }
-        if matches!(spec.kind, MountKind::Masked | MountKind::Again) {
+        if matches!(spec.kind, MountKind::Masked | MountKind::Again | MountKind::Hosts { .. }) {
             return match find(lookup, &spec.target) {
-                Ok(at) => cover(lookup, spec, &at),
+                Ok(at) => cover(lookup, spec, &at).map(|()| None),
                 Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -249,19 +252,24 @@ impl Builder {
     }
 }
 
-/// Hides or repeats what lies at a place.
-fn cover(lookup: &Lookup<'_>, spec: &MountSpec, at: &Path) -> Result<Option<Arc<dyn Inode>>, Errno> {
-    let inode: Arc<dyn Inode> = match spec.kind {
+/// Hides, repeats or completes what lies at a place.
+fn cover(lookup: &Lookup<'_>, spec: &MountSpec, at: &Path) -> Result<(), Errno> {
+    let inode: Arc<dyn Inode> = match &spec.kind {
         MountKind::Masked if at.inode().kind() == Kind::Directory => tmpfs::mount(1, 0o755, (0, 0))?,
         MountKind::Masked => device::alone("null")?,
+        MountKind::Hosts { name, addresses } => {
+            match hosts::completed(lookup, &spec.target, name, addresses)? {
+                Some(file) => file,
+                None => return Ok(()),
+            }
+        }
         _ => {
             let mount = lookup.fs.namespace().bind(at, at, true)?;
-            lookup.fs.namespace().remount(&mount, mount.flags() | mount_flags(spec))?;
-            return Ok(None);
+            return lookup.fs.namespace().remount(&mount, mount.flags() | mount_flags(spec));
         }
     };
     let options = mount_options(spec, b"tmpfs", b"tmpfs");
-    lookup.fs.namespace().mount(inode, at, options).map(|_| None)
+    lookup.fs.namespace().mount(inode, at, options).map(drop)
 }
 
 fn mount_flags(spec: &MountSpec) -> MountFlags {

@@ -1,9 +1,10 @@
 //! Over an interface of its own (`--network=stack`), to native servers at the other end of a cable: microseconds a MiB, or a request.
 
+use crate::ways::runs;
 use crate::work::{self, Value, Work};
 use crate::{Table, Way};
 use anyhow::{Context, Result};
-use conformance::cable::{Cable, OUTSIDE};
+use conformance::cable::{Cable, INSIDE, OUTSIDE};
 use conformance::{Background, sandbox_exec, scratch};
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -39,7 +40,7 @@ const NGINX: &str = "daemon off; master_process off; pid n.pid; error_log e.log;
     proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5; server { listen 17715; root html; } }";
 
 /// Microseconds each. Native is from one network namespace to another, too.
-pub fn measure(_ways: &[Way]) -> Result<Table> {
+pub fn measure(ways: &[Way]) -> Result<Table> {
     const TITLE: &str = "Over an interface of its own";
     const UNIT: &str = "µs";
     let Some(cable) = Cable::new()? else {
@@ -64,10 +65,38 @@ pub fn measure(_ways: &[Way]) -> Result<Table> {
     let _ = cable.native(&["bash", "-c", &asks]).stderr(Stdio::null()).status()?;
     let sandbox = sandbox_exec();
     let sandbox = sandbox.to_string_lossy();
-    let entered = ["ip", "netns", "exec", &cable.inside];
+    let given_back = given_back("exec \"$@\"");
+    let entered = ["ip", "netns", "exec", &cable.inside, "sh", "-c", &given_back, "sh"];
     let sandboxed = [&entered[..], &[&*sandbox, "--network=stack", "--"]].concat();
-    let ways = [Way::with_prefix("native", &entered), Way::with_prefix("sandbox-exec", &sandboxed)];
+    let gvisors = ways.iter().filter_map(|way| Some((way, way.options_of("runsc")?)));
+    let mut ways = vec![Way::with_prefix("native", &entered), Way::with_prefix("sandbox-exec", &sandboxed)];
+    for (way, options) in gvisors {
+        // Its own choice, and the other one: what is cut by the host costs it more where it makes many host calls, and less elsewhere.
+        for (more, what) in [(&[][..], ""), (&["--gso=false"], ", `--gso=false`")] {
+            let options = options.iter().copied().filter(|option| !option.starts_with("--network"));
+            let options =
+                options.chain(["--network=sandbox"]).chain(more.iter().copied()).collect::<Vec<_>>();
+            ways.push(gvisor(&cable, &format!("{}{what}", way.name), &options)?);
+        }
+    }
+    ways.retain(|way| !way.is_container() || runs(way));
     let table = work::measure(TITLE, UNIT, WORKS, &ways, 3);
     drop((iperf, nginx));
-    Ok(Table { columns: ways.map(|way| way.name).to_vec(), ..table? })
+    Ok(Table { columns: ways.into_iter().map(|way| way.name).collect(), ..table? })
+}
+
+/// A script that gives the interface its address back first, which gVisor's stack takes from it and keeps.
+fn given_back(then: &str) -> String {
+    format!("ip addr replace {}/24 dev eth0; {then}", INSIDE[0])
+}
+
+/// runsc with the stack of its own on the same end of the cable. It takes a network namespace for the host's own if that has
+/// `rmem_default`, which each has in Linux 6.18: so it is shown none.
+fn gvisor(cable: &Cable, name: &str, options: &[&str]) -> Result<Way> {
+    let script = given_back(
+        "exec unshare --mount sh -c 'mount -t tmpfs none /proc/sys/net/core && exec \"$@\"' sh \"$@\"",
+    );
+    let entered = ["ip", "netns", "exec", &cable.inside, "sh", "-c", &script, "sh", "runsc"];
+    let runtime = [&entered[..], options].concat();
+    Way::in_bundles(name, &runtime, Some(&format!("/run/netns/{}", cable.inside)))
 }

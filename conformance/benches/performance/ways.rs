@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// A way to run a command.
 #[derive(Clone)]
@@ -22,6 +23,12 @@ impl Way {
     /// A way with words in front of the command.
     pub fn with_prefix(name: &str, prefix: &[&str]) -> Way {
         Way { name: name.into(), prefix: prefix.iter().map(|part| part.to_string()).collect(), bundle: None }
+    }
+
+    /// A way with bundles of a runtime, in a network namespace that has this path or in a new one.
+    pub fn in_bundles(name: &str, runtime: &[&str], network: Option<&str>) -> Result<Way> {
+        let bundle = Some(Arc::new(Bundle::new(runtime, network)?));
+        Ok(Way { name: name.into(), prefix: Vec::new(), bundle })
     }
 
     /// The command, run this way in `directory`.
@@ -65,15 +72,19 @@ impl Way {
     }
 }
 
-/// runc's form of a command: a directory with a tree, which has everything of the host, and a description.
+/// A runtime's form of a command: a directory with a tree, which has everything of the host, and a description.
 struct Bundle {
+    /// The runtime, with what comes before it and its options.
+    runtime: Vec<String>,
+    /// The network namespace, if it is not to have a new one.
+    network: Option<String>,
     place: tempfile::TempDir,
     started: AtomicUsize,
 }
 
 impl Bundle {
-    fn new() -> Result<Bundle> {
-        let place = tempfile::Builder::new().prefix("bench-runc-").tempdir()?;
+    fn new(runtime: &[&str], network: Option<&str>) -> Result<Bundle> {
+        let place = tempfile::Builder::new().prefix("bench-bundle-").tempdir()?;
         let tree = place.path().join("rootfs");
         std::fs::create_dir(&tree)?;
         for entry in std::fs::read_dir("/")?.flatten() {
@@ -84,7 +95,8 @@ impl Bundle {
                 std::fs::create_dir(to)?;
             }
         }
-        Ok(Bundle { place, started: AtomicUsize::new(0) })
+        let runtime = runtime.iter().map(|word| word.to_string()).collect();
+        Ok(Bundle { runtime, network: network.map(str::to_owned), place, started: AtomicUsize::new(0) })
     }
 
     fn state(&self) -> String {
@@ -117,8 +129,12 @@ impl Bundle {
         let environment: Vec<String> =
             std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
         let all = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"];
-        let namespaces: Vec<Value> =
-            ["pid", "ipc", "uts", "mount", "network"].iter().map(|kind| json!({"type": kind})).collect();
+        let mut namespaces: Vec<Value> =
+            ["pid", "ipc", "uts", "mount"].iter().map(|kind| json!({"type": kind})).collect();
+        namespaces.push(match &self.network {
+            Some(path) => json!({"type": "network", "path": path}),
+            None => json!({"type": "network"}),
+        });
         Ok(json!({
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
@@ -137,18 +153,20 @@ impl Bundle {
         // One that starts at the moment reads the old description or the new one.
         let new = self.place.path().join("config.json.new");
         std::fs::write(&new, self.description(argv, directory)?.to_string())?;
-        std::fs::rename(&new, self.place.path().join("config.json")).context("a runc bundle")?;
+        std::fs::rename(&new, self.place.path().join("config.json")).context("a bundle")?;
         let bundle = self.place.path().to_string_lossy().into_owned();
-        Ok(["runc", "--root", &self.state(), "run", "--bundle", &bundle, &self.id(number)]
-            .map(String::from)
-            .into())
+        let (state, id) = (self.state(), self.id(number));
+        let verb = ["--root", &state, "run", "--bundle", &bundle, &id].map(String::from);
+        Ok(self.runtime.iter().cloned().chain(verb).collect())
     }
 
     fn clear(&self) {
         let left = std::fs::read_dir(self.state()).into_iter().flatten().flatten();
         for id in left.map(|entry| entry.file_name()) {
             let delete = ["--root", &self.state(), "delete", "--force"];
-            let _ = Command::new("runc").args(delete).arg(id).stderr(Stdio::null()).status();
+            let (program, options) =
+                self.runtime.split_first().map_or(("runc", &[][..]), |(first, rest)| (first, rest));
+            let _ = Command::new(program).args(options).args(delete).arg(id).stderr(Stdio::null()).status();
         }
     }
 }
@@ -158,6 +176,12 @@ impl Drop for Bundle {
         self.clear();
     }
 }
+
+/// gVisor's platforms, of which the first that works here is measured: in a virtual machine, systrap is what it recommends. Debian 12's
+/// knows none. KVM runs for ever, and nothing in it, where `/dev/kvm` is for guests with a kernel of a special kind (PVM).
+const PLATFORMS: [&str; 3] = ["systrap", "kvm", "ptrace"];
+/// So long a way may take over `/bin/true` before it is taken for one that does not run.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Native, sandboxed, and what else is installed and runs here. The others get everything of the host.
 pub fn ways() -> Vec<Way> {
@@ -178,17 +202,13 @@ pub fn ways() -> Vec<Way> {
         "/dev",
     ];
     ways.extend(version("bwrap").map(|version| Way::with_prefix(&version, &bubblewrap)));
-    ways.extend(version("runc").and_then(|version| {
-        let bundle = Bundle::new().map(Arc::new).ok();
-        Some(Way { name: version, prefix: Vec::new(), bundle: Some(bundle?) })
-    }));
-    // Debian 12's knows no systrap. KVM is not tried: where /dev/kvm is there for guests of special kernels only, it waits for ever.
+    ways.extend(version("runc").and_then(|version| Way::in_bundles(&version, &["runc"], None).ok()));
     ways.extend(
         version("runsc")
             .into_iter()
             .flat_map(|version| {
                 let version = version.replace("version ", "");
-                ["systrap", "ptrace"].map(|platform| {
+                PLATFORMS.map(|platform| {
                     let option = format!("--platform={platform}");
                     let words = ["runsc", &option, "--network=none", "--ignore-cgroups", "do", "--"];
                     Way::with_prefix(&format!("{version}, {platform}"), &words)
@@ -196,19 +216,33 @@ pub fn ways() -> Vec<Way> {
             })
             .find(runs),
     );
-    ways.retain(|way| {
-        let runs = runs(way);
-        if !runs {
-            eprintln!("left out: {} does not run /bin/true", way.name);
-        }
-        runs
-    });
+    // gVisor was found to run above.
+    ways.retain(|way| way.options_of("runsc").is_some() || runs(way));
     ways
 }
 
-fn runs(way: &Way) -> bool {
-    let command = way.command(&["/bin/true"], Path::new("/"));
-    command.is_ok_and(|mut command| command.status().is_ok_and(|status| status.success()))
+/// Whether commands run this way; that they do not is said.
+pub fn runs(way: &Way) -> bool {
+    let runs = ends_well(way).unwrap_or(false);
+    if !runs {
+        eprintln!("left out: {} does not run /bin/true", way.name);
+    }
+    runs
+}
+
+fn ends_well(way: &Way) -> Result<bool> {
+    let mut child = way.command(&["/bin/true"], Path::new("/"))?.spawn()?;
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // In order, so that it can end what it has started.
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    let _ = child.wait();
+    Ok(false)
 }
 
 /// The first line of `--version`, if the command is there.

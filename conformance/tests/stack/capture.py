@@ -227,8 +227,14 @@ def longest(interface, ip):
     capture = Capture(interface)
     with peers.ask(ip, f"source {8 * COUNT}") as connection:
         peers.sink(connection, 8 * COUNT)
-    frames = [parse(frame, None) for frame in capture.stop() if frame[26:30] == socket.inet_aton(ip)]
-    print(max(len(packet.data) for packet in frames if packet))
+    if ":" in ip:
+        # Behind the headers of Ethernet and IPv6; those of TCP have no options but in the first segment.
+        source = socket.inet_pton(socket.AF_INET6, ip)
+        lengths = [len(frame) - 74 for frame in capture.stop() if frame[22:38] == source and frame[20] == 6]
+    else:
+        frames = [parse(frame, None) for frame in capture.stop() if frame[26:30] == socket.inet_aton(ip)]
+        lengths = [len(packet.data) for packet in frames if packet]
+    print(max(lengths))
     print("right" if not failures else failures)
 
 

@@ -33,6 +33,11 @@ const AT_ONCE: usize = 64;
 pub struct Descriptor(i32);
 
 impl Descriptor {
+    /// Its number.
+    pub fn number(&self) -> i32 {
+        self.0
+    }
+
     /// Its number, which is the caller's to close from now on.
     pub fn into_number(self) -> i32 {
         let fd = self.0;

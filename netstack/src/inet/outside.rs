@@ -46,7 +46,7 @@ pub trait Outside: Send + Sync {
     /// What it is ready for; changes wake the socket's queue.
     fn poll(&self, common: &Common, table: &mut PollTable) -> PollEvents;
 
-    /// `FIONREAD`, `TIOCOUTQ`, `SIOCATMARK`.
+    /// `FIONREAD`, `TIOCOUTQ`, `SIOCOUTQNSD`, `SIOCATMARK`: `ENOTTY` for what it cannot tell.
     fn count(&self, command: u32) -> Result<i32>;
 
     /// `TCP_INFO`.

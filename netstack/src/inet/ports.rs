@@ -50,6 +50,8 @@ struct Table<S> {
     entries: HashMap<u16, Vec<Entry<S>>>,
     /// Accepted connections, by port and inode number.
     accepted: BTreeMap<(u16, u64), Entry<S>>,
+    /// Those whose place is on the host alone, by inode number: they have no port here.
+    elsewhere: BTreeMap<u64, Weak<S>>,
     waiting: Waiting,
     /// Ports that are handed out: the first and the last, and the next one.
     handed_out: (u16, u16),
@@ -66,6 +68,7 @@ impl<S> Default for Ports<S> {
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 accepted: BTreeMap::new(),
+                elsewhere: BTreeMap::new(),
                 waiting: Waiting::default(),
                 handed_out: (first, last),
                 next: first + seed as u16,
@@ -275,11 +278,28 @@ impl<S: Bound> Ports<S> {
         best.into_iter().nth(chosen)
     }
 
-    /// Everyone who has a port.
+    /// The socket has a place on the host, or none any more.
+    pub fn set_elsewhere(&self, socket: &Arc<S>, there: bool) {
+        let mut table = self.table.lock();
+        let ino = socket.common().birth.ino;
+        match there {
+            true => table.elsewhere.insert(ino, Arc::downgrade(socket)),
+            false => table.elsewhere.remove(&ino),
+        };
+    }
+
+    /// Everyone who has a port, here or on the host.
     pub fn all(&self) -> Vec<Arc<S>> {
         let table = self.table.lock();
         let entries = table.entries.values().flatten().chain(table.accepted.values());
-        entries.filter_map(|entry| entry.socket.upgrade()).collect()
+        let here = entries.map(|entry| &entry.socket);
+        let mut all: Vec<_> =
+            here.chain(table.elsewhere.values()).filter_map(|socket| socket.upgrade()).collect();
+        drop(table);
+        // One that was bound before it was connected outside has both.
+        all.sort_unstable_by_key(|socket| socket.common().birth.ino);
+        all.dedup_by_key(|socket| socket.common().birth.ino);
+        all
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::broker::Descriptor;
 use super::outside::Outside;
+use super::tcp::NOT_SENT;
 use crate::common::Common;
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
@@ -171,6 +172,17 @@ impl Remote {
     }
 }
 
+/// State number (`TCP_*`) of a socket of the host.
+pub fn state_of(fd: i32) -> u32 {
+    const CLOSE: u32 = 7;
+    // It is the first byte of `struct tcp_info`.
+    let mut state = [0; 1];
+    match host::getsockopt(fd, net::SOL_TCP, net::TCP_INFO, &mut state) {
+        Ok(_) => state[0].into(),
+        Err(_) => CLOSE,
+    }
+}
+
 impl Outside for Remote {
     fn local(&self) -> SocketAddr {
         self.local
@@ -291,6 +303,12 @@ impl Outside for Remote {
     }
 
     fn count(&self, command: u32) -> Result<i32> {
+        if command == NOT_SENT {
+            let info = self.info()?;
+            let at = core::mem::offset_of!(net::tcp_info, tcpi_notsent_bytes);
+            let count = info.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            return count.map(i32::from_ne_bytes).ok_or(Errno::ENOTTY);
+        }
         host::socket_count(self.fd, command)
     }
 
@@ -302,8 +320,7 @@ impl Outside for Remote {
     }
 
     fn state_number(&self) -> u32 {
-        const CLOSE: u32 = 7;
-        self.info().ok().and_then(|info| info.first().copied()).map_or(CLOSE, u32::from)
+        state_of(self.fd)
     }
 
     fn option_set(&self, level: u32, name: u32, value: &[u8]) {

@@ -20,6 +20,8 @@ pub struct Line {
     pub state: u32,
     /// Bytes that wait in it, or connections.
     pub waiting: usize,
+    /// Bytes that were sent and are not acknowledged.
+    pub sending: usize,
     /// Connections that may wait in it.
     pub limit: usize,
     /// Owner and inode number.
@@ -29,6 +31,13 @@ pub struct Line {
 }
 
 impl Line {
+    /// Of a socket that nothing waits in and that no program has.
+    pub fn default_at(local: SocketAddr) -> Line {
+        let family = if local.is_ipv4() { net::AF_INET } else { net::AF_INET6 };
+        let (waiting, sending, limit) = (0, 0, 0);
+        Line { family, local, peer: None, state: 0, waiting, sending, limit, owner: (0, 0), until: None }
+    }
+
     /// Nanoseconds until then.
     pub fn left(&self) -> Option<u64> {
         self.until.map(|until| until.saturating_sub(time::monotonic()))
@@ -84,8 +93,8 @@ fn table(family: u32, lines: Vec<Line>) -> String {
             ),
             None => writeln!(
                 text,
-                " {state:02X} 00000000:{:08X} 00:00000000 00000000 {uid:5}        0 {ino} 1 0000000000000000 100 0 0 10 0",
-                line.waiting
+                " {state:02X} {:08X}:{:08X} 00:00000000 00000000 {uid:5}        0 {ino} 1 0000000000000000 100 0 0 10 0",
+                line.sending, line.waiting
             ),
         };
     }

@@ -60,7 +60,9 @@ fn internet(family: u32, protocol: u32, states: u32) -> Vec<Vec<u8>> {
             // No interface; the cookie, which tells sockets apart.
             body.extend_from_slice(&[0; 4]);
             body.extend_from_slice(&ino.to_ne_bytes());
-            let words = [left as u32, line.waiting as u32, line.limit as u32, uid, ino as u32];
+            // Of a listening socket, the second one is how many connections may wait.
+            let second = line.limit.max(line.sending);
+            let words = [left as u32, line.waiting as u32, second as u32, uid, ino as u32];
             body.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
             body
         })

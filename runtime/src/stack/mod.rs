@@ -18,7 +18,7 @@ use netlink_packet_route::route::{
 };
 use route::Tables;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -214,6 +214,16 @@ fn is_ours(route: &RouteMessage, index: u32) -> bool {
     out && route.header.kind == RouteType::Unicast && route.header.table == RouteHeader::RT_TABLE_MAIN
 }
 
+/// What the sandbox's own name means: the addresses that others reach it at; of IPv4, which some programs know alone, there is one in
+/// any case.
+pub fn own_addresses(interface: Option<&Interface>) -> Vec<IpAddr> {
+    let addresses = interface.into_iter().flat_map(|interface| &interface.addresses);
+    let addresses = addresses.map(|(ip, _)| *ip).filter(|ip| !is_link_local(*ip));
+    let first = |v4: bool| addresses.clone().find(|ip| ip.is_ipv4() == v4);
+    let v4 = first(true).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    [Some(v4), first(false)].into_iter().flatten().collect()
+}
+
 fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some((*ip).into()),
@@ -316,6 +326,24 @@ mod tests {
         assert!(!same_network(ip("10.1.2.3"), ip("10.1.2.4"), 32));
         assert!(same_network(ip("fd00::1"), ip("fd00::2"), 64) && !same_network(ip("fd00::1"), ip("::1"), 8));
         assert!(!same_network(ip("0.0.0.0"), ip("::"), 0));
+    }
+
+    #[test]
+    fn the_sandboxs_own_name_means_what_others_reach() {
+        let of = |addresses: &[&str]| {
+            let interface = Interface {
+                name: "eth0".into(),
+                index: 2,
+                hardware: [2, 0, 0, 0, 0, 1],
+                mtu: 1500,
+                addresses: addresses.iter().map(|text| (ip(text), 24)).collect(),
+                routes: Vec::new(),
+            };
+            own_addresses(Some(&interface))
+        };
+        assert_eq!(own_addresses(None), [ip("127.0.0.1")]);
+        assert_eq!(of(&["10.0.0.2", "10.0.0.3", "fd00::2", "fe80::1"]), [ip("10.0.0.2"), ip("fd00::2")]);
+        assert_eq!(of(&["fe80::1", "fd00::2"]), [ip("127.0.0.1"), ip("fd00::2")]);
     }
 
     fn route(to: &str, length: u8, via: Option<&str>) -> RouteMessage {

@@ -1,6 +1,7 @@
 //! The packet socket as the device of the interface: a frame at a time.
 
 use super::frame::{self, ETHERNET, HOST_HEADER};
+use super::gather::Gathered;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroUsize};
@@ -28,6 +29,11 @@ pub struct Link {
     fd: i32,
     mtu: usize,
     out: Vec<u8>,
+    /// A frame that may have to go into another.
+    single: Vec<u8>,
+    /// Frames are gathered in `out`, and the one that is there.
+    gathers: bool,
+    gathered: Option<Gathered>,
     /// Segments of TCP that were sent.
     pub segments: u64,
     /// What has come and gone.
@@ -57,7 +63,16 @@ impl Traffic {
 impl Link {
     /// Over the packet socket `fd`.
     pub fn new(fd: i32, mtu: usize) -> Link {
-        Link { fd, mtu, out: vec![0; FRAME_ROOM], segments: 0, traffic: Traffic::default() }
+        Link {
+            fd,
+            mtu,
+            out: vec![0; FRAME_ROOM],
+            single: vec![0; mtu + ETHERNET],
+            gathers: false,
+            gathered: None,
+            segments: 0,
+            traffic: Traffic::default(),
+        }
     }
 
     /// Longest packet.
@@ -69,6 +84,64 @@ impl Link {
     pub fn receive(&self, frames: &mut [u8], lengths: &mut [usize; host::FRAMES_AT_ONCE]) -> usize {
         // What cannot be received now will be told of again by the host's poll.
         host::receive_frames(self.fd, frames, FRAME_ROOM, lengths).unwrap_or(0)
+    }
+
+    /// What is sent from now on may wait for more of its kind, until [`Link::send_gathered`].
+    pub fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// Sends what has waited, and from now on all at once.
+    pub fn send_gathered(&mut self) {
+        self.gathers = false;
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if let Some(gathered) = self.gathered.take() {
+            let size = gathered.several.then_some(gathered.size);
+            self.send(gathered.length, size);
+        }
+    }
+
+    /// Sends the frame of this length in `out`; whether it is a segment of TCP.
+    fn send(&mut self, length: usize, size: Option<u16>) -> bool {
+        let Some(out) = self.out.get_mut(..HOST_HEADER + length) else { return false };
+        let Some((header, frame)) = out.split_first_chunk_mut::<HOST_HEADER>() else { return false };
+        let is_segment = frame::prepare(header, frame, size);
+        // A frame that finds no room is lost, as frames are.
+        if host::send_frame(self.fd, out).is_ok() {
+            Traffic::add(&mut self.traffic.sent, length);
+        }
+        is_segment
+    }
+
+    /// Makes a frame that may wait for more of its kind.
+    fn put<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let Link { out, single, gathered, .. } = self;
+        let frame = single.get_mut(..length).unwrap_or(&mut []);
+        let result = fill(frame);
+        let room = out.get_mut(HOST_HEADER..).unwrap_or(&mut []);
+        if let Some(whole) = gathered
+            && let Some(more) = whole.join(room, frame)
+        {
+            self.segments += 1;
+            if !more {
+                self.flush();
+            }
+            return result;
+        }
+        self.flush();
+        let Link { out, single, .. } = self;
+        let frame = single.get(..length).unwrap_or(&[]);
+        if let Some(room) = out.get_mut(HOST_HEADER..HOST_HEADER + length) {
+            room.copy_from_slice(frame);
+        }
+        self.gathered = Gathered::begin(frame);
+        if self.gathered.is_some() || self.send(length, None) {
+            self.segments += 1;
+        }
+        result
     }
 
     /// The device on which this frame, if any, has just come in.
@@ -105,21 +178,17 @@ impl TxToken for Sending<'_> {
 
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let link = self.link;
-        let Some((header, frame)) = link
-            .out
-            .get_mut(..HOST_HEADER + length)
-            .and_then(|out| out.split_first_chunk_mut::<HOST_HEADER>())
-        else {
+        if link.gathers && length <= link.single.len() {
+            return link.put(length, fill);
+        }
+        link.flush();
+        let Some(frame) = link.out.get_mut(HOST_HEADER..HOST_HEADER + length) else {
             // Longer than any packet: filled in, and lost.
             return fill(&mut vec![0; length]);
         };
         let result = fill(frame);
-        if frame::prepare(header, frame, self.size.map(NonZeroU16::get)) {
+        if link.send(length, self.size.map(NonZeroU16::get)) {
             link.segments += 1;
-        }
-        // A frame that finds no room is lost, as frames are.
-        if host::send_frame(link.fd, link.out.get(..HOST_HEADER + length).unwrap_or(&[])).is_ok() {
-            Traffic::add(&mut link.traffic.sent, length);
         }
         result
     }
@@ -151,7 +220,7 @@ impl Device for Port<'_> {
         // Looked at before a frame comes here, and the host's to fill in.
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::Tx;
-        // smoltcp 0.14 does not let IPv6 packets be cut: it takes them for too long.
+        // smoltcp 0.14 does not let IPv6 packets be cut, as it takes them for too long: see [`super::gather`].
         capabilities.segmentation.tcpv4 = NonZeroUsize::new(longest_to_cut(self.link.mtu));
         capabilities
     }

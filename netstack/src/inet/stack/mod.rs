@@ -10,12 +10,13 @@
 mod connection;
 mod datagrams;
 mod frame;
+mod gather;
 mod link;
 mod state;
 mod stream;
 
 pub use link::Traffic;
-pub use stream::Stream;
+pub use stream::{Handle, Stream};
 
 use crate::{Errno, Result};
 use alloc::boxed::Box;

@@ -296,10 +296,12 @@ impl State {
         };
         if due(&mut self.interface, connection) {
             let (before, sent) = (connection.state(), self.link.segments);
+            self.link.gather();
             while let PollResult::SocketStateChanged =
                 self.interface.poll_egress(now, &mut self.link.with(None), &mut connection.sockets)
             {
             }
+            self.link.send_gathered();
             let after = connection.state();
             if after == Phase::Closed && !matches!(before, Phase::Closed | Phase::TimeWait) {
                 connection.error = Some(Errno::ETIMEDOUT);

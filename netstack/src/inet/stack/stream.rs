@@ -5,7 +5,7 @@ use super::state::State;
 use super::{Place, with};
 use crate::common::Common;
 use crate::inet::outside::Outside;
-use crate::inet::tcp::Tcp;
+use crate::inet::tcp::{NOT_SENT, Tcp};
 use crate::message::{Incoming, Outgoing};
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
@@ -39,6 +39,21 @@ impl Drop for Stream {
     }
 }
 
+/// What finds a connection that may have gone.
+pub struct Handle {
+    place: Place,
+    id: u64,
+}
+
+impl Handle {
+    /// State number of the host kernel (`TCP_*`).
+    pub fn state_number(&self) -> u32 {
+        const CLOSE: u32 = 7;
+        let state = |state: &mut State| state.get(self.place, self.id).map(|found| found.state_number());
+        with(state).flatten().unwrap_or(CLOSE)
+    }
+}
+
 impl Stream {
     /// Of the connection with this number.
     pub(super) fn new(place: Place, id: u64) -> Stream {
@@ -58,6 +73,11 @@ impl Stream {
         let stream = Stream::new(place, asked);
         stream.reported.store(false, Ordering::Relaxed);
         Ok(stream)
+    }
+
+    /// What finds its connection, without keeping it.
+    pub fn handle(&self) -> Handle {
+        Handle { place: self.place, id: self.id }
     }
 
     /// Its end is seen to by somebody else.
@@ -354,6 +374,10 @@ impl Outside for Stream {
     }
 
     fn count(&self, command: u32) -> Result<i32> {
+        // smoltcp does not say how much of its buffer it has sent.
+        if command == NOT_SENT {
+            return Err(Errno::ENOTTY);
+        }
         let count = |connection: &mut Connection| match command {
             ioctl::FIONREAD => connection.socket().recv_queue(),
             ioctl::TIOCOUTQ => connection.socket().send_queue(),
@@ -371,8 +395,7 @@ impl Outside for Stream {
     }
 
     fn state_number(&self) -> u32 {
-        const CLOSE: u32 = 7;
-        self.look(|connection| connection.state_number()).unwrap_or(CLOSE)
+        self.handle().state_number()
     }
 
     fn option_set(&self, level: u32, name: u32, value: &[u8]) {

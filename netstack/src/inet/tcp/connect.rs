@@ -3,6 +3,7 @@
 use super::{State, Tcp, outside, ports};
 use crate::address;
 use crate::inet::{broker, endpoint, stack};
+use crate::message::Outgoing;
 use crate::socket::Shutdown;
 use crate::{Errno, Result};
 use alloc::collections::VecDeque;
@@ -88,6 +89,17 @@ impl Tcp {
                 self.link.lock().unreported = true;
                 Err(Errno::EINPROGRESS)
             }
+        }
+    }
+
+    /// sendto(2) with `MSG_FASTOPEN`: connects first, as where there was no connection before that has left a cookie (RFC 7413, section
+    /// 4.1.1). There never is one: only its opening packet would be spared, and on loopback there is none.
+    pub(super) fn connect_to_send(&self, message: &Outgoing<'_, '_>) -> Result<()> {
+        match message.to {
+            Some(to) if address::is_unspecified(to.address) => Err(Errno::EOPNOTSUPP),
+            Some(to) => self.connect_to(to.address, message.nonblocking),
+            None if self.remote().is_some() || self.state() != State::Fresh => Err(Errno::EISCONN),
+            None => Err(Errno::EINVAL),
         }
     }
 

@@ -46,6 +46,11 @@ const SEND_CONNECTED: u32 = 2_626_560;
 /// Bytes on their way at most, as long as the program did not set sizes of its own: what a cache holds.
 const ON_THE_WAY_DEFAULT: usize = 512 << 10;
 
+/// `MSG_FASTOPEN` of `<linux/socket.h>`.
+const FAST_OPEN: u32 = 0x2000_0000;
+/// `SIOCOUTQNSD` of `<linux/sockios.h>`.
+pub(super) const NOT_SENT: u32 = 0x894b;
+
 /// State numbers of the host kernel.
 const FIN_WAIT2: u32 = 5;
 const CLOSE: u32 = 7;
@@ -321,6 +326,9 @@ impl Socket for Tcp {
     }
 
     fn send(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
+        if message.has(FAST_OPEN) {
+            self.connect_to_send(message)?;
+        }
         match self.remote() {
             Some(remote) => remote.send(&self.common, message),
             None => self.send_bytes(message),
@@ -450,17 +458,17 @@ impl Socket for Tcp {
 
     fn ioctl(&self, command: u32, argument: u64) -> Result<u64> {
         if let Some(remote) = self.remote()
-            && matches!(command, ioctl::FIONREAD | ioctl::TIOCOUTQ | ioctl::SIOCATMARK)
+            && matches!(command, ioctl::FIONREAD | ioctl::TIOCOUTQ | NOT_SENT | ioctl::SIOCATMARK)
         {
             return uaccess::write(argument, &remote.count(command)?).map(|()| 0);
         }
         let bytes = match command {
-            ioctl::FIONREAD | ioctl::TIOCOUTQ if self.state() == State::Listening => {
+            ioctl::FIONREAD | ioctl::TIOCOUTQ | NOT_SENT if self.state() == State::Listening => {
                 return Err(Errno::EINVAL);
             }
             ioctl::FIONREAD => self.inbox.lock().before_mark(self.urgent_is_inline()),
             // All that was sent has arrived.
-            ioctl::TIOCOUTQ => 0,
+            ioctl::TIOCOUTQ | NOT_SENT => 0,
             ioctl::SIOCATMARK => usize::from(self.inbox.lock().at_mark()),
             _ => return Err(Errno::ENOTTY),
         };

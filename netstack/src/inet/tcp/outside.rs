@@ -5,7 +5,7 @@ use super::{Tcp, ports};
 use crate::common::Switches;
 use crate::inet::broker::{self, Descriptor, Way};
 use crate::inet::outside::Outside;
-use crate::inet::remote::Remote;
+use crate::inet::remote::{self, Remote};
 use crate::inet::stack::{self, Stream};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -22,6 +22,36 @@ pub(super) enum Arrival {
     Host(Descriptor, SocketAddr, SocketAddr),
     /// Over the interface.
     Stack(Stream),
+}
+
+impl Arrival {
+    /// Its place here, the other side's, and how it is to be asked for its state: when no lock is held.
+    pub(super) fn facts(&self) -> (SocketAddr, SocketAddr, StateOf) {
+        match self {
+            Arrival::Host(descriptor, at, from) => {
+                (*at, *from, StateOf::Known(remote::state_of(descriptor.number())))
+            }
+            Arrival::Stack(stream) => (stream.local(), stream.peer(), StateOf::InStack(stream.handle())),
+        }
+    }
+}
+
+/// The state of a connection that waits to be accepted.
+pub(super) enum StateOf {
+    /// Number of the host kernel's (`TCP_*`).
+    Known(u32),
+    /// The stack's to say.
+    InStack(stack::Handle),
+}
+
+impl StateOf {
+    /// Number of the host kernel's (`TCP_*`).
+    pub(super) fn number(self) -> u32 {
+        match self {
+            StateOf::Known(state) => state,
+            StateOf::InStack(handle) => handle.state_number(),
+        }
+    }
 }
 
 /// How often another port is tried if a connection that nobody has any more is still ending between the same places.
@@ -57,6 +87,11 @@ impl Tcp {
         if remote.is_none() && !self.is_outside.load(Ordering::Acquire) {
             return;
         }
+        if remote.is_none()
+            && let (Ok(ports), Ok(this)) = (ports(), self.this())
+        {
+            ports.set_elsewhere(&this, false);
+        }
         self.is_outside.store(remote.is_some(), Ordering::Release);
         let before = core::mem::replace(&mut *self.remote.lock(), remote);
         drop(before);
@@ -88,7 +123,10 @@ impl Tcp {
             Arc::new(self.ask_over_interface(to)?)
         } else {
             match broker::open(Protocol::Tcp, to)? {
-                Way::Socket(descriptor, local) => Remote::new(&self.common, descriptor, (local, to), true),
+                Way::Socket(descriptor, local) => {
+                    ports()?.set_elsewhere(&self.this()?, true);
+                    Remote::new(&self.common, descriptor, (local, to), true)
+                }
                 Way::NameServer => return Err(Errno::ECONNREFUSED),
             }
         };

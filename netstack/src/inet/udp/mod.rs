@@ -3,11 +3,12 @@
 mod errors;
 mod outside;
 mod receive;
+mod send;
 
-use super::options::{IP, Numbers};
+use super::options::Numbers;
 use super::ports::{Bound, Ports};
 use super::report::Line;
-use super::{UDP, endpoint, stack};
+use super::{UDP, endpoint};
 use crate::address::{self, Address};
 use crate::common::{Common, Switches};
 use crate::message::{Incoming, Outgoing};
@@ -19,7 +20,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::poll::{PollEvents, PollTable};
 use kernel::sync::{BootCell, Mutex};
@@ -27,7 +28,7 @@ use kernel::uaccess;
 use linux_raw_sys::{ioctl, net};
 use outside::Outside;
 pub use outside::{arrived, arrived_outside, unreachable};
-use receive::{Datagram, Inbox};
+use receive::Inbox;
 use vfs::namespace::Lookup;
 
 /// Longest datagram: what the length field of IPv4 leaves, and of IPv6.
@@ -72,6 +73,8 @@ pub struct Udp {
     destinations: Mutex<Vec<(SocketAddr, Outside)>>,
     shut: AtomicU32,
     numbers: Numbers,
+    /// What is put together from several calls.
+    corked: send::Corked,
 }
 
 impl Bound for Udp {
@@ -100,6 +103,7 @@ impl Udp {
             destinations: Mutex::default(),
             shut: AtomicU32::new(0),
             numbers: Numbers::default(),
+            corked: send::Corked::default(),
         })
     }
 
@@ -143,6 +147,12 @@ impl Udp {
         place
     }
 
+    /// Its place in the eyes of programs: one that is connected outside has the host's.
+    fn shown_place(&self, local: SocketAddr, peer: Option<SocketAddr>) -> SocketAddr {
+        let outside = peer.and_then(|_| self.remotes().into_iter().next());
+        outside.map_or(local, |remote| remote.local)
+    }
+
     fn dissolve(&self) -> Result<()> {
         let released = {
             let mut link = self.link.lock();
@@ -176,48 +186,6 @@ impl Udp {
             None => Some(0),
         }
     }
-
-    /// What a datagram is sent with: what comes with the message, else what the socket's options say.
-    fn hops_and_class(&self, message: &Outgoing<'_, '_>, to: SocketAddr) -> (i32, i32) {
-        let (level, hops, hops_option, class) = match to.ip() {
-            IpAddr::V4(_) => (IP, net::IP_TTL, net::IP_TTL, net::IP_TOS),
-            IpAddr::V6(_) => (net::SOL_IPV6, net::IPV6_HOPLIMIT, net::IPV6_UNICAST_HOPS, net::IPV6_TCLASS),
-        };
-        let given = |name: u32| {
-            let mut numbers = message.attached.numbers.iter().rev();
-            let number = numbers.find(|number| (number.0, number.1) == (level, name)).map(|number| number.2);
-            // -1 is the socket's own (RFC 3542, section 6.3).
-            number.filter(|number| *number >= 0)
-        };
-        let value =
-            |name, option| given(name).unwrap_or_else(|| self.numbers.value(level, option).unwrap_or(0));
-        (value(hops, hops_option), value(class, class))
-    }
-}
-
-/// Where a message goes: `EDESTADDRREQ`, `EINVAL`, `EAFNOSUPPORT`, `ENETUNREACH`.
-fn destination(socket: &Udp, message: &Outgoing<'_, '_>) -> Result<SocketAddr> {
-    let family = socket.common.family;
-    let to = match message.to {
-        Some(to) if family == net::AF_INET6 && address::family(to.address)? == net::AF_INET => {
-            endpoint::read(net::AF_INET, to.address)?
-        }
-        Some(to) if address::is_unspecified(to.address) && family == net::AF_INET6 => {
-            socket.link.lock().peer.ok_or(Errno::EDESTADDRREQ)?
-        }
-        Some(to) => endpoint::read(family, to.address)?,
-        None => return socket.link.lock().peer.ok_or(Errno::EDESTADDRREQ),
-    };
-    if to.port() == 0 {
-        return Err(Errno::EINVAL);
-    }
-    if let IpAddr::V4(ip) = to.ip()
-        && (ip.is_broadcast() || stack::is_broadcast(to.ip()))
-        && !socket.common.is_on(Switches::BROADCAST)
-    {
-        return Err(Errno::EACCES);
-    }
-    Ok(SocketAddr::new(endpoint::reach(to.ip(), socket.only_v6())?, to.port()))
 }
 
 impl Socket for Udp {
@@ -272,12 +240,11 @@ impl Socket for Udp {
 
     fn name(&self) -> Result<Address> {
         let family = self.common.family;
-        let (local, connected) = {
+        let (local, peer) = {
             let link = self.link.lock();
-            (link.local.unwrap_or(SocketAddr::new(endpoint::any(family), 0)), link.peer.is_some())
+            (link.local.unwrap_or(SocketAddr::new(endpoint::any(family), 0)), link.peer)
         };
-        let outside = self.remotes().first().filter(|_| connected).map(|remote| remote.local);
-        Ok(endpoint::shown(family, outside.unwrap_or(local)))
+        Ok(endpoint::shown(family, self.shown_place(local, peer)))
     }
 
     fn peer_name(&self) -> Result<Address> {
@@ -286,58 +253,7 @@ impl Socket for Udp {
     }
 
     fn send(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
-        if message.has(net::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let length = message.source.left();
-        let to = destination(self, message)?;
-        let most = if to.is_ipv4() { LENGTH_MAX_V4 } else { LENGTH_MAX_V6 };
-        if length > most {
-            return Err(Errno::EMSGSIZE);
-        }
-        if let Some(error) = self.common.take_error() {
-            return Err(error);
-        }
-        if self.is_shut(Shutdown::SEND) {
-            return Err(message.broken_pipe());
-        }
-        let client = self.client(to);
-        let place = self.place()?;
-        let ip = if place.ip().is_unspecified() { endpoint::source_for(to.ip()) } else { place.ip() };
-        let from = SocketAddr::new(ip, place.port());
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
-        bytes.resize(length, 0);
-        if message.source.take(&mut bytes)? != length {
-            return Err(Errno::EFAULT);
-        }
-        if let Some(client) = client {
-            return client.send_datagram(&self.common, &bytes, message.nonblocking);
-        }
-        // A server on all addresses is on all of the sandbox's, not of the world's.
-        let target = match endpoint::is_here(to.ip()) {
-            true => ports(self.common.protocol)?.find(to, |socket: &Udp| socket.score(from)),
-            false => None,
-        };
-        match target {
-            Some(target) => {
-                let (hops, class) = self.hops_and_class(message, to);
-                target.deliver(Datagram { bytes, from, to: to.ip(), hops, class });
-            }
-            None if self.goes_over_interface(to) => {
-                if from.ip().is_loopback() {
-                    return Err(Errno::EINVAL);
-                }
-                let (hops, _) = self.hops_and_class(message, to);
-                stack::send_datagram(from, to, &bytes, u8::try_from(hops).unwrap_or(u8::MAX))?;
-            }
-            None if self.may_go_out(to) => return self.send_out(to, bytes, message.nonblocking),
-            // What ICMP would tell: only those who are connected, or ask for it, hear of it.
-            None => {
-                self.refused(to, bytes);
-            }
-        }
-        Ok(length)
+        self.send_message(message)
     }
 
     fn receive(&self, message: &mut Incoming<'_, '_>) -> Result<usize> {
@@ -395,6 +311,12 @@ impl Socket for Udp {
         }
     }
 
+    fn option_was_set(&self, level: u32, name: u32, _value: &[u8]) {
+        if (level, name) == (net::SOL_UDP, send::CORK) && !self.numbers.is_on(level, name) {
+            self.uncork();
+        }
+    }
+
     fn ioctl(&self, command: u32, argument: u64) -> Result<u64> {
         let bytes = match command {
             ioctl::FIONREAD => match self.inbox.lock().queue.front().map(|datagram| datagram.bytes.len()) {
@@ -432,15 +354,14 @@ pub fn lines() -> Vec<Line> {
             let link = socket.link.lock();
             (link.local?, link.peer)
         };
+        let inside = socket.inbox.lock().used;
         Some(Line {
             family: socket.common.family,
-            local,
             peer,
             state: if peer.is_some() { ESTABLISHED } else { CLOSE },
-            waiting: socket.inbox.lock().used,
-            limit: 0,
+            waiting: inside + socket.waiting_outside(),
             owner: (socket.common.birth.uid, socket.common.birth.ino),
-            until: None,
+            ..Line::default_at(socket.shown_place(local, peer))
         })
     };
     ports.all().into_iter().filter_map(line).collect()

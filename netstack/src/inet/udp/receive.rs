@@ -9,6 +9,7 @@ use crate::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use linux_raw_sys::net;
 
@@ -40,10 +41,19 @@ impl Udp {
             if let Some(error) = self.common.take_error() {
                 return Some(Err(error));
             }
-            let Some(datagram) = inbox.queue.front() else {
+            let offset = self.common.peek_offset.load(Ordering::Relaxed);
+            let mut skip = if peeking { usize::try_from(offset).unwrap_or(0) } else { 0 };
+            let mut waiting = inbox.queue.iter();
+            // Peeking with an offset goes from one datagram to the next.
+            let datagram = waiting.find(|datagram| {
+                let goes_on = skip > 0 && skip >= datagram.bytes.len();
+                skip -= if goes_on { datagram.bytes.len() } else { 0 };
+                !goes_on
+            });
+            let Some(datagram) = datagram else {
                 return (self.is_shut(Shutdown::RECEIVE) && !message.nonblocking).then_some(Ok(0));
             };
-            let outcome = self.copy(datagram, message);
+            let outcome = self.copy(datagram, skip, message);
             if peeking {
                 (None, outcome)
             } else {
@@ -56,20 +66,25 @@ impl Udp {
         Some(outcome)
     }
 
-    fn copy(&self, datagram: &Datagram, message: &mut Incoming<'_, '_>) -> Result<usize> {
+    /// Gives what lies behind the first `skip` bytes.
+    fn copy(&self, datagram: &Datagram, skip: usize, message: &mut Incoming<'_, '_>) -> Result<usize> {
         let length = datagram.bytes.len();
-        let part = datagram.bytes.get(..message.sink.left()).unwrap_or(&datagram.bytes);
+        let rest = datagram.bytes.get(skip..).unwrap_or(&[]);
+        let part = rest.get(..message.sink.left()).unwrap_or(rest);
         if message.sink.put(part)? < part.len() {
             return Err(Errno::EFAULT);
         }
-        if part.len() < length {
+        // `udp_recvmsg` counts what it tells.
+        let told = if message.has(net::MSG_TRUNC) { length } else { part.len() };
+        self.common.move_peek_offset(message.has(net::MSG_PEEK), told);
+        if part.len() < rest.len() {
             message.report |= net::MSG_TRUNC;
         }
         message.from = Some(endpoint::shown(self.common.family, datagram.from));
         self.common.stamp(message);
         self.tell_destination(datagram.to, message);
         self.tell_hops(datagram, message);
-        Ok(if message.has(net::MSG_TRUNC) { length } else { part.len() })
+        Ok(told)
     }
 
     /// `IP_PKTINFO`, `IPV6_RECVPKTINFO`: by which interface and to which address it came.

@@ -1,6 +1,9 @@
 //! The ways out of a sandbox (`--network=broker`, `--publish`) and what they refuse, with servers on the host's loopback interface.
 //! Nothing here needs the internet.
 
+mod rules;
+mod tables;
+
 use conformance::{AT_ONCE, Outcome, free_port, run, sandbox_exec, scratch};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -476,7 +479,7 @@ fn the_hosts_network_has_everything_but_what_is_denied() {
 /// In a network namespace of its own, with a name server that changes its mind.
 #[test]
 fn a_name_that_is_made_to_point_inside_leads_nowhere() {
-    let script = include_str!("../attacks/rebinding.sh");
+    let script = include_str!("../../attacks/rebinding.sh");
     let outcome = run(Command::new("unshare")
         .args(["-Urnm", "--", "bash", "-c", script, "rebinding.sh"])
         .arg(sandbox_exec())
