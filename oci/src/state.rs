@@ -233,8 +233,12 @@ impl Container {
 
     /// All containers, by name.
     pub fn all(global: &Global) -> anyhow::Result<Vec<Container>> {
-        let root = root(global);
-        let entries = match fs::read_dir(&root) {
+        Container::all_below(&root(global))
+    }
+
+    /// All containers of a `--root`.
+    pub fn all_below(root: &Path) -> anyhow::Result<Vec<Container>> {
+        let entries = match fs::read_dir(root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| root.display().to_string()),

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hashbrown::HashMap;
 use kernel::poll::PollEvents;
 use kernel::sync::Mutex;
-use kernel::task;
+use kernel::task::{self, Pid};
 use kernel::wait::{self, WaitQueue};
 use linux_raw_sys::general as raw;
 
@@ -38,7 +38,8 @@ struct Record {
     last: u64,
     exclusive: bool,
     holder: Holder,
-    pid: i32,
+    /// `None` for a description's.
+    pid: Option<Pid>,
 }
 
 #[derive(Default)]
@@ -216,9 +217,9 @@ pub fn range(whence: u32, start: i64, length: i64, position: u64, size: u64) -> 
 
 fn record(table: &FileTable, file: &OpenFile, request: &RecordRequest) -> Record {
     let (holder, pid) = if request.description {
-        (Holder::Description(address(file)), -1)
+        (Holder::Description(address(file)), None)
     } else {
-        (Holder::Process(address(table)), task::current().group.tgid)
+        (Holder::Process(address(table)), Some(task::current().group.tgid))
     };
     let (first, last) = request.range;
     Record { first, last, exclusive: request.kind == raw::F_WRLCK, holder, pid }
@@ -299,14 +300,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A lock that is in the way: kind (`F_RDLCK`, `F_WRLCK`), first and last byte, process (-1 for a description's).
+/// A lock that is in the way: kind (`F_RDLCK`, `F_WRLCK`), first and last byte, process (`None` for a description's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "said above")]
 pub struct InTheWay {
     pub kind: u32,
     pub first: u64,
     pub last: u64,
-    pub pid: i32,
+    pub pid: Option<Pid>,
 }
 
 /// F_GETLK, F_OFD_GETLK: what would keep the lock from being taken.
@@ -386,7 +387,7 @@ mod tests {
     use super::*;
 
     fn lock(first: u64, last: u64, exclusive: bool, who: usize) -> Record {
-        Record { first, last, exclusive, holder: Holder::Process(who), pid: who as i32 }
+        Record { first, last, exclusive, holder: Holder::Process(who), pid: PidSpace::ALL.named(who as i32) }
     }
 
     fn ranges(records: &[Record]) -> Vec<(u64, u64, bool)> {

@@ -1,5 +1,5 @@
-//! `/proc/PID/ns` (namespaces(7)): one namespace of each kind, the sandbox's, with the numbers of Linux's initial ones; and of mounts one
-//! for each other container of a pod. They can be told apart and opened; there is no other that setns(2) could enter.
+//! `/proc/PID/ns` (namespaces(7)): one namespace of each kind, the sandbox's, with the numbers of Linux's initial ones; and of mounts and,
+//! where they do not share that, of process ids one for each other container of a pod. They can be told apart and opened; there is no other that setns(2) could enter.
 
 use super::nodes::{Common, PROC};
 use super::process::{may_inspect, of_process};
@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering;
+use kernel::task::Pid;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::attributes::{Attributes, Kind, device};
@@ -104,7 +105,7 @@ pub fn owner(file: &OpenFile) -> Result<FileRef> {
 }
 
 /// The directory of a process or thread.
-pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode> {
+pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: Pid) -> Arc<dyn Inode> {
     let list = || Ok(ALL.iter().map(|(name, ..)| (name.as_bytes().to_vec(), Kind::Symlink)).collect());
     let find = move |name: &[u8]| -> Result<Arc<dyn Inode>> {
         let &(_, kind, clone_flag, ino) =
@@ -112,16 +113,20 @@ pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode>
         let follow = move || {
             let process = of_process(tid)?;
             may_inspect(&process)?;
-            let container = u64::from(process.task.group.container.load(Ordering::Relaxed));
-            let ino = match (clone_flag, container) {
-                (raw::CLONE_NEWNS, 1..) => FIRST_MADE + container,
+            let group = &process.task.group;
+            let container = u64::from(group.container.load(Ordering::Relaxed));
+            let ino = match clone_flag {
+                raw::CLONE_NEWNS if container > 0 => FIRST_MADE + 2 * container,
+                raw::CLONE_NEWPID if !group.space.is_all() => {
+                    FIRST_MADE + 2 * u64::from(group.space.first().number().unsigned_abs()) + 1
+                }
                 _ => ino,
             };
             let namespace = Namespace { kind, clone_flag, ino };
             let text = namespace.describe().into_bytes();
             Ok(LinkTarget::Object(OpenFile::new(Arc::new(namespace), None, raw::O_RDONLY), text))
         };
-        let number = format!("{tid}");
+        let number = format!("{}", tid.number());
         let common = PROC.node(&[number.as_bytes(), b"ns", name], 0o777, owner);
         Ok(Arc::new(Link { common, size: 0, follow: Box::new(follow) }))
     };

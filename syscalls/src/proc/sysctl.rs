@@ -89,7 +89,9 @@ fn kernel_entries() -> Vec<Entry> {
         constant!("overflowuid", "65534"),
         constant!("panic", "0"),
         constant!("perf_event_paranoid", "4"),
-        constant!("pid_max", "4194304"),
+        text_entry("pid_max", || {
+            Ok(format!("{}\n", crate::thread::current().task.group.space.max()).into_bytes())
+        }),
         Entry {
             name: "pty",
             kind: Kind::Directory,

@@ -9,7 +9,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::signal::SIGCHLD;
-use kernel::task::{Task, ThreadGroup, lock_table, work};
+use kernel::task::{Pid, Task, ThreadGroup, lock_table, work};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
@@ -216,7 +216,7 @@ fn new_tables(context: &mut Context<'_>, flags: u64) -> (TableUse, Arc<FsContext
 }
 
 /// Ids and masks that a new task takes over.
-fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Request) -> Arc<Task> {
+fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: Pid, request: &Request) -> Arc<Task> {
     let task = Task::new(tid, group, parent.task.cred(), *parent.task.comm.lock());
     {
         let mut own = task.signals.lock();
@@ -254,6 +254,7 @@ fn inherit_executable(parent: &Thread, child: &Thread) {
 
 /// Ids that a new task's maker is told.
 struct Told {
+    /// As the program sees it.
     tid: i32,
     pidfd: Option<i32>,
 }
@@ -261,7 +262,7 @@ struct Told {
 impl Told {
     /// Makes the pidfd and sees that it can be written, before there is a child.
     fn prepare(context: &Context<'_>, request: &Request, child: &Arc<Thread>) -> Result<Told> {
-        let tid = child.task.tid();
+        let tid = child.task.own_tid();
         if !request.has(raw::CLONE_PIDFD) {
             return Ok(Told { tid, pidfd: None });
         }
