@@ -52,10 +52,10 @@ static char *contents(const char *path) {
 
 static void line_of(const char *path, const char *name) {
     char *at = strstr(contents(path), name);
-    if (at == NULL) { printf("%s: no %s\n", path, name); return; }
+    if (at == NULL) { printf("no %s\n", name); return; }
     at += *at == '\n';
     at[strcspn(at, "\n")] = 0;
-    printf("%s %s\n", path, at);
+    printf("%s\n", at);
 }
 
 /* A child that waits to be killed. */

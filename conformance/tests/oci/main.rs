@@ -6,6 +6,7 @@ mod fields;
 mod killed;
 mod memory;
 mod ordinary;
+mod pids;
 mod pods;
 mod start_hooks;
 mod validation;

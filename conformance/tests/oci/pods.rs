@@ -16,12 +16,12 @@ const TYPE: &str = "io.kubernetes.cri.container-type";
 const ID: &str = "io.kubernetes.cri.sandbox-id";
 
 /// A sandbox that runs, and bundles for containers in it.
-struct Pod {
-    sandbox: Bundle,
+pub struct Pod {
+    pub sandbox: Bundle,
 }
 
 impl Pod {
-    fn start() -> Pod {
+    pub fn start() -> Pod {
         Pod::kept_in(None)
     }
 
@@ -38,7 +38,7 @@ impl Pod {
     }
 
     /// A bundle of a container, in the same state directory.
-    fn bundle(&self, script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+    pub fn bundle(&self, script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
         let mut bundle = Bundle::new(script);
         bundle.state = Some(self.sandbox.root());
         bundle.config["annotations"] = json!({ TYPE: "container", ID: self.sandbox.id });
@@ -57,7 +57,7 @@ impl Pod {
         bundle
     }
 
-    fn container(&self, script: &str) -> Bundle {
+    pub fn container(&self, script: &str) -> Bundle {
         let bundle = self.bundle(script, |_| {});
         bundle.create();
         bundle.start();
@@ -65,13 +65,13 @@ impl Pod {
     }
 
     /// Names of the programs that run inside.
-    fn inside(&self) -> String {
+    pub fn inside(&self) -> String {
         self.sandbox.ok(&["exec", &self.sandbox.id, "ps", "-o", "args"])
     }
 }
 
 /// Waits for the output of a container.
-fn says(bundle: &Bundle, text: &str) {
+pub fn says(bundle: &Bundle, text: &str) {
     wait_for(text, || bundle.out().contains(text));
 }
 

@@ -13,7 +13,9 @@ mod sysctl;
 mod system;
 
 pub use cgroup::root as cgroup_root;
-pub use namespaces::{NS_GET_USERNS, owner as namespace_owner};
+pub use namespaces::{
+    NS_GET_PARENT, NS_GET_USERNS, owner as namespace_owner, parent as namespace_parent,
+};
 pub use sys::root as sys_root;
 
 use crate::thread;

@@ -33,7 +33,8 @@ const ALL: [(&str, &str, u32, u64); 10] = [
 ];
 /// ioctl_nsfs(2).
 pub const NS_GET_USERNS: u32 = 0xb701;
-const NS_GET_PARENT: u32 = 0xb702;
+/// The namespace around it.
+pub const NS_GET_PARENT: u32 = 0xb702;
 const NS_GET_NSTYPE: u32 = 0xb703;
 const NS_GET_OWNER_UID: u32 = 0xb704;
 
@@ -96,11 +97,22 @@ impl FileOps for Namespace {
 /// what is no namespace.
 pub fn owner(file: &OpenFile) -> Result<FileRef> {
     let namespace = file.ops.as_any().downcast_ref::<Namespace>().ok_or(Errno::ENOTTY)?;
-    if namespace.clone_flag == raw::CLONE_NEWUSER {
-        return Err(Errno::EPERM);
-    }
-    let user = ALL.iter().find(|(_, _, flag, _)| *flag == raw::CLONE_NEWUSER).ok_or(Errno::EINVAL)?;
-    let &(_, kind, clone_flag, ino) = user;
+    if namespace.clone_flag == raw::CLONE_NEWUSER { Err(Errno::EPERM) } else { sandboxs(raw::CLONE_NEWUSER) }
+}
+
+/// `NS_GET_PARENT` of the process ids of a container, for who sees what is around them. Of others there is nothing to see, which the
+/// file says itself.
+pub fn parent(file: &OpenFile) -> Option<Result<FileRef>> {
+    let namespace = file.ops.as_any().downcast_ref::<Namespace>()?;
+    let seen = kernel::task::current().group.space.is_all();
+    let made = namespace.clone_flag == raw::CLONE_NEWPID && namespace.ino > FIRST_MADE;
+    (made && seen).then(|| sandboxs(raw::CLONE_NEWPID))
+}
+
+/// The sandbox's own namespace of a kind.
+fn sandboxs(of: u32) -> Result<FileRef> {
+    let &(_, kind, clone_flag, ino) =
+        ALL.iter().find(|(_, _, flag, _)| *flag == of).ok_or(Errno::EINVAL)?;
     Ok(OpenFile::new(Arc::new(Namespace { kind, clone_flag, ino }), None, raw::O_RDONLY))
 }
 

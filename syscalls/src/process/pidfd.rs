@@ -202,7 +202,11 @@ fn sys_pidfd_send_signal(context: &mut Context<'_>, args: Args) -> Result<u64> {
         read_info(context, args.u64(2), signal, Some(target.group().tgid))?
     };
     check_number(signal)?;
-    target.id().ok_or(Errno::ESRCH)?;
+    let id = target.id().ok_or(Errno::ESRCH)?;
+    // Only those that the caller sees, whoever gave it the descriptor (`access_pidfd_pidns`).
+    if context.shown(id) == 0 {
+        return Err(Errno::EINVAL);
+    }
     match (&target, flags) {
         (Target::Task(task), 0 | SIGNAL_THREAD) => send_task_to(context, task, info)?,
         (Target::Group(group), SIGNAL_THREAD) => {

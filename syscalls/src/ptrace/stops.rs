@@ -150,7 +150,8 @@ pub fn signal(thread: &Thread, regs: &mut Regs, info: SigInfo) -> Option<SigInfo
     let mut info = resumed.info.unwrap_or(info);
     if info.signal != resumed.signal {
         let cred = task.cred();
-        info = SigInfo::from_process(resumed.signal, si::USER, task.trace.tracer_id(), cred.uid);
+        info = SigInfo::from_process(resumed.signal, si::USER, task.trace.tracer_id(), cred.uid)
+            .seen_in(task.group.space);
     }
     let _signals = task.group.signals.lock();
     let mut own = task.signals.lock();
