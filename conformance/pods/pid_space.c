@@ -130,6 +130,7 @@ static void children(void) {
     if (child == 0) _exit(0);
     CALL(waitpid(child, NULL, 0));
     YES(there == child && *shared == child && child > 1);
+    CALL(syscall(SYS_clone, SIGCHLD | CLONE_PARENT, NULL, NULL, NULL, 0));
     child = vfork();
     if (child == 0) { CALL(getppid()); _exit(0); }
     YES(waitpid(child, NULL, 0) == child);
@@ -480,7 +481,7 @@ static void objects(void) {
     pid_t child = fork();
     if (child == 0) {
         struct sembuf down = { 0, -1, 0 };
-        shmat(shm, NULL, 0);
+        shmdt(shmat(shm, NULL, 0));
         msgrcv(msg, &message, 1, 0, 0);
         semop(sem, &down, 1);
         _exit(0);

@@ -106,12 +106,12 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.namespaces[].type",
         Honoured,
-        "pid, ipc and mount are the sandbox's own; network and uts hold the monitor; user and time are refused",
+        "pid, ipc and mount are the sandbox's own, and pid that of a container of a pod, too; network and uts hold the monitor; user and time are refused",
     ),
     Field(
         "linux.namespaces[].path",
         Honoured,
-        "for network and uts, and those of its sandbox for a container of a pod; refused for pid, ipc and cgroup otherwise: nobody else's objects are on this kernel",
+        "for network and uts, and those of its sandbox for a container of a pod, which may share the process ids of another one as well; refused for pid, ipc and cgroup otherwise: nobody else's objects are on this kernel",
     ),
     Field("linux.uidMappings", Refused, "ids are the sandbox's own"),
     Field("linux.gidMappings", Refused, "likewise"),

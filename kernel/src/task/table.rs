@@ -42,22 +42,7 @@ static TABLE: BootCell<Box<Mutex<Table>>> = BootCell::new();
 /// Sets the table up with the group that stands for the sandbox, which is process 1 or, where the first process is to be that,
 /// 0 and none of the table's. `limit` bounds the number of tasks. Called once, at boot.
 pub fn init_table(sandbox: Arc<ThreadGroup>, limit: usize) {
-    let mut table = Table {
-        tasks: HashMap::new(),
-        groups: HashMap::new(),
-        process_groups: HashMap::new(),
-        sessions: HashMap::new(),
-        last: sandbox.tgid.0,
-        spaces: Vec::new(),
-        newest: Pid::NONE,
-        sandbox: sandbox.clone(),
-        limit,
-    };
-    if !sandbox.tgid.is_none() {
-        table.groups.insert(sandbox.tgid, sandbox.clone());
-        table.join(&sandbox);
-    }
-    TABLE.set(Box::new(Mutex::new(table)));
+    TABLE.set(Box::new(Mutex::new(Table::new(sandbox, limit))));
 }
 
 /// The table's lock object; `None` only before boot has set it up.
@@ -71,6 +56,25 @@ pub fn lock_table() -> Result<MutexGuard<'static, Table>> {
 }
 
 impl Table {
+    fn new(sandbox: Arc<ThreadGroup>, limit: usize) -> Table {
+        let mut table = Table {
+            tasks: HashMap::new(),
+            groups: HashMap::new(),
+            process_groups: HashMap::new(),
+            sessions: HashMap::new(),
+            last: sandbox.tgid.0,
+            spaces: Vec::new(),
+            newest: Pid::NONE,
+            sandbox: sandbox.clone(),
+            limit,
+        };
+        if !sandbox.tgid.is_none() {
+            table.groups.insert(sandbox.tgid, sandbox.clone());
+            table.join(&sandbox);
+        }
+        table
+    }
+
     /// A task by its id.
     pub fn task(&self, tid: Pid) -> Option<Arc<Task>> {
         self.tasks.get(&tid).cloned()
@@ -248,5 +252,105 @@ impl Table {
                 self.sessions.remove(&sid);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cred::Cred;
+
+    fn table() -> Table {
+        Table::new(ThreadGroup::sandbox(true), usize::MAX)
+    }
+
+    /// A process without threads of its own, as an orphan.
+    fn process(table: &mut Table, space: PidSpace) -> Arc<ThreadGroup> {
+        let id = table.new_id(space).expect("an id");
+        let sandbox = table.sandbox().clone();
+        let group = ThreadGroup::new((id, space), &sandbox, &sandbox, 17);
+        {
+            let mut family = group.family.lock();
+            (family.pgid, family.sid) = (id, id);
+        }
+        group.alive.store(1, Ordering::SeqCst);
+        let cred = Arc::new(Cred::new(0, 0, Vec::new()));
+        table.insert(&Arc::new(Task::new(id, group.clone(), cred, [0; 16])));
+        group
+    }
+
+    fn end(table: &mut Table, group: &ThreadGroup) {
+        group.alive.store(0, Ordering::SeqCst);
+        table.remove_task(group.tgid);
+        table.remove_group(group.tgid);
+    }
+
+    #[test]
+    fn processes_of_each_space_are_numbered_from_one_and_have_one_to_adopt_them() {
+        let mut table = table();
+        let spaces = [PidSpace::ALL, table.new_space().expect("free"), table.new_space().expect("free")];
+        for number in 1..5 {
+            for space in spaces {
+                let group = process(&mut table, space);
+                assert_eq!(space.shown(group.tgid), number);
+                assert_eq!(table.last_id(space), group.tgid);
+            }
+        }
+        for space in spaces {
+            assert_eq!(table.adopter(space).tgid, space.first());
+        }
+    }
+
+    #[test]
+    fn nobody_is_made_where_process_one_has_ended() {
+        let mut table = table();
+        let space = table.new_space().expect("free");
+        let first = process(&mut table, space);
+        let other = process(&mut table, space);
+        end(&mut table, &first);
+        assert_eq!(table.new_id(space), Err(Errno::ENOMEM));
+        assert!(table.adopter(space).is_sandbox);
+        assert!(table.new_id(PidSpace::ALL).is_ok());
+        end(&mut table, &other);
+    }
+
+    #[test]
+    fn numbers_start_again_behind_the_reserved_ones_and_pass_over_other_spaces() {
+        let mut table = table();
+        let space = table.new_space().expect("free");
+        let first = process(&mut table, space);
+        for number in 2..space.max() {
+            assert_eq!(space.shown(table.new_id(space).expect("an id")), number);
+        }
+        assert_eq!(space.shown(table.new_id(space).expect("an id")), PID_RESTART);
+        let beside = loop {
+            let id = table.new_id(PidSpace::ALL).expect("an id");
+            if id > first.tgid {
+                break id;
+            }
+        };
+        assert!(!space.contains(beside), "{beside:?}");
+        assert!(beside.number() < first.tgid.number() + space.max());
+    }
+
+    #[test]
+    fn a_space_is_given_again_when_all_others_were_and_nobody_is_left_in_it() {
+        let mut table = table();
+        let space = table.new_space().expect("free");
+        let left = process(&mut table, space);
+        table.drop_space(space);
+        let count = PidSpace::ranges().count();
+        for _ in 0..count * 2 {
+            let other = table.new_space().expect("free");
+            assert_ne!(other, space, "somebody has a number in it");
+            table.drop_space(other);
+        }
+        end(&mut table, &left);
+        let mut given = Vec::new();
+        for _ in 0..count {
+            given.push(table.new_space().expect("free"));
+        }
+        assert!(given.contains(&space));
+        assert_eq!(table.new_space(), Err(Errno::EAGAIN));
     }
 }

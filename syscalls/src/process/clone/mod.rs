@@ -184,6 +184,10 @@ fn check(request: &Request) -> Result<()> {
     if request.flags & NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
+    // Process 1 has no siblings.
+    if has(raw::CLONE_PARENT) && kernel::task::current().group.signals.lock().unkillable {
+        return Err(Errno::EINVAL);
+    }
     // Handlers shared between processes: nobody uses it outside threads; copying would be wrong.
     if has(raw::CLONE_SIGHAND) && !has(raw::CLONE_THREAD) {
         kernel::warn!("clone: CLONE_SIGHAND without CLONE_THREAD is not implemented: EINVAL");
