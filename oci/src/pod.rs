@@ -135,7 +135,8 @@ fn process_ids(spec: &Spec, sandbox: &Container) -> anyhow::Result<ProcessIds> {
     };
     let root = sandbox.directory.parent().context("a container's directory is below another")?;
     let members = Container::all_below(root)?.into_iter().filter(|other| {
-        other.pid() == pid && Role::of(&other.record.spec).is_ok_and(|role| role == Role::Member(sandbox.record.id.clone()))
+        other.pid() == pid
+            && Role::of(&other.record.spec).is_ok_and(|role| role == Role::Member(sandbox.record.id.clone()))
     });
     let of = members.map(|other| ProcessIds::Of(other.record.id)).next();
     of.with_context(|| {

@@ -141,9 +141,8 @@ pub fn emptied(number: u32) -> Option<i32> {
         let one = containers.iter().find(ending).filter(|_| number != FIRST)?;
         one.owns_space.then_some(one.place.space)
     };
-    let left = all_groups(|group| {
-        group.container.load(Ordering::Relaxed) == number || Some(group.space) == own
-    });
+    let left =
+        all_groups(|group| group.container.load(Ordering::Relaxed) == number || Some(group.space) == own);
     if left.iter().any(|group| group.alive.load(Ordering::SeqCst) > 0) {
         send_all(&left, SIGKILL);
         return None;

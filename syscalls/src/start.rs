@@ -1,9 +1,9 @@
 //! Processes that nobody inside has made: the first one, and those that enter a running sandbox.
 
+use crate::pod::{self, Place};
 use crate::process::{ExecRequest, execute};
 use crate::table::Context;
 use crate::thread::{self, Thread};
-use crate::pod::{self, Place};
 use crate::{Errno, boot as start_up, mounts};
 use alloc::boxed::Box;
 use alloc::format;

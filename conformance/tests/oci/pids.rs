@@ -56,7 +56,8 @@ fn sharing(with: &Bundle) -> impl FnOnce(&mut Value) {
 /// Says which line is another.
 fn same_lines(inside: &str, native: &str) {
     let both = inside.lines().zip(native.lines()).enumerate();
-    if let Some((number, (inside, native))) = both.into_iter().find(|(_, (inside, native))| inside != native) {
+    if let Some((number, (inside, native))) = both.into_iter().find(|(_, (inside, native))| inside != native)
+    {
         panic!("line {}: {inside:?}, natively {native:?}", number + 1);
     }
     assert_eq!(inside.lines().count(), native.lines().count(), "{inside}");
@@ -185,7 +186,9 @@ fn the_sandbox_sees_all_and_is_obeyed() {
         return;
     }
     let pod = Pod::start();
-    let member = pod.container("sleep 4444 & sleep 5555 & trap 'echo USR1' USR1; echo ready; while :; do sleep 0.05; done");
+    let member = pod.container(
+        "sleep 4444 & sleep 5555 & trap 'echo USR1' USR1; echo ready; while :; do sleep 0.05; done",
+    );
     says(&member, "ready");
     let sandbox = |script: &str| pod.sandbox.ok(&["exec", &pod.sandbox.id, "sh", "-c", script]);
     let numbers = sandbox("for i in /proc/[0-9]*; do grep -s ^NSpid $i/status; done; true");
@@ -217,7 +220,10 @@ fn the_sandbox_sees_all_and_is_obeyed() {
     assert_eq!(lines[0], ["0"], "{entered}");
     assert_eq!(entered.matches("No such process").count(), 2, "{entered}");
     let parent = |name: &str| {
-        let line = lines.iter().find(|words| words.ends_with(&["sleep", name])).unwrap_or_else(|| panic!("{entered}"));
+        let line = lines
+            .iter()
+            .find(|words| words.ends_with(&["sleep", name]))
+            .unwrap_or_else(|| panic!("{entered}"));
         assert!(line[0].parse::<i32>().expect("a number") < 300, "{entered}");
         line[1]
     };
@@ -251,9 +257,8 @@ fn a_container_of_a_pod_shares_process_ids_if_it_is_asked_to() {
         let number: i32 = bundle.out().trim().parse().expect("a number");
         assert!(number > 1 && number < 300, "{number}");
     }
-    let sleepers = |bundle: &Bundle| {
-        bundle.ok(&["exec", &bundle.id, "ps", "-o", "args"]).matches("sleep 7777").count()
-    };
+    let sleepers =
+        |bundle: &Bundle| bundle.ok(&["exec", &bundle.id, "ps", "-o", "args"]).matches("sleep 7777").count();
     wait_for("all sleep", || sleepers(&sees_all) >= 3);
     // The scripts are arguments, too.
     assert_eq!([&sees_all, &own, &beside_own].map(sleepers), [6, 4, 4]);

@@ -10,8 +10,8 @@ mod table;
 pub mod trace;
 mod watch;
 
-pub use pid::{AtomicPid, Pid, PidSpace};
 pub use group::{Exit, Family, GroupSignals, ThreadGroup, Times};
+pub use pid::{AtomicPid, Pid, PidSpace};
 pub use sessions::{ControllingTerminal, is_orphaned, signal_process_group};
 pub use table::{Table, init_table, lock_table, table};
 

@@ -111,8 +111,7 @@ pub fn parent(file: &OpenFile) -> Option<Result<FileRef>> {
 
 /// The sandbox's own namespace of a kind.
 fn sandboxs(of: u32) -> Result<FileRef> {
-    let &(_, kind, clone_flag, ino) =
-        ALL.iter().find(|(_, _, flag, _)| *flag == of).ok_or(Errno::EINVAL)?;
+    let &(_, kind, clone_flag, ino) = ALL.iter().find(|(_, _, flag, _)| *flag == of).ok_or(Errno::EINVAL)?;
     Ok(OpenFile::new(Arc::new(Namespace { kind, clone_flag, ino }), None, raw::O_RDONLY))
 }
 

@@ -181,7 +181,13 @@ fn entry(
     }
     if let Some(&(_, mode, whose, make)) = FILES.iter().find(|(file, ..)| file.as_bytes() == name) {
         let make = if name == b"io" && !is_process { Of(process_files::thread_io) } else { make };
-        return Ok(checked(place, mode, owner, move || may_open(tid, whose), move || read((space, tid), whose, make)));
+        return Ok(checked(
+            place,
+            mode,
+            owner,
+            move || may_open(tid, whose),
+            move || read((space, tid), whose, make),
+        ));
     }
     match name {
         b"comm" => Ok(writable(

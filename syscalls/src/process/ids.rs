@@ -16,7 +16,12 @@ const ID: Show = Show::Int;
 pub const ROWS: &[Row] = &[
     full(raw::__NR_getpid, "getpid", |context, _| shown(context, context.thread.task.group.tgid), &[]),
     full(raw::__NR_gettid, "gettid", |context, _| shown(context, context.thread.task.tid()), &[]),
-    full(raw::__NR_getppid, "getppid", |context, _| shown(context, context.thread.task.group.parent_id()), &[]),
+    full(
+        raw::__NR_getppid,
+        "getppid",
+        |context, _| shown(context, context.thread.task.group.parent_id()),
+        &[],
+    ),
     full(raw::__NR_getuid, "getuid", |context, _| Ok(u64::from(context.cred().uid)), &[]),
     full(raw::__NR_geteuid, "geteuid", |context, _| Ok(u64::from(context.cred().euid)), &[]),
     full(raw::__NR_getgid, "getgid", |context, _| Ok(u64::from(context.cred().gid)), &[]),

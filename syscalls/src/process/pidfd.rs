@@ -115,14 +115,15 @@ impl FileOps for PidFd {
     fn describe(&self) -> String {
         "anon_inode:[pidfd]".into()
     }
-
 }
 
 /// What `/proc/PID/fdinfo` of a pidfd says beside the usual, where its reader's `/proc` shows `space`; `None` for another file.
 pub fn fdinfo(file: &OpenFile, space: PidSpace) -> Option<String> {
     let target = &file.ops.as_any().downcast_ref::<PidFd>()?.0;
     Some(match target.id() {
-        Some(id) => format!("Pid:\t{}\nNSpid:\t{}\n", space.shown(id), numbers(space, target.group().space, id)),
+        Some(id) => {
+            format!("Pid:\t{}\nNSpid:\t{}\n", space.shown(id), numbers(space, target.group().space, id))
+        }
         None => String::from("Pid:\t-1\nNSpid:\t-1\n"),
     })
 }

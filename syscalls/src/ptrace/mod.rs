@@ -64,8 +64,7 @@ fn sys_ptrace(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if kind == pt::PTRACE_TRACEME {
         return attach::trace_me(context);
     }
-    let request =
-        Request { context, tracee: tracee(context, pid)?, address: args.u64(2), data: args.u64(3) };
+    let request = Request { context, tracee: tracee(context, pid)?, address: args.u64(2), data: args.u64(3) };
     match kind {
         pt::PTRACE_ATTACH => attach::attach(&request, false),
         pt::PTRACE_SEIZE => attach::attach(&request, true),

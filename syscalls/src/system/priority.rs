@@ -61,7 +61,9 @@ fn sys_getpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
     // The call's own range: 40 for a nice value of -20, down to 1 for 19.
     let shown = |nice: i32| (20 - nice).clamp(1, 40) as u64;
     let tasks = match targets(context, args.i32(0), args.i32(1)) {
-        Err(Errno::ESRCH) if args.i32(0) == PRIO_PROCESS && is_sandbox(context, args.i32(1)) => return Ok(shown(0)),
+        Err(Errno::ESRCH) if args.i32(0) == PRIO_PROCESS && is_sandbox(context, args.i32(1)) => {
+            return Ok(shown(0));
+        }
         found => found?,
     };
     Ok(tasks.iter().map(|task| shown(task.scheduling.lock().nice)).max().unwrap_or(shown(0)))

@@ -9,8 +9,8 @@ use kernel::cred::cap;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCONT, SIGHUP, SIGTTIN, SigInfo, bit, si};
 use kernel::task::{
-    self, ControllingTerminal, Family, Pid, Table, ThreadGroup, is_orphaned, lock_table, signal_process_group,
-    work,
+    self, ControllingTerminal, Family, Pid, Table, ThreadGroup, is_orphaned, lock_table,
+    signal_process_group, work,
 };
 
 /// Whether `family`'s terminal is this one.

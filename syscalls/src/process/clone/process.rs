@@ -82,7 +82,12 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
 fn new_process(context: &mut Context<'_>, tid: Pid, request: &Request) -> Result<Arc<Thread>> {
     let parent = context.thread;
     let own_group = &parent.task.group;
-    let group = ThreadGroup::new((tid, own_group.space), own_group, &parent_group(parent, request), request.exit_signal);
+    let group = ThreadGroup::new(
+        (tid, own_group.space),
+        own_group,
+        &parent_group(parent, request),
+        request.exit_signal,
+    );
     {
         let actions = own_group.signals.lock().actions();
         let mut signals = group.signals.lock();
