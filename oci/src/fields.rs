@@ -98,7 +98,7 @@ pub const FIELDS: &[Field] = &[
     Field(
         "hooks.startContainer",
         Honoured,
-        "in the container, as its user, while its first process waits; that one is 1 in the state",
+        "in the container, as its user, while its first process waits; that one is 1 in the state, and the container created only",
     ),
     Field("hooks.poststart", Honoured, ""),
     Field("hooks.poststop", Honoured, ""),
@@ -119,8 +119,8 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.devices",
         Honoured,
-        "null, zero, full, random, urandom and tty, which are the sandbox's own, under any name; others are refused by name, or left out \
-         and named in the log where every device is allowed (`--privileged`)",
+        "null, zero, full, random, urandom and tty, which are the sandbox's own, under any name, with fileMode, uid and gid; others are \
+         refused by name, or left out and named in the log where every device is allowed (`--privileged`)",
     ),
     Field("linux.netDevices", Refused, "use a network namespace"),
     Field("linux.cgroupsPath", Honoured, "version 1, 2 and both; `--systemd-cgroup` for SLICE:PREFIX:NAME"),

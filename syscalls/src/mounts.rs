@@ -90,7 +90,8 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Base), String> {
     let caller = by_user.then(|| Cred::new(config.first.uid, config.first.gid, config.first.groups.clone()));
     let host = HostTree::new(config.fds.root, ids, rights, caller);
     let (memory_limit, volumes) = (options.memory_limit, Arc::<Volumes>::default());
-    let builder = Builder { memory_limit, host: host.clone(), volumes: volumes.clone(), space: PidSpace::ALL };
+    let builder =
+        Builder { memory_limit, host: host.clone(), volumes: volumes.clone(), space: PidSpace::ALL };
     let built = builder.build(&config.mounts).map_err(|failed| failed.text)?;
     crate::changes::init(built.overlays);
     Ok((built.context, Base { host, volumes, memory_limit }))
@@ -192,7 +193,7 @@ impl Builder {
                 };
                 (root, b"overlay", b"overlay")
             }
-            MountKind::Device { name } => (device::alone(name)?, b"tmpfs", b"tmpfs"),
+            MountKind::Device { name, node } => (device::alone(name, *node)?, b"tmpfs", b"tmpfs"),
             MountKind::Tmpfs { size, mode } => {
                 let limit = self.memory_limit / DEFAULT_TMPFS_SHARE;
                 let size = if *size == 0 { limit } else { *size };
@@ -261,7 +262,7 @@ impl Builder {
 fn cover(lookup: &Lookup<'_>, spec: &MountSpec, at: &Path) -> Result<Option<Arc<dyn Inode>>, Errno> {
     let inode: Arc<dyn Inode> = match spec.kind {
         MountKind::Masked if at.inode().kind() == Kind::Directory => tmpfs::mount(1, 0o755, (0, 0))?,
-        MountKind::Masked => device::alone("null")?,
+        MountKind::Masked => device::alone("null", None)?,
         _ => {
             let mount = lookup.fs.namespace().bind(at, at, true)?;
             lookup.fs.namespace().remount(&mount, mount.flags() | mount_flags(spec))?;

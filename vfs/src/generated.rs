@@ -237,7 +237,8 @@ impl FileOps for OpenDirectory {
     }
 }
 
-fn seek_within(position: u64, offset: i64, whence: u32, end: u64) -> Result<u64> {
+/// lseek(2) in a file that ends at `end`: `EINVAL`.
+pub fn seek_within(position: u64, offset: i64, whence: u32, end: u64) -> Result<u64> {
     let base = match whence {
         raw::SEEK_SET => 0,
         raw::SEEK_CUR => position,

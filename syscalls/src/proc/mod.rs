@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod memory_file;
+mod name_file;
 mod namespaces;
 mod network;
 mod nodes;
@@ -13,9 +14,7 @@ mod sysctl;
 mod system;
 
 pub use cgroup::root as cgroup_root;
-pub use namespaces::{
-    NS_GET_PARENT, NS_GET_USERNS, owner as namespace_owner, parent as namespace_parent,
-};
+pub use namespaces::{NS_GET_PARENT, NS_GET_USERNS, owner as namespace_owner, parent as namespace_parent};
 pub use sys::root as sys_root;
 
 use crate::thread;
