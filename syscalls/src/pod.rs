@@ -64,6 +64,9 @@ pub fn place(number: u32) -> Option<Place> {
 
 /// The container that a space of process ids is of.
 pub fn owner(space: PidSpace) -> Option<u32> {
+    if space.is_all() {
+        return None;
+    }
     let containers = POD.get()?.containers.lock();
     let one = containers.iter().find(|one| one.owns_space && one.place.space == space)?;
     Some(one.place.container)

@@ -385,6 +385,7 @@ fn release(locks: &FileLocks, record: impl Fn(&Record) -> bool, whole: impl Fn(u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kernel::task::PidSpace;
 
     fn lock(first: u64, last: u64, exclusive: bool, who: usize) -> Record {
         Record { first, last, exclusive, holder: Holder::Process(who), pid: PidSpace::ALL.named(who as i32) }
