@@ -140,6 +140,8 @@ pub enum MountKind {
     Device {
         /// Its name in `/dev`.
         name: String,
+        /// Permission bits, user and group of the node, if they are not those that it has in `/dev`.
+        node: Option<(u32, u32, u32)>,
     },
     /// In memory.
     Tmpfs {

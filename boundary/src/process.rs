@@ -1,6 +1,7 @@
 //! What a process starts with that is not made by another one inside: the first one, and those that enter a running sandbox.
 
 use crate::boot::MountSpec;
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +49,27 @@ pub struct Process {
 /// A container that joins others on their kernel: a pod.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Container {
+    /// Its name: no other's in the pod.
+    pub id: String,
     /// Its first process.
     pub first: Process,
+    /// Whose process ids it has.
+    pub process_ids: ProcessIds,
     /// Its mount table, as [`BootConfig::mounts`](crate::boot::BootConfig::mounts); host paths are below the directory that comes
     /// with it.
     pub mounts: Vec<MountSpec>,
+}
+
+/// Whose process ids a container has that joins others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProcessIds {
+    /// Nobody else's: its first process is number 1.
+    #[default]
+    Own,
+    /// Those of the sandbox, which sees all.
+    Sandboxs,
+    /// Those of another container, by that one's name.
+    Of(String),
 }
 
 /// How a thread asks to be scheduled.

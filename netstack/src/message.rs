@@ -2,7 +2,7 @@
 
 use crate::address::Address;
 use alloc::vec::Vec;
-use kernel::task;
+use kernel::task::{self, Pid};
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::net;
 use vfs::file::FileRef;
@@ -12,7 +12,7 @@ use vfs::namespace::Lookup;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
     /// Process id.
-    pub pid: i32,
+    pub pid: Pid,
     /// User.
     pub uid: u32,
     /// Group.
@@ -21,9 +21,9 @@ pub struct Credentials {
 
 impl Credentials {
     /// Of nobody: what `SO_PEERCRED` tells of a socket without peer.
-    pub const NONE: Credentials = Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    pub const NONE: Credentials = Credentials { pid: Pid::NONE, uid: u32::MAX, gid: u32::MAX };
     /// What a receiver sees that asked for credentials after the sender had sent.
-    pub const UNKNOWN: Credentials = Credentials { pid: 0, uid: 65534, gid: 65534 };
+    pub const UNKNOWN: Credentials = Credentials { pid: Pid::NONE, uid: 65534, gid: 65534 };
 
     /// What goes with a message of the running process: its real ids.
     pub fn of_sender() -> Credentials {

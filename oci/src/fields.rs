@@ -98,7 +98,7 @@ pub const FIELDS: &[Field] = &[
     Field(
         "hooks.startContainer",
         Honoured,
-        "in the container, as its user, while its first process waits; that one is 1 in the state",
+        "in the container, as its user, while its first process waits; that one is 1 in the state, and the container created only",
     ),
     Field("hooks.poststart", Honoured, ""),
     Field("hooks.poststop", Honoured, ""),
@@ -106,12 +106,12 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.namespaces[].type",
         Honoured,
-        "pid, ipc and mount are the sandbox's own; network and uts hold the monitor; user and time are refused",
+        "pid, ipc and mount are the sandbox's own, and pid that of a container of a pod, too; network and uts hold the monitor; user and time are refused",
     ),
     Field(
         "linux.namespaces[].path",
         Honoured,
-        "for network and uts, and those of its sandbox for a container of a pod; refused for pid, ipc and cgroup otherwise: nobody else's objects are on this kernel",
+        "for network and uts, and those of its sandbox for a container of a pod, which may share the process ids of another one as well; refused for pid, ipc and cgroup otherwise: nobody else's objects are on this kernel",
     ),
     Field("linux.uidMappings", Refused, "ids are the sandbox's own"),
     Field("linux.gidMappings", Refused, "likewise"),
@@ -119,8 +119,8 @@ pub const FIELDS: &[Field] = &[
     Field(
         "linux.devices",
         Honoured,
-        "null, zero, full, random, urandom and tty, which are the sandbox's own, under any name; others are refused by name, or left out \
-         and named in the log where every device is allowed (`--privileged`)",
+        "null, zero, full, random, urandom and tty, which are the sandbox's own, under any name, with fileMode, uid and gid; others are \
+         refused by name, or left out and named in the log where every device is allowed (`--privileged`)",
     ),
     Field("linux.netDevices", Refused, "use a network namespace"),
     Field("linux.cgroupsPath", Honoured, "version 1, 2 and both; `--systemd-cgroup` for SLICE:PREFIX:NAME"),

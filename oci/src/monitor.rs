@@ -128,7 +128,7 @@ impl Monitor {
         let name = self.container.program().unwrap_or_default();
         let begun = self
             .container
-            .mark_started()
+            .mark_started(false)
             .context("the container's directory")
             .and_then(|()| pod::join(&self.container, self.plan, sandbox));
         let joined = match begun {
@@ -156,7 +156,7 @@ impl Monitor {
         let is_pod = self.plan.may_be_joined();
         let begun = self
             .container
-            .mark_started()
+            .mark_started(self.plan.held)
             .context("the container's directory")
             .and_then(|()| match self.plan.held {
                 true => start_hooks::attend(&self.container, &self.plan.first, &asker),

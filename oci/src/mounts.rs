@@ -4,7 +4,7 @@ use crate::command::Writes;
 use crate::{inside, log};
 use anyhow::Context;
 use boundary::boot::{MountKind, MountSpec};
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
 use pathrs::Root;
 use pathrs::flags::OpenFlags;
 use runtime::view::{HostPath, View};
@@ -306,17 +306,14 @@ impl Building<'_> {
     /// The devices of every container where nothing is mounted on `/dev`, and those that are asked for, which must be among them: under
     /// their own names or under others.
     fn devices(&mut self, linux: &Linux) -> anyhow::Result<()> {
-        let mut left_out = Vec::new();
+        let (mut left_out, mut asked) = (Vec::new(), Vec::new());
         for device in linux.devices().iter().flatten() {
             let at = clean(device.path());
             let number = (device.major(), device.minor());
             let own = DEVICES.iter().find(|(_, major, minor)| (*major, *minor) == number);
             match own.filter(|_| device.typ() == LinuxDeviceType::C) {
-                Some((name, ..)) if at == Path::new("/dev").join(name) => {}
-                Some((name, ..)) => {
-                    self.make_place(&at, false)?;
-                    self.push(&at, MountKind::Device { name: (*name).to_owned() }, false, 0);
-                }
+                Some((name, ..)) if at == Path::new("/dev").join(name) && node_of(device).is_none() => {}
+                Some((name, ..)) => asked.push((at, (*name).to_owned(), node_of(device))),
                 None if [Path::new("/dev/console"), Path::new("/dev/ptmx")].contains(&&*at) => {}
                 None => left_out.push(at.display().to_string()),
             }
@@ -330,16 +327,24 @@ impl Building<'_> {
             }
         }
         let dev = Path::new("/dev");
-        if self.view.mounts.iter().any(|mount| mount.target == target(dev)) {
-            return Ok(());
+        if !self.view.mounts.iter().any(|mount| mount.target == target(dev)) {
+            let own = DEVICES.iter().map(|(name, _, _)| (dev.join(name), (*name).to_owned(), None));
+            let own: Vec<_> = own.filter(|(at, ..)| !asked.iter().any(|(other, ..)| other == at)).collect();
+            asked.extend(own);
         }
-        for (name, _, _) in DEVICES {
-            let at = dev.join(name);
+        for (at, name, node) in asked {
             self.make_place(&at, false)?;
-            self.push(&at, MountKind::Device { name: (*name).to_owned() }, false, 0);
+            self.push(&at, MountKind::Device { name, node }, false, 0);
         }
         Ok(())
     }
+}
+
+/// Permission bits, user and group of a device's node, if any of it is said.
+fn node_of(device: &LinuxDevice) -> Option<(u32, u32, u32)> {
+    let (mode, uid, gid) = (device.file_mode(), device.uid(), device.gid());
+    let said = mode.is_some() || uid.is_some() || gid.is_some();
+    said.then(|| (mode.unwrap_or(0o666), uid.unwrap_or(0), gid.unwrap_or(0)))
 }
 
 /// Why a device is not there.
@@ -368,7 +373,7 @@ fn of_the_kernel(source: &Path) -> anyhow::Result<Option<MountKind>> {
     if let Ok(name) = source.strip_prefix("/dev")
         && let Some((name, _, _)) = DEVICES.iter().find(|(known, _, _)| name == Path::new(known))
     {
-        return Ok(Some(MountKind::Device { name: (*name).to_owned() }));
+        return Ok(Some(MountKind::Device { name: (*name).to_owned(), node: None }));
     }
     let hidden = ["/dev", "/proc", "/sys"].iter().find(|directory| source.starts_with(directory));
     if let Some(directory) = hidden {

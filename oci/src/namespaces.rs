@@ -24,9 +24,9 @@ pub fn has(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     find(spec, kind).is_some()
 }
 
-/// Whether config.json asks for one of this kind that is nobody else's.
-pub fn has_own(spec: &Spec, kind: LinuxNamespaceType) -> bool {
-    find(spec, kind).is_some_and(|namespace| namespace.path().is_none())
+/// Whose namespace of this kind config.json asks for, if it is not to be a new one.
+pub fn path_of(spec: &Spec, kind: LinuxNamespaceType) -> Option<&PathBuf> {
+    find(spec, kind)?.path().as_ref()
 }
 
 /// Refuses what one kernel a container cannot give. Those that join another's kernel are looked at by [`check_member`].
@@ -74,12 +74,11 @@ pub fn check(spec: &Spec, role: &Role) -> anyhow::Result<()> {
 }
 
 /// Refuses what a container of a pod cannot have: other network, IPC objects or host name than its sandbox, whose monitor is `sandbox`.
-/// Of process ids a pod's kernel has one space, whatever was asked for.
+/// Process ids may be its own.
 pub fn check_member(spec: &Spec, sandboxs: &Spec, sandbox: i32) -> anyhow::Result<()> {
     use LinuxNamespaceType as Kind;
     for (kind, name) in [(Kind::Network, "net"), (Kind::Ipc, "ipc"), (Kind::Uts, "uts"), (Kind::Pid, "pid")] {
         let path = match find(spec, kind) {
-            // Its own are the pod's.
             Some(namespace) if kind == Kind::Pid && namespace.path().is_none() => continue,
             Some(namespace) => namespace.path().as_ref(),
             None if !has(sandboxs, kind) => continue,

@@ -6,7 +6,7 @@ use crate::state::{self, Container, Status};
 use crate::verbs::exec;
 use crate::{control, hooks, log, namespaces, signals};
 use anyhow::Context;
-use boundary::process::Container as Joining;
+use boundary::process::{Container as Joining, ProcessIds};
 use nix::sys::signal::SigSet;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runtime::attach::{self, Attached, Files};
@@ -116,9 +116,7 @@ pub fn check(spec: &Spec, root: &Path) -> anyhow::Result<()> {
             "linux.sysctl: {name} is the pod's to set, not a container's"
         );
     }
-    if namespaces::has_own(spec, LinuxNamespaceType::Pid) {
-        log::warn("linux.namespaces: a container of a pod shares process ids with the others");
-    }
+    process_ids(spec, &sandbox)?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     if resources.is_some_and(|all| all.memory().is_some() || all.cpu().is_some() || all.pids().is_some()) {
         log::warn(
@@ -126,6 +124,33 @@ pub fn check(spec: &Spec, root: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whose process ids a container of `sandbox`'s pod is to have. The monitors of a pod are in one namespace of the host, so of a path to one
+/// what counts is whose process it names; any other path leads to that namespace and means the sandbox's.
+fn process_ids(spec: &Spec, sandbox: &Container) -> anyhow::Result<ProcessIds> {
+    let Some(path) = namespaces::path_of(spec, LinuxNamespaceType::Pid) else { return Ok(ProcessIds::Own) };
+    let Some(pid) = process_of(path).filter(|pid| *pid != sandbox.pid()) else {
+        return Ok(ProcessIds::Sandboxs);
+    };
+    let root = sandbox.directory.parent().context("a container's directory is below another")?;
+    let members = Container::all_below(root)?.into_iter().filter(|other| {
+        other.pid() == pid
+            && Role::of(&other.record.spec).is_ok_and(|role| role == Role::Member(sandbox.record.id.clone()))
+    });
+    let of = members.map(|other| ProcessIds::Of(other.record.id)).next();
+    of.with_context(|| {
+        format!(
+            "linux.namespaces: the pid namespace {} is neither that of the pod's sandbox nor of a container that runs in the pod",
+            path.display()
+        )
+    })
+}
+
+/// The process of a path `/proc/PID/…`.
+fn process_of(path: &Path) -> Option<i32> {
+    let mut names = path.strip_prefix("/proc").ok()?.iter();
+    names.next()?.to_str()?.parse().ok()
 }
 
 /// Where processes enter a container: the directory of the one whose monitor has the entrance, and the name there.
@@ -159,14 +184,15 @@ pub fn join(container: &Container, plan: Plan, sandbox: &str) -> anyhow::Result<
     let has_terminal = plan.terminal;
     let (view, first) = plan.into_parts();
     let directory = beside(&container.directory, sandbox);
-    let runs = Container::read(&directory)?.is_some_and(|sandbox| sandbox.status() == Status::Running);
-    anyhow::ensure!(runs, "the pod's sandbox is not running");
+    let sandbox = Container::read(&directory)?.filter(|sandbox| sandbox.status() == Status::Running);
+    let process_ids =
+        process_ids(&container.record.spec, &sandbox.context("the pod's sandbox is not running")?)?;
     let (tree, mounts) = launch::container_tree(view, &hub_on_host(&directory)?)?;
     let mut passed_on = SigSet::empty();
     passed_on.extend(signals::PASSED_ON.iter().copied());
     passed_on.thread_block().context("blocking signals")?;
     let entrance = control::address(&directory, control::ENTRANCE)?;
-    let joining = Joining { first, mounts };
+    let joining = Joining { id: container.record.id.clone(), first, process_ids, mounts };
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let (outside, files) = match has_terminal {
         true => {
@@ -204,6 +230,14 @@ mod tests {
         let annotations = annotations.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         spec.set_annotations(Some(annotations));
         Role::of(&spec)
+    }
+
+    #[test]
+    fn of_a_path_below_proc_the_process_counts() {
+        let process = |path: &str| process_of(Path::new(path));
+        assert_eq!(process("/proc/17/ns/pid"), Some(17));
+        assert_eq!(process("/proc/self/ns/pid"), None);
+        assert_eq!(process("/run/pidns/17"), None);
     }
 
     #[test]

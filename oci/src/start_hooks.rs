@@ -45,6 +45,7 @@ pub fn attend(container: &Container, first: &First, asker: &Asker) -> anyhow::Re
 fn serve(container: &Container, first: &First, asker: &Asker) {
     let Ok(entrance) = control::address(&container.directory, control::ENTRANCE) else { return };
     let outcome = run(container, first, &entrance.path)
+        .and_then(|()| container.mark_started(false).context("the container's directory"))
         .and_then(|()| attach::go(&entrance.path).context("the container ended meanwhile"));
     if let Err(error) = outcome {
         asker.tell(&Reply::Failed(format!("{error:#}")));

@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 const RECORD: &str = "state.json";
 const STARTED: &str = "started";
+/// What is in it while hooks run before the program.
+const HELD: &[u8] = b"held";
 /// Names of directories that are being made begin so; no container is called so.
 const NEW: &str = ".new-";
 /// The version of the runtime specification that this is written to.
@@ -233,8 +235,12 @@ impl Container {
 
     /// All containers, by name.
     pub fn all(global: &Global) -> anyhow::Result<Vec<Container>> {
-        let root = root(global);
-        let entries = match fs::read_dir(&root) {
+        Container::all_below(&root(global))
+    }
+
+    /// All containers of a `--root`.
+    pub fn all_below(root: &Path) -> anyhow::Result<Vec<Container>> {
+        let entries = match fs::read_dir(root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| root.display().to_string()),
@@ -268,9 +274,20 @@ impl Container {
         moved.with_context(|| format!("removing {}", self.directory.display()))
     }
 
-    /// Remembers that the program was started.
-    pub fn mark_started(&self) -> std::io::Result<()> {
-        fs::write(self.directory.join(STARTED), [])
+    /// Remembers that the program was started, or with `held` its kernel alone, for the hooks that run before it.
+    pub fn mark_started(&self, held: bool) -> anyhow::Result<()> {
+        write_whole(&self.directory.join(STARTED), if held { HELD } else { b"" })
+    }
+
+    /// What others are told: to verbs, a container whose first hooks run is there as any that runs, but it is created only
+    /// (runtime-spec, "Lifecycle").
+    pub fn told_status(&self) -> Status {
+        match self.status() {
+            Status::Running if fs::read(self.directory.join(STARTED)).is_ok_and(|text| text == HELD) => {
+                Status::Created
+            }
+            status => status,
+        }
     }
 
     /// What it does.

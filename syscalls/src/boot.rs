@@ -74,8 +74,7 @@ fn set_up() -> Result<(), String> {
     vfs::tty::init();
     netstack::init();
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
-    let outside = if config.options.container { 0 } else { 1 };
-    task::init_table(ThreadGroup::sandbox(outside), config.options.pids_limit as usize);
+    task::init_table(ThreadGroup::sandbox(config.options.container), config.options.pids_limit as usize);
     crate::system::init(&config.hostname, &config.domainname);
     crate::time::timers::init();
     crate::stats::init();

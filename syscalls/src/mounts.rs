@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use boundary::boot::{BootConfig, MountKind, MountSpec};
 use kernel::cred::Cred;
 use kernel::sync::Mutex;
+use kernel::task::PidSpace;
 use linux_raw_sys::general as raw;
 use vfs::Errno;
 use vfs::attributes::Kind;
@@ -26,6 +27,8 @@ struct Builder {
     memory_limit: u64,
     host: Arc<HostTree>,
     volumes: Arc<Volumes>,
+    /// Which processes `/proc` shows.
+    space: PidSpace,
 }
 
 /// Host directories and files that are mounted. One that is mounted again, by another container of a pod or at another place, is the
@@ -88,15 +91,21 @@ pub fn set_up(config: &BootConfig) -> Result<(Arc<FsContext>, Base), String> {
     let caller = by_user.then(|| Cred::new(config.first.uid, config.first.gid, config.first.groups.clone()));
     let host = HostTree::new(config.fds.root, ids, rights, caller);
     let (memory_limit, volumes) = (options.memory_limit, Arc::<Volumes>::default());
-    let builder = Builder { memory_limit, host: host.clone(), volumes: volumes.clone() };
+    let builder =
+        Builder { memory_limit, host: host.clone(), volumes: volumes.clone(), space: PidSpace::ALL };
     let built = builder.build(&config.mounts).map_err(|failed| failed.text)?;
     crate::changes::init(built.overlays);
     Ok((built.context, Base { host, volumes, memory_limit }))
 }
 
-/// Mounts the tree of a container that joins: in a table of its own.
-pub fn join(base: &Base, host: Arc<HostTree>, mounts: &[MountSpec]) -> Result<Arc<FsContext>, Unmounted> {
-    let builder = Builder { memory_limit: base.memory_limit, host, volumes: base.volumes.clone() };
+/// Mounts the tree of a container that joins, with its process ids: in a table of its own.
+pub fn join(
+    base: &Base,
+    host: Arc<HostTree>,
+    mounts: &[MountSpec],
+    space: PidSpace,
+) -> Result<Arc<FsContext>, Unmounted> {
+    let builder = Builder { memory_limit: base.memory_limit, host, volumes: base.volumes.clone(), space };
     Ok(builder.build(mounts)?.context)
 }
 
@@ -185,13 +194,13 @@ impl Builder {
                 };
                 (root, b"overlay", b"overlay")
             }
-            MountKind::Device { name } => (device::alone(name)?, b"tmpfs", b"tmpfs"),
+            MountKind::Device { name, node } => (device::alone(name, *node)?, b"tmpfs", b"tmpfs"),
             MountKind::Tmpfs { size, mode } => {
                 let limit = self.memory_limit / DEFAULT_TMPFS_SHARE;
                 let size = if *size == 0 { limit } else { *size };
                 (tmpfs::mount(size, *mode, (0, 0))?, b"tmpfs", b"tmpfs")
             }
-            MountKind::Proc => (crate::proc::root(), b"proc", b"proc"),
+            MountKind::Proc => (crate::proc::root(self.space), b"proc", b"proc"),
             MountKind::Sys => (crate::proc::sys_root(), b"sysfs", b"sysfs"),
             MountKind::Cgroup => (crate::proc::cgroup_root(), b"cgroup2", b"cgroup2"),
             MountKind::Dev => {
@@ -256,7 +265,7 @@ impl Builder {
 fn cover(lookup: &Lookup<'_>, spec: &MountSpec, at: &Path) -> Result<(), Errno> {
     let inode: Arc<dyn Inode> = match &spec.kind {
         MountKind::Masked if at.inode().kind() == Kind::Directory => tmpfs::mount(1, 0o755, (0, 0))?,
-        MountKind::Masked => device::alone("null")?,
+        MountKind::Masked => device::alone("null", None)?,
         MountKind::Hosts { name, addresses } => {
             match hosts::completed(lookup, &spec.target, name, addresses)? {
                 Some(file) => file,

@@ -1,9 +1,10 @@
 //! Processes that nobody inside has made: the first one, and those that enter a running sandbox.
 
+use crate::pod::{self, Place};
 use crate::process::{ExecRequest, execute};
 use crate::table::Context;
 use crate::thread::{self, Thread};
-use crate::{Errno, boot as start_up, mounts, pod};
+use crate::{Errno, boot as start_up, mounts};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -15,14 +16,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::cred::Cred;
 use kernel::poll::PollEvents;
 use kernel::sync::{BootCell, Mutex};
-use kernel::task::{Task, ThreadGroup, lock_table};
+use kernel::task::{Pid, PidSpace, Task, ThreadGroup, lock_table};
 use kernel::wait::WaitQueue;
 use kernel::{boot, log, signal, wait};
 use linux_raw_sys::general as raw;
 use serde::de::DeserializeOwned;
 use trap_handler::block::ThreadBlock;
 use trap_handler::{entry, host};
-use vfs::context::FsContext;
 use vfs::file::FileRef;
 use vfs::host_stream;
 use vfs::identity::HostIds;
@@ -39,7 +39,7 @@ struct Shared {
     /// Those of the first process, until it starts.
     first_files: Mutex<Option<StandardFiles>>,
     /// Process ids of those that have entered, with the supervisor's numbers. A leaf of the lock order.
-    entered: Mutex<Vec<(i32, u32)>>,
+    entered: Mutex<Vec<(Pid, u32)>>,
     /// The first process waits here until it may execute its program.
     held: AtomicBool,
     gate: WaitQueue,
@@ -48,8 +48,9 @@ struct Shared {
 static SHARED: BootCell<Box<Shared>> = BootCell::new();
 
 /// Virtual process id of the first one.
-pub fn first_id() -> i32 {
-    if boot::config().is_some_and(|config| config.options.container) { 1 } else { 2 }
+pub fn first_id() -> Pid {
+    let number = if boot::config().is_some_and(|config| config.options.container) { 1 } else { 2 };
+    PidSpace::ALL.named(number).unwrap_or(Pid::NONE)
 }
 
 /// Mounts the tree and opens the standard descriptors of the first process. Called once, at boot.
@@ -78,12 +79,11 @@ pub fn first() {
     let (Some(config), Some(shared)) = (boot::config(), SHARED.get()) else { log::fatal("no configuration") };
     let Some(files) = shared.first_files.lock().take() else { log::fatal("no files") };
     let process = Arc::new(config.first.clone());
-    let Some(context) = pod::context(FIRST) else { log::fatal("no tree") };
+    let Some(place) = pod::place(FIRST) else { log::fatal("no tree") };
     if config.options.container {
         // As container runtimes do; what cannot be made is missed below.
-        let _ = mounts::make_directory(&context, &process.cwd);
+        let _ = mounts::make_directory(&place.context, &process.cwd);
     }
-    let place = Place { container: FIRST, context };
     if let Err(failure) = shared.start(FIRST, place, &process, files) {
         failure.tell(FIRST);
         // The supervisor has its word.
@@ -111,8 +111,8 @@ pub fn enter(
     let [file, rest @ ..] = descriptors;
     let outcome = read::<Process>(file, length, &rest).and_then(|process| {
         let files = standard_files(number, standard, &rest, process.uid)?;
-        let context = pod::context(container).ok_or(Errno::ESRCH)?;
-        shared.start(number, Place { container, context }, &Arc::new(process), files)
+        let place = pod::place(container).ok_or(Errno::ESRCH)?;
+        shared.start(number, place, &Arc::new(process), files)
     });
     if let Err(failure) = outcome {
         failure.tell(number);
@@ -127,11 +127,11 @@ pub fn contain(number: u32, length: u64, standard: Standard, descriptors: [i32; 
     let tree = pod::tree(directory);
     let outcome = read::<Container>(file, length, &rest).and_then(|container| {
         let files = standard_files(number, standard, &rest, container.first.uid)?;
-        let context = pod::join(number, tree, &container.mounts)
+        let place = pod::join(number, tree, &container)
             .map_err(|unmounted| Failure { errno: unmounted.errno, what: unmounted.text })?;
         let process = Arc::new(container.first);
-        let _ = mounts::make_directory(&context, &process.cwd);
-        shared.start(number, Place { container: number, context }, &process, files)
+        let _ = mounts::make_directory(&place.context, &process.cwd);
+        shared.start(number, place, &process, files)
     });
     if let Err(failure) = outcome {
         pod::forget(number);
@@ -212,14 +212,6 @@ impl Failure {
     }
 }
 
-/// Where a process is to be.
-struct Place {
-    /// The container, by the number of its first process.
-    container: u32,
-    /// Its tree.
-    context: Arc<FsContext>,
-}
-
 impl Shared {
     fn start(
         &self,
@@ -273,20 +265,21 @@ impl Shared {
             .map_err(|errno| Failure { errno, what: format!("working directory {}", text(&process.cwd)) })?;
         let mut table = lock_table()?;
         let sandbox = table.sandbox().clone();
-        let id = table.new_id()?;
-        let group = ThreadGroup::new(id, &sandbox, &sandbox, 17);
+        let id = table.new_id(place.space)?;
+        let group = ThreadGroup::new((id, place.space), &sandbox, &sandbox, 17);
         for (resource, limit) in (0..).zip(&process.rlimits) {
             group.set_rlimit(resource, *limit);
         }
         group.oom_score_adj.store(process.oom_score_adj, Ordering::Relaxed);
         group.personality.store(process.personality, Ordering::Relaxed);
         group.container.store(place.container, Ordering::Relaxed);
+        let is_init = id == place.space.first();
         {
             // It leads a session and a process group of its own, like a login shell.
             let mut family = group.family.lock();
             (family.pgid, family.sid) = (id, id);
             // What process 1 of a pid namespace does for those of its container.
-            family.subreaper = number == place.container && number != FIRST;
+            family.subreaper = number == place.container && number != FIRST && !is_init;
         }
         tty::control_by_host(number, &group);
         let task = Arc::new(Task::new(id, group.clone(), cred, [0; 16]));
@@ -305,7 +298,7 @@ impl Shared {
                 );
             }
             signals.tasks.push(task.clone());
-            signals.unkillable = id == 1;
+            signals.unkillable = is_init;
         }
         group.alive.store(1, Ordering::SeqCst);
         sandbox.family.lock().children.push(group);
@@ -328,7 +321,7 @@ fn run(child: &Arc<Thread>, number: u32, process: &Process) -> ! {
     let mut context = Context { regs: &mut regs, thread: thread::current() };
     match execute_first_of(&mut context, process) {
         Ok(()) => {
-            if number != FIRST || first_id() == 1 {
+            if number != FIRST || child.task.group.signals.lock().unkillable {
                 boot::send(&FromSandbox::Started { process: number });
             }
             ThreadBlock::current().set_regs(&regs);
@@ -398,9 +391,12 @@ pub fn ended(group: &ThreadGroup, status: i32) {
         }
         tty::host_left(number);
     }
-    // A container's end is told when nobody in it is left, as that of a pid namespace.
-    if let Some(status) = pod::emptied(container) {
-        boot::send(&FromSandbox::Exited { process: container, status });
+    // A container's end is told when nobody in it is left, as that of a pid namespace, in which there may be others.
+    let around = pod::owner(group.space).filter(|owner| *owner != container);
+    for container in [Some(container), around].into_iter().flatten() {
+        if let Some(status) = pod::emptied(container) {
+            boot::send(&FromSandbox::Exited { process: container, status });
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::args::Args;
 use crate::thread::{Memory, Thread};
-use crate::{Result, file, futex, ipc, memory, process, ptrace, signal, socket, system, time};
+use crate::{Errno, Result, file, futex, ipc, memory, process, ptrace, signal, socket, system, time};
 use alloc::sync::Arc;
 use kernel::cred::Cred;
 use kernel::mm::AddressSpace;
+use kernel::task::Pid;
 use trap_handler::regs::Regs;
 use vfs::context::FsContext;
 use vfs::table::{OwnTable, UnusedTable};
@@ -42,6 +43,16 @@ impl Context<'_> {
     pub fn memory(&self) -> &Memory {
         // SAFETY: as in `files`: who replaces the memory (execve) uses nothing of it any more.
         unsafe { self.thread.own_memory() }
+    }
+
+    /// What the program means by the number of a process, thread, process group or session: `ESRCH` for what it does not see.
+    pub fn named(&self, number: i32) -> Result<Pid> {
+        self.thread.task.group.space.named(number).ok_or(Errno::ESRCH)
+    }
+
+    /// By which number the program sees one; 0 for what it does not see.
+    pub fn shown(&self, pid: Pid) -> i32 {
+        self.thread.task.group.space.shown(pid)
     }
 
     /// The areas of that memory.

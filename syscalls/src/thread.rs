@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use hashbrown::HashMap;
 use kernel::mm::AddressSpace;
 use kernel::sync::{BootCell, Mutex, Owned, RwLock};
-use kernel::task::{SLOT_TASK, SLOT_THREAD, Task};
+use kernel::task::{Pid, SLOT_TASK, SLOT_THREAD, Task};
 use trap_handler::block::ThreadBlock;
 use trap_handler::host;
 use vfs::context::FsContext;
@@ -325,7 +325,7 @@ pub fn current_if_any() -> Option<&'static Thread> {
 }
 
 /// Threads by their virtual ids, dead ones until they were waited for. Its lock is innermost.
-type Directory = RwLock<HashMap<i32, Arc<Thread>>>;
+type Directory = RwLock<HashMap<Pid, Arc<Thread>>>;
 
 static THREADS: BootCell<alloc::boxed::Box<Directory>> = BootCell::new();
 
@@ -342,7 +342,7 @@ pub fn register(thread: &Arc<Thread>) {
 }
 
 /// Takes a thread out.
-pub fn unregister(tid: i32) {
+pub fn unregister(tid: Pid) {
     let removed = THREADS.get().and_then(|threads| threads.write().remove(&tid));
     drop(removed);
 }
@@ -353,16 +353,16 @@ pub fn all() -> alloc::vec::Vec<Arc<Thread>> {
 }
 
 /// A living thread by its virtual id.
-pub fn find(tid: i32) -> Option<Arc<Thread>> {
+pub fn find(tid: Pid) -> Option<Arc<Thread>> {
     find_dead_or_alive(tid).filter(|thread| !thread.has_ended())
 }
 
 /// The task of a thread, a dead one until it was waited for, for calls that only look or that the dead take no notice of: `ESRCH`.
-pub fn task(tid: i32) -> Result<Arc<Task>> {
+pub fn task(tid: Pid) -> Result<Arc<Task>> {
     find_dead_or_alive(tid).map(|thread| thread.task.clone()).ok_or(Errno::ESRCH)
 }
 
 /// A thread by its virtual id; a dead one until it was waited for.
-pub fn find_dead_or_alive(tid: i32) -> Option<Arc<Thread>> {
+pub fn find_dead_or_alive(tid: Pid) -> Option<Arc<Thread>> {
     THREADS.get().and_then(|threads| threads.read().get(&tid).cloned())
 }

@@ -217,12 +217,12 @@ fn describe(host_pid: i32) -> String {
     let groups = lock_table().map(|table| table.groups()).unwrap_or_default();
     let lives_here = |group: &&Arc<ThreadGroup>| group.host_pid.load(Ordering::SeqCst) == host_pid;
     let Some(group) = groups.iter().find(lives_here) else { return format!("host process {host_pid}") };
-    let Some(leader) = group.leader() else { return format!("{}", group.tgid) };
+    let Some(leader) = group.leader() else { return format!("{}", group.tgid.number()) };
     let comm = *leader.comm.lock();
     let name = String::from_utf8_lossy(comm.split(|&byte| byte == 0).next().unwrap_or(&[])).into_owned();
     let in_program = group.signals.lock().tasks.iter().filter(|task| task.state.runs_program()).count();
     let threads = group.alive.load(Ordering::SeqCst);
-    format!("{} ({name}), with {threads} threads, {in_program} of them in program code,", group.tgid)
+    format!("{} ({name}), with {threads} threads, {in_program} of them in program code,", group.tgid.number())
 }
 
 /// A signal to the supervisor is for the first process; one that a terminal makes is for that one's process group, as if it

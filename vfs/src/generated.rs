@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use kernel::sync::Mutex;
+use kernel::task::Pid;
 use kernel::time;
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
@@ -97,11 +98,11 @@ pub struct Directory {
     /// One entry: `ENOENT`.
     pub find: Find,
     /// The process that the whole directory is about, if it is about one.
-    pub process: Option<i32>,
+    pub process: Option<Pid>,
 }
 
 /// The process that an open directory is about (`/proc/PID`).
-pub fn process_of(directory: &dyn FileOps) -> Option<i32> {
+pub fn process_of(directory: &dyn FileOps) -> Option<Pid> {
     directory.as_any().downcast_ref::<OpenDirectory>().and_then(|open| open.0.process)
 }
 
@@ -236,7 +237,8 @@ impl FileOps for OpenDirectory {
     }
 }
 
-fn seek_within(position: u64, offset: i64, whence: u32, end: u64) -> Result<u64> {
+/// lseek(2) in a file that ends at `end`: `EINVAL`.
+pub fn seek_within(position: u64, offset: i64, whence: u32, end: u64) -> Result<u64> {
     let base = match whence {
         raw::SEEK_SET => 0,
         raw::SEEK_CUR => position,

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hashbrown::HashMap;
 use kernel::poll::PollEvents;
 use kernel::sync::Mutex;
-use kernel::task;
+use kernel::task::{self, Pid};
 use kernel::wait::{self, WaitQueue};
 use linux_raw_sys::general as raw;
 
@@ -38,7 +38,8 @@ struct Record {
     last: u64,
     exclusive: bool,
     holder: Holder,
-    pid: i32,
+    /// `None` for a description's.
+    pid: Option<Pid>,
 }
 
 #[derive(Default)]
@@ -67,7 +68,7 @@ pub(crate) struct Register {
 /// only while `holder` has a lock that is in the way: another's search must not find a circle through a lock that was given up.
 #[derive(Debug, Clone, Copy)]
 struct Wait {
-    tid: i32,
+    tid: Pid,
     waiter: Holder,
     holder: Holder,
     /// Address of its [`FileLocks`].
@@ -226,9 +227,9 @@ pub fn range(whence: u32, start: i64, length: i64, position: u64, size: u64) -> 
 
 fn record(table: &FileTable, file: &OpenFile, request: &RecordRequest) -> Record {
     let (holder, pid) = if request.description {
-        (Holder::Description(address(file)), -1)
+        (Holder::Description(address(file)), None)
     } else {
-        (Holder::Process(address(table)), task::current().group.tgid)
+        (Holder::Process(address(table)), Some(task::current().group.tgid))
     };
     let (first, last) = request.range;
     Record { first, last, exclusive: request.kind == raw::F_WRLCK, holder, pid }
@@ -292,7 +293,7 @@ impl FileLocks {
 
     /// Thread `tid` of `waiter` will wait for `holder`: `EDEADLK` if that waits for it. Descriptions are not looked at
     /// (fcntl(2)).
-    fn note_wait(&self, tid: i32, waiter: Holder, holder: Holder) -> Result<()> {
+    fn note_wait(&self, tid: Pid, waiter: Holder, holder: Holder) -> Result<()> {
         let Holder::Process(_) = waiter else { return Ok(()) };
         let noted = self.change_waits(|waits| {
             if waits_for(waits, holder, waiter) {
@@ -316,14 +317,14 @@ impl FileLocks {
     }
 }
 
-/// A lock that is in the way: kind (`F_RDLCK`, `F_WRLCK`), first and last byte, process (-1 for a description's).
+/// A lock that is in the way: kind (`F_RDLCK`, `F_WRLCK`), first and last byte, process (`None` for a description's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "said above")]
 pub struct InTheWay {
     pub kind: u32,
     pub first: u64,
     pub last: u64,
-    pub pid: i32,
+    pub pid: Option<Pid>,
 }
 
 /// F_GETLK, F_OFD_GETLK: what would keep the lock from being taken.
@@ -402,9 +403,10 @@ fn release(locks: &FileLocks, me: Holder, whole: impl Fn(usize) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kernel::task::PidSpace;
 
     fn lock(first: u64, last: u64, exclusive: bool, who: usize) -> Record {
-        Record { first, last, exclusive, holder: Holder::Process(who), pid: who as i32 }
+        Record { first, last, exclusive, holder: Holder::Process(who), pid: PidSpace::ALL.named(who as i32) }
     }
 
     fn ranges(records: &[Record]) -> Vec<(u64, u64, bool)> {
@@ -444,7 +446,7 @@ mod tests {
     #[test]
     fn a_circle_of_waiters_is_seen() {
         let [a, b, c] = [1, 2, 3].map(Holder::Process);
-        let wait = |waiter, holder| Wait { tid: 0, waiter, holder, file: 0 };
+        let wait = |waiter, holder| Wait { tid: Pid::NONE, waiter, holder, file: 0 };
         assert!(!waits_for(&[wait(b, c)], b, a));
         assert!(waits_for(&[wait(b, c), wait(c, a)], b, a));
     }

@@ -13,7 +13,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::ipc::{Ids, Object, Perm, seconds};
 use kernel::mm::{Backing, Mappable};
 use kernel::sync::{BootCell, Mutex, MutexGuard};
-use kernel::{boot, frames, task};
+use kernel::task::{self, Pid};
+use kernel::{boot, frames};
 
 /// Bytes of a segment at most (`SHMMAX`).
 pub fn size_max() -> u64 {
@@ -40,8 +41,8 @@ pub struct State {
     pub atime: i64,
     pub dtime: i64,
     pub ctime: i64,
-    pub cpid: i32,
-    pub lpid: i32,
+    pub cpid: Pid,
+    pub lpid: Pid,
     pub nattch: u64,
     removed: bool,
 }
@@ -106,7 +107,7 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
             dtime: 0,
             ctime: seconds(),
             cpid: task::current().group.tgid,
-            lpid: 0,
+            lpid: Pid::NONE,
             nattch: 0,
             removed: false,
         };
@@ -186,7 +187,7 @@ struct Attachment {
 
 impl Attachment {
     /// `None` in the warden.
-    fn pid() -> Option<i32> {
+    fn pid() -> Option<Pid> {
         task::current_if_any().map(|task| task.group.tgid)
     }
 }

@@ -8,7 +8,7 @@ use kernel::cred::Cred;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::signal::{self, SIGIO, SIGURG, SigInfo, si};
 use kernel::task::calls::Call;
-use kernel::task::{self, Task, ThreadGroup};
+use kernel::task::{self, Pid, PidSpace, Task, ThreadGroup};
 use kernel::wait::{Told, Wake};
 use linux_raw_sys::general as raw;
 
@@ -23,18 +23,19 @@ pub enum Recipient {
     /// A process (`F_OWNER_PID`).
     Process(Weak<ThreadGroup>),
     /// A process group (`F_OWNER_PGRP`).
-    ProcessGroup(i32),
+    ProcessGroup(Pid),
 }
 
 impl Recipient {
-    /// From fcntl(2)'s kind and number, 0 for nobody: `EINVAL` for a kind that is none, `ESRCH`.
-    pub fn find(kind: u32, id: i32) -> Result<Recipient> {
+    /// From fcntl(2)'s kind and number, as a program of a space means it, 0 for nobody: `EINVAL` for a kind that is none, `ESRCH`.
+    pub fn find(space: PidSpace, kind: u32, id: i32) -> Result<Recipient> {
         if kind > raw::F_OWNER_PGRP {
             return Err(Errno::EINVAL);
         }
         if id == 0 {
             return Ok(Recipient::Nobody);
         }
+        let id = space.named(id).ok_or(Errno::ESRCH)?;
         let table = task::lock_table()?;
         match kind {
             raw::F_OWNER_TID => table.task(id).map(|task| Recipient::Task(Arc::downgrade(&task))),
@@ -47,24 +48,24 @@ impl Recipient {
         .ok_or(Errno::ESRCH)
     }
 
-    /// Kind and number, as `F_GETOWN_EX` tells them; 0 for who is gone: no longer in the process table, whoever still holds a
+    /// Kind and id, as `F_GETOWN_EX` tells them; none for who is gone: no longer in the process table, whoever still holds a
     /// reference. Takes the table's lock.
-    pub fn told(&self) -> (u32, i32) {
+    pub fn told(&self) -> (u32, Pid) {
         match self {
-            Recipient::Nobody => (raw::F_OWNER_TID, 0),
+            Recipient::Nobody => (raw::F_OWNER_TID, Pid::NONE),
             Recipient::Task(task) => {
                 let task = task.upgrade();
                 let listed = task.as_ref().and_then(|task| task::lock_table().ok()?.task(task.tid()));
                 let same =
                     listed.filter(|listed| task.as_ref().is_some_and(|task| Arc::ptr_eq(task, listed)));
-                (raw::F_OWNER_TID, same.map_or(0, |task| task.tid()))
+                (raw::F_OWNER_TID, same.map_or(Pid::NONE, |task| task.tid()))
             }
             Recipient::Process(group) => {
                 let group = group.upgrade();
                 let listed = group.as_ref().and_then(|group| task::lock_table().ok()?.group(group.tgid));
                 let same =
                     listed.filter(|listed| group.as_ref().is_some_and(|group| Arc::ptr_eq(group, listed)));
-                (raw::F_OWNER_PID, same.map_or(0, |group| group.tgid))
+                (raw::F_OWNER_PID, same.map_or(Pid::NONE, |group| group.tgid))
             }
             Recipient::ProcessGroup(id) => (raw::F_OWNER_PGRP, *id),
         }
@@ -172,7 +173,7 @@ pub fn urgent(owner: &Owner) {
 /// A signal for a process group, whose members only the process table knows: its lock stands above all that a file's news are
 /// told under.
 struct ToProcessGroup {
-    id: i32,
+    id: Pid,
     owner: Owner,
     info: SigInfo,
 }

@@ -50,8 +50,13 @@ fn set_up() {
 fn spawn<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     set_up();
     thread::spawn(move || {
-        let group = ThreadGroup::sandbox(1);
-        let task = Box::leak(Box::new(Task::new(1, group, Arc::new(Cred::new(0, 0, vec![])), [0; 16])));
+        let group = ThreadGroup::sandbox(false);
+        let task = Box::leak(Box::new(Task::new(
+            group.tgid,
+            group.clone(),
+            Arc::new(Cred::new(0, 0, vec![])),
+            [0; 16],
+        )));
         let block: &mut std::mem::MaybeUninit<ThreadBlock> = Box::leak(Box::new_uninit());
         // SAFETY: the block is this thread's alone, and nothing else on it uses GS.
         unsafe { ThreadBlock::init(block.as_mut_ptr(), &task.state) };

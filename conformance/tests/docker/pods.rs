@@ -13,6 +13,10 @@ const IMAGE: &str = "docker.io/library/tree:latest";
 /// `NamespaceMode` of the CRI: kubelet's default for process ids, and what `shareProcessNamespace` makes of it.
 const OF_CONTAINER: i32 = 1;
 const OF_POD: i32 = 0;
+/// What a debug container asks for: those of another container.
+const OF_TARGET: i32 = 3;
+/// Whether the shell is process 1, and whether it sees the pod's sandbox.
+const SEEN: &str = "[ $$ = 1 ] && echo first; ps -o args | grep -c '^sleep 10000[0]'";
 /// `ContainerState`.
 const EXITED: i32 = 2;
 
@@ -174,12 +178,16 @@ impl Pod<'_> {
     }
 
     fn container(&self, name: &str, script: &str) -> String {
+        self.container_with(name, script, &json!({ "pid": self.pids }))
+    }
+
+    fn container_with(&self, name: &str, script: &str, namespaces: &Value) -> String {
         let config = json!({
             "metadata": { "name": name }, "image": { "image": IMAGE }, "command": ["sh", "-c"], "args": [script],
             "log_path": format!("{}-{name}", self.id),
             "linux": {
                 "resources": { "memory_limit_in_bytes": 100_000_000 },
-                "security_context": { "namespace_options": { "pid": self.pids } },
+                "security_context": { "namespace_options": namespaces },
             },
         });
         let request = json!({ "pod_sandbox_id": self.id, "config": config, "sandbox_config": self.config });
@@ -217,17 +225,25 @@ fn life(cri: &Cri, handler: &str, pids: i32) -> Vec<String> {
     let pod = Pod::run(cri, handler, pids);
     let server = pod.container(
         "server",
-        "trap 'exit 4' TERM; hostname; cat /etc/resolv.conf; echo shared > /dev/shm/x; echo mine > /mine; \
-         while :; do echo hello | nc -l -p 8080 & wait $!; done",
+        &format!(
+            "trap 'exit 4' TERM; hostname; {SEEN}; cat /etc/resolv.conf; echo shared > /dev/shm/x; echo mine > /mine; \
+             while :; do echo hello | nc -l -p 8080 & wait $!; done"
+        ),
     );
     let client = pod.container(
         "client",
         "until nc 127.0.0.1 8080 </dev/null; do sleep 0.1; done 2>/dev/null; cat /dev/shm/x; ls /mine 2>&1; exit 9",
     );
     let mut seen = vec![pod.exit_code(&client).to_string(), pod.said("client")];
-    let script = json!(["sh", "-c", "hostname; cat /mine; echo error >&2; exit 3"]);
+    let script = json!(["sh", "-c", "hostname; cat /mine; echo $PPID; echo error >&2; exit 3"]);
     let executed = cri.call("ExecSync", &json!({ "container_id": server, "cmd": script, "timeout": 20 }));
     seen.push(executed.to_string());
+    // One that has the server's process ids sees that in any case, and the sandbox if that does.
+    let target = json!({ "pid": OF_TARGET, "target_id": server });
+    let debug = pod.container_with("debug", &format!("{SEEN}; ps -o args | grep -c '[t]rap'"), &target);
+    seen.push(pod.exit_code(&debug).to_string());
+    seen.push(pod.said("debug"));
+    cri.call("RemoveContainer", &json!({ "container_id": debug }));
     // From outside, by the address that CNI gave the pod.
     let ask = format!("until nc {} 8080 </dev/null; do sleep 0.1; done 2>/dev/null", pod.address());
     let mut outside = Command::new("nsenter");
@@ -251,7 +267,10 @@ fn a_pod_of_the_cri_lives_as_with_runc() {
         let (wanted, found) = (life(&cri, "runc", pids), life(&cri, "trapbox", pids));
         assert_eq!(wanted, found, "with process ids of mode {pids}");
         assert_eq!(found[..2], ["9", "hello\nshared\nls: /mine: No such file or directory\n"]);
-        assert_eq!(found[3], "hello\n");
+        let seen = if pids == OF_POD { "1\n1\n" } else { "0\n1\n" };
+        assert_eq!(found[4], seen, "with process ids of mode {pids}");
+        assert_eq!(found[5], "hello\n");
+        assert_eq!(found[7].contains("first\n0\n"), pids == OF_CONTAINER, "{}", found[7]);
     }
     // A sandbox that goes takes its containers along, in whatever order they are removed.
     let pod = Pod::run(&cri, "trapbox", OF_CONTAINER);

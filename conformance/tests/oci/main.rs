@@ -6,6 +6,7 @@ mod fields;
 mod killed;
 mod memory;
 mod ordinary;
+mod pids;
 mod pods;
 mod start_hooks;
 mod validation;
@@ -143,6 +144,28 @@ const VARIATIONS: &[Variation] = &[
         "devices",
         |_| {},
         "ls -1 /dev | grep -v console; ls -l /dev/null | cut -c1-10; readlink /dev/fd /dev/stdin; echo x > /dev/full",
+    ),
+    (
+        "names",
+        |config| config["linux"]["readonlyPaths"] = json!([]),
+        "cd /proc/sys/kernel; cat hostname domainname; echo new > hostname; hostname; printf 'one\ntwo' >> hostname; hostname; \
+         printf '%080d' 7 > hostname; hostname; (echo ab >&3; echo cd >&3; printf x >&3; cat hostname) 3> hostname; echo other > domainname; \
+         cat domainname; echo > domainname; cat domainname; ls -l hostname | cut -c1-10; \
+         printf 'ab' > hostname; (printf y >&3; printf z >&3; cat hostname) 3<> hostname; su user -c 'echo x > hostname'; hostname",
+    ),
+    (
+        "nodes of devices",
+        |config| {
+            config["linux"]["devices"] = json!([
+                { "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384, "uid": 7, "gid": 8 },
+                { "path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 416, "gid": 5 },
+                { "path": "/dev/owned", "type": "c", "major": 1, "minor": 5, "uid": 9 },
+                { "path": "/dev/plain", "type": "c", "major": 1, "minor": 5 }
+            ]);
+            config["linux"]["resources"] = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
+            config["process"]["user"] = json!({ "uid": 7, "gid": 7 });
+        },
+        "cd /dev; stat -c '%n %a %u %g %t %T %F' null mine owned plain zero; echo x > null && echo mine; cat mine",
     ),
     ("score", |config| config["process"]["oomScoreAdj"] = json!(100), "cat /proc/self/oom_score_adj"),
 ];

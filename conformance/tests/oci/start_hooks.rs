@@ -36,6 +36,24 @@ fn start_hooks_run_in_the_container_in_their_order_before_its_program() {
     assert_eq!(bundle.out(), "", "{}", bundle.out());
 }
 
+/// As with runc.
+#[test]
+fn a_container_is_created_until_its_start_hooks_have_run() {
+    if !is_root() {
+        return;
+    }
+    let hook = hook("echo > /begun; until test -e /go; do sleep 0.05; done");
+    let bundle = with_hooks("while :; do sleep 0.05; done", json!([hook]));
+    bundle.create();
+    let mut starting = bundle.command(&["start", &bundle.id]).spawn().expect("runs");
+    wait_for("the hook", || bundle.rootfs().join("begun").exists());
+    assert_eq!(bundle.status(), "created");
+    assert!(bundle.ok(&["list"]).contains(" created "));
+    fs::write(bundle.rootfs().join("go"), "").expect("written");
+    assert!(starting.wait().expect("ends").success());
+    assert_eq!(bundle.status(), "running");
+}
+
 #[test]
 fn a_start_hook_has_the_state_and_the_identity_of_the_container_and_its_own_environment() {
     if !is_root() {

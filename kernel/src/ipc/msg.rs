@@ -8,8 +8,9 @@ use super::{Charge, Ids, Object, Perm, seconds};
 use crate::boot;
 use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
+use crate::task::{self, Pid};
 use crate::wait::{self, Ended, WaitQueue, Waiter};
-use crate::{Errno, Result, task};
+use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -109,7 +110,7 @@ struct Receiver {
     wanted: Wanted,
     /// Bytes it takes at most; longer ones too with `MSG_NOERROR`.
     room: usize,
-    pid: i32,
+    pid: Pid,
     waiter: Arc<Waiter>,
     outcome: Mutex<Option<Result<Message>>>,
 }
@@ -133,8 +134,8 @@ pub struct State {
     pub cbytes: u64,
     /// Bytes at most.
     pub qbytes: u64,
-    pub lspid: i32,
-    pub lrpid: i32,
+    pub lspid: Pid,
+    pub lrpid: Pid,
     removed: bool,
     receivers: VecDeque<Arc<Receiver>>,
 }
@@ -173,8 +174,8 @@ pub fn get(key: i32, flags: u32) -> Result<i32> {
                 ctime: seconds(),
                 cbytes: 0,
                 qbytes: queue_bytes(),
-                lspid: 0,
-                lrpid: 0,
+                lspid: Pid::NONE,
+                lrpid: Pid::NONE,
                 removed: false,
                 receivers: VecDeque::new(),
             };
@@ -227,7 +228,7 @@ impl State {
     }
 
     /// The message that is wanted, taken out: `ENOMSG`, `E2BIG`.
-    fn take(&mut self, wanted: Wanted, room: usize, pid: i32) -> Result<Message> {
+    fn take(&mut self, wanted: Wanted, room: usize, pid: Pid) -> Result<Message> {
         let place = wanted.choose(self.messages.iter().map(|message| message.kind)).ok_or(Errno::ENOMSG)?;
         if self.messages.get(place).is_some_and(|message| message.text.len() > room) {
             return Err(Errno::E2BIG);
@@ -280,7 +281,7 @@ impl Queue {
     }
 
     /// Puts the message in if there is room; gives it back otherwise.
-    fn try_send(&self, message: Message, pid: i32) -> Result<Option<Message>> {
+    fn try_send(&self, message: Message, pid: Pid) -> Result<Option<Message>> {
         let mut state = self.lock()?;
         state.perm.check(&task::current().cred(), 0o222)?;
         if !state.has_room(message.text.len()) {

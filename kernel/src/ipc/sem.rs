@@ -10,8 +10,9 @@ use super::{Charge, Ids, Object, Perm, seconds};
 use crate::boot;
 use crate::poll::PollEvents;
 use crate::sync::{BootCell, Mutex, MutexGuard};
+use crate::task::{self, Pid};
 use crate::wait::{self, Ended, Waiter};
-use crate::{Errno, Result, task};
+use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -50,7 +51,7 @@ pub struct Semaphore {
     /// Its value, 0 to [`VALUE_MAX`].
     pub value: u16,
     /// Process that changed it last.
-    pub pid: i32,
+    pub pid: Pid,
 }
 
 /// One operation (`struct sembuf`).
@@ -71,7 +72,7 @@ impl Operation {
 /// The operations of a call that waits.
 struct Sleeper {
     operations: Vec<Operation>,
-    pid: i32,
+    pid: Pid,
     undo: Option<Arc<UndoList>>,
     waiter: Arc<Waiter>,
     /// Not yet decided while [`UNDECIDED`]; else the call's result: 0 or an error number.
@@ -205,7 +206,7 @@ impl State {
     }
 
     /// Carries all operations out, or none (`perform_atomic_semop`): `ERANGE`, `EAGAIN`.
-    fn attempt(&mut self, operations: &[Operation], undo: &Option<Arc<UndoList>>, pid: i32) -> Result<Tried> {
+    fn attempt(&mut self, operations: &[Operation], undo: &Option<Arc<UndoList>>, pid: Pid) -> Result<Tried> {
         let mut outcome = Ok(Tried::Done);
         let mut made = 0;
         for (index, operation) in operations.iter().enumerate() {
@@ -358,7 +359,7 @@ impl Set {
     }
 
     /// What a list of undo operations has for this set is done (`exit_sem`).
-    pub(super) fn undo(&self, list: &Arc<UndoList>, pid: i32) {
+    pub(super) fn undo(&self, list: &Arc<UndoList>, pid: Pid) {
         let mut state = self.state.lock();
         let own = state.undos.iter().position(|undone| Arc::ptr_eq(&undone.list, list));
         let Some(index) = own else { return };

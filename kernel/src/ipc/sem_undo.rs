@@ -3,7 +3,7 @@
 
 use super::sem;
 use crate::sync::Mutex;
-use crate::task::Task;
+use crate::task::{Pid, Task};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -50,7 +50,7 @@ impl Undo {
     }
 
     /// The task ends, or unshares (`exit_sem`): the last one to leave a list carries it out.
-    pub fn leave(&self, pid: i32) {
+    pub fn leave(&self, pid: Pid) {
         let list = self.0.lock().take();
         let Some(list) = list else { return };
         if list.tasks.fetch_sub(1, Ordering::SeqCst) > 1 {
@@ -69,6 +69,6 @@ impl Undo {
 impl Drop for Undo {
     /// For a task that never ran.
     fn drop(&mut self) {
-        self.leave(0);
+        self.leave(Pid::NONE);
     }
 }

@@ -13,6 +13,7 @@ pub use frame::{deliver_to_handler, sigreturn};
 pub use pending::Pending;
 pub use send::{flush_ignored, kick, kick_all, retarget, send_to_group, send_to_task};
 
+use crate::task::{Pid, PidSpace};
 use crate::uaccess::Plain;
 
 /// Highest signal number.
@@ -154,6 +155,7 @@ pub mod si {
     pub const KERNEL: i32 = 0x80;
     pub const QUEUE: i32 = -1;
     pub const TIMER: i32 = -2;
+    pub const SIGIO: i32 = -5;
     pub const TKILL: i32 = -6;
     pub const TRAP_BRKPT: i32 = 1;
     pub const TRAP_TRACE: i32 = 2;
@@ -176,7 +178,8 @@ pub struct SigInfo {
     pub errno: i32,
     /// `si_code`.
     pub code: i32,
-    pad: i32,
+    /// Padding to programs, to which it is 0: what [`Self::address_to`] makes of the sender's number.
+    sender: u32,
     /// The union `_sifields`, 112 bytes.
     pub fields: [u64; 14],
 }
@@ -186,27 +189,74 @@ unsafe impl Plain for SigInfo {}
 
 const _: () = assert!(size_of::<SigInfo>() == 128);
 
+/// `SigInfo::sender`: there is none, or it is shown already.
+const AS_IT_IS: u32 = 0;
+/// The kernel's number of it.
+const BY_THE_KERNEL: u32 = 1;
+/// The sender has filled it in itself.
+const BY_ITSELF: u32 = 2;
+
 impl SigInfo {
     /// No more than number and code.
     pub fn new(signal: i32, code: i32) -> SigInfo {
-        SigInfo { signal, errno: 0, code, pad: 0, fields: [0; 14] }
+        SigInfo { signal, errno: 0, code, sender: AS_IT_IS, fields: [0; 14] }
     }
 
-    /// Sent by a process: `si_pid`, `si_uid`.
-    pub fn from_process(signal: i32, code: i32, pid: i32, uid: u32) -> SigInfo {
+    /// Sent by a process: `si_pid`, `si_uid`. The number that a program sees is settled when it is sent, or by [`Self::seen_in`].
+    pub fn from_process(signal: i32, code: i32, pid: Pid, uid: u32) -> SigInfo {
         let mut info = SigInfo::new(signal, code);
-        info.fields[0] = u64::from(pid as u32) | u64::from(uid) << 32;
+        info.fields[0] = u64::from(pid.number() as u32) | u64::from(uid) << 32;
+        info.sender = BY_THE_KERNEL;
         info
     }
 
     /// Sent from outside of the sandbox.
     pub fn from_outside(signal: i32) -> SigInfo {
-        SigInfo::from_process(signal, si::USER, 0, 0)
+        SigInfo::from_process(signal, si::USER, Pid::NONE, 0)
     }
 
-    /// Whether it is: nobody inside has the process id 0.
-    pub fn is_from_outside(&self) -> bool {
-        self.code == si::USER && self.fields[0] as u32 == 0
+    /// As a program has filled it in, for somebody else (rt_sigqueueinfo(2)).
+    pub fn filled_in_by_sender(self) -> SigInfo {
+        SigInfo { sender: BY_ITSELF, ..self }
+    }
+
+    /// As a program has filled it in, for itself or its tracee.
+    pub fn filled_in(self) -> SigInfo {
+        SigInfo { sender: AS_IT_IS, ..self }
+    }
+
+    /// With the process id that is seen in a space.
+    pub fn seen_in(mut self, space: PidSpace) -> SigInfo {
+        if self.sender == BY_THE_KERNEL {
+            self.set_pid(space.shown(Pid::of_number(self.fields[0] as i32)));
+        }
+        self.sender = AS_IT_IS;
+        self
+    }
+
+    /// Settles what process id the receivers in a space see. `true` if the sender is none of those that they see: outside of the sandbox,
+    /// or of their container (`send_signal_locked`).
+    fn address_to(&mut self, space: PidSpace) -> bool {
+        match self.sender {
+            BY_THE_KERNEL => {
+                *self = self.seen_in(space);
+                self.pid() == 0
+            }
+            BY_ITSELF => {
+                self.sender = AS_IT_IS;
+                let seen = crate::task::current_if_any().is_some_and(|own| space.contains(own.group.tgid));
+                if !seen && !matches!(self.code, si::TIMER | si::SIGIO) {
+                    self.set_pid(0);
+                }
+                !seen
+            }
+            // The kernel means what it says (`force` in `send_signal_locked`).
+            _ => self.code == si::KERNEL,
+        }
+    }
+
+    fn set_pid(&mut self, shown: i32) {
+        self.fields[0] = self.fields[0] & !0xffff_ffff | u64::from(shown as u32);
     }
 
     /// An expiry of a POSIX timer: `si_tid`, `si_overrun`, `si_value`.
@@ -241,7 +291,7 @@ impl SigInfo {
     }
 
     /// A child's news (`SIGCHLD`): `si_pid`, `si_uid`, `si_status`, times in clock ticks.
-    pub fn child(signal: i32, code: i32, pid: i32, uid: u32, status: i32, times: (u64, u64)) -> SigInfo {
+    pub fn child(signal: i32, code: i32, pid: Pid, uid: u32, status: i32, times: (u64, u64)) -> SigInfo {
         let mut info = SigInfo::from_process(signal, code, pid, uid);
         info.fields[1] = u64::from(status as u32);
         info.fields[2] = times.0;

@@ -60,14 +60,15 @@ fn is_ignored(action: &Action, signal: i32) -> bool {
 }
 
 /// Sends to one thread.
-pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
+pub fn send_to_task(task: &Arc<Task>, mut info: SigInfo) -> Result<()> {
+    let from_outside = info.address_to(task.group.space);
     let mut signals = task.group.signals.lock();
     if signals.exit.is_some() {
         return Ok(());
     }
     prepare(&mut signals, &task.group, info.signal);
     let mut own = task.signals.lock();
-    if dropped(&signals, task, &own, &info) {
+    if dropped(&signals, task, &own, info.signal, from_outside) {
         return Ok(());
     }
     limit(&task.group, own.pending.len(), &info)?;
@@ -82,14 +83,15 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<()> {
 }
 
 /// Sends to a process: to whichever of its threads does not block the signal.
-pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
+pub fn send_to_group(group: &Arc<ThreadGroup>, mut info: SigInfo) -> Result<()> {
+    let from_outside = info.address_to(group.space);
     let mut signals = group.signals.lock();
     if signals.exit.is_some() {
         return Ok(());
     }
     prepare(&mut signals, group, info.signal);
     let Some(main) = signals.tasks.first().cloned() else { return Ok(()) };
-    if dropped(&signals, &main, &main.signals.lock(), &info) {
+    if dropped(&signals, &main, &main.signals.lock(), info.signal, from_outside) {
         return Ok(());
     }
     limit(group, signals.pending.len(), &info)?;
@@ -150,13 +152,12 @@ fn discard(signals: &mut GroupSignals, set: SigSet) {
 }
 
 /// Whether the signal has no effect at all. One that is blocked is kept: its action may change. A tracer sees ignored ones, too.
-fn dropped(signals: &GroupSignals, task: &Task, own: &TaskSignals, info: &SigInfo) -> bool {
-    let signal = info.signal;
+fn dropped(signals: &GroupSignals, task: &Task, own: &TaskSignals, signal: i32, from_outside: bool) -> bool {
     let Some(action) = signals.action(signal) else { return false };
     let uncatchable = matches!(signal, SIGKILL | SIGSTOP);
     let blocked = (own.blocked | own.waits_for | own.restore_mask.unwrap_or(0)) & bit(signal) != 0;
     if signals.unkillable && action.handler == SIG_DFL && (uncatchable || !blocked) {
-        return !(uncatchable && info.is_from_outside());
+        return !(uncatchable && from_outside);
     }
     let kept = blocked || task.trace.is_traced();
     !kept && signal != SIGKILL && is_ignored(&action, signal)

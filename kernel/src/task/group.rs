@@ -2,7 +2,7 @@
 
 use super::io::Transfers;
 use super::rlimits::ResourceLimits;
-use super::{ControllingTerminal, Task};
+use super::{AtomicPid, ControllingTerminal, Pid, PidSpace, Task};
 use crate::signal::{Action, Pending, SIG_DFL, SIG_IGN};
 use crate::sync::Mutex;
 use crate::wait::WaitQueue;
@@ -26,7 +26,7 @@ pub enum Exit {
     /// All threads end; this is the wait status.
     Group(i32),
     /// A thread executes a new program: all but the one with this tid end.
-    Exec(i32),
+    Exec(Pid),
 }
 
 /// State under the signal lock.
@@ -34,7 +34,7 @@ pub struct GroupSignals {
     /// Living threads, the oldest first.
     pub tasks: Vec<Arc<Task>>,
     /// Ids of threads that have ended and are still to be waited for: the main one's, and those of tracees.
-    pub remains: Vec<i32>,
+    pub remains: Vec<Pid>,
     /// Signals sent to the process.
     pub pending: Pending,
     /// Actions by number; `actions[0]` is signal 1. Shared when made with `CLONE_SIGHAND` (always within a group).
@@ -90,8 +90,8 @@ impl GroupSignals {
     }
 
     /// Ids of the threads that can be seen, dead ones that nobody has waited for included.
-    pub fn visible(&self) -> Vec<i32> {
-        let mut ids: Vec<i32> = self.tasks.iter().map(|task| task.tid()).collect();
+    pub fn visible(&self) -> Vec<Pid> {
+        let mut ids: Vec<Pid> = self.tasks.iter().map(|task| task.tid()).collect();
         ids.extend(&self.remains);
         ids.sort_unstable();
         ids
@@ -114,14 +114,14 @@ pub struct Family {
     /// Living and dead children.
     pub children: Vec<Arc<ThreadGroup>>,
     /// Process group.
-    pub pgid: i32,
+    pub pgid: Pid,
     /// Session.
-    pub sid: i32,
+    pub sid: Pid,
     /// Terminal that controls the session, as long as the process has not given it up (`TIOCNOTTY`).
     pub terminal: Option<Arc<dyn ControllingTerminal>>,
     /// Of a session leader whose terminal was hung up: the group that was in its foreground, which learns of the leader's end;
-    /// 0 for none.
-    pub hung_up_foreground: i32,
+    /// none is [`Pid::NONE`].
+    pub hung_up_foreground: Pid,
     /// Has executed a program since it was forked (setpgid(2) cares).
     pub executed: bool,
     /// Wait status, once all its threads have ended.
@@ -130,8 +130,8 @@ pub struct Family {
     pub subreaper: bool,
     /// Threads that its threads trace (ptrace(2)), ended ones included until they were waited for.
     pub tracees: Vec<Arc<Task>>,
-    /// The process that traces its main thread; 0 for none. Stays until the dead main thread was waited for.
-    pub tracer: i32,
+    /// The process that traces its main thread, or [`Pid::NONE`]. Stays until the dead main thread was waited for.
+    pub tracer: Pid,
     /// The thread that made it.
     pub maker: Weak<Task>,
 }
@@ -139,7 +139,9 @@ pub struct Family {
 /// A process.
 pub struct ThreadGroup {
     /// Virtual process id.
-    pub tgid: i32,
+    pub tgid: Pid,
+    /// Whom it sees. That of its children, too.
+    pub space: PidSpace,
     /// It stands for the sandbox itself: it has no threads, and takes the ends of its children.
     pub is_sandbox: bool,
     /// The container of the pod that it belongs to, by the supervisor's number of that one's first process. Passed on to children.
@@ -149,7 +151,7 @@ pub struct ThreadGroup {
     /// Signals, threads, stop and exit.
     pub signals: Mutex<GroupSignals>,
     /// The parent's process id, of those that have one: getppid(2) takes no lock.
-    parent_id: AtomicI32,
+    parent_id: AtomicPid,
     /// Parent, children, process group, session.
     pub family: Mutex<Family>,
     /// Woken when a child changes state.
@@ -198,10 +200,10 @@ impl ThreadGroup {
         sum
     }
 
-    /// A new process without threads, made by `maker`, whose session and limits it inherits, as a child of `parent` (the
+    /// A new process without threads in a space, made by `maker`, whose session and limits it inherits, as a child of `parent` (the
     /// same but for `CLONE_PARENT`).
     pub fn new(
-        tgid: i32,
+        (tgid, space): (Pid, PidSpace),
         maker: &ThreadGroup,
         parent: &Arc<ThreadGroup>,
         exit_signal: i32,
@@ -211,7 +213,7 @@ impl ThreadGroup {
             (family.pgid, family.sid, family.terminal.clone())
         };
         let rlimits = maker.rlimits.copy();
-        let group = Self::with((tgid, false), Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
+        let group = Self::with((tgid, space, false), Arc::downgrade(parent), exit_signal, rlimits, pgid, sid);
         group.family.lock().terminal = terminal;
         group.container.store(maker.container.load(Ordering::Relaxed), Ordering::Relaxed);
         group.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -224,21 +226,23 @@ impl ThreadGroup {
     }
 
     /// The parent of processes that nobody inside has made. Programs see it as process 1, unless they have one of their own, to which
-    /// it is 0, outside.
-    pub fn sandbox(tgid: i32) -> Arc<ThreadGroup> {
-        Self::with((tgid, true), Weak::new(), 0, ResourceLimits::none(), tgid, tgid)
+    /// it is `outside`, 0.
+    pub fn sandbox(outside: bool) -> Arc<ThreadGroup> {
+        let tgid = if outside { Pid::NONE } else { PidSpace::ALL.first() };
+        Self::with((tgid, PidSpace::ALL, true), Weak::new(), 0, ResourceLimits::none(), tgid, tgid)
     }
 
     fn with(
-        (tgid, is_sandbox): (i32, bool),
+        (tgid, space, is_sandbox): (Pid, PidSpace, bool),
         parent: Weak<ThreadGroup>,
         exit_signal: i32,
         rlimits: ResourceLimits,
-        pgid: i32,
-        sid: i32,
+        pgid: Pid,
+        sid: Pid,
     ) -> Arc<ThreadGroup> {
         Arc::new(ThreadGroup {
             tgid,
+            space,
             is_sandbox,
             container: AtomicU32::new(0),
             exit_signal: AtomicI32::new(exit_signal),
@@ -256,19 +260,19 @@ impl ThreadGroup {
                 unkillable: false,
                 untold: None,
             }),
-            parent_id: AtomicI32::new(parent.upgrade().map_or(0, |parent| parent.tgid)),
+            parent_id: AtomicPid::new(parent.upgrade().map_or(Pid::NONE, |parent| parent.tgid)),
             family: Mutex::new(Family {
                 parent,
                 children: Vec::new(),
                 pgid,
                 sid,
                 terminal: None,
-                hung_up_foreground: 0,
+                hung_up_foreground: Pid::NONE,
                 executed: false,
                 zombie: None,
                 subreaper: false,
                 tracees: Vec::new(),
-                tracer: 0,
+                tracer: Pid::NONE,
                 maker: Weak::new(),
             }),
             child_queue: WaitQueue::new(),
@@ -292,7 +296,7 @@ impl ThreadGroup {
     }
 
     /// Process group and session.
-    pub fn place(&self) -> (i32, i32) {
+    pub fn place(&self) -> (Pid, Pid) {
         let family = self.family.lock();
         (family.pgid, family.sid)
     }
@@ -313,7 +317,7 @@ impl ThreadGroup {
     }
 
     /// A thread of the group.
-    pub fn find(&self, tid: i32) -> Option<Arc<Task>> {
+    pub fn find(&self, tid: Pid) -> Option<Arc<Task>> {
         self.signals.lock().tasks.iter().find(|task| task.tid() == tid).cloned()
     }
 
@@ -322,14 +326,14 @@ impl ThreadGroup {
         self.signals.lock().tasks.first().cloned()
     }
 
-    /// Parent's process id; 0 when there is none.
-    pub fn parent_id(&self) -> i32 {
-        self.parent_id.load(Ordering::Relaxed)
+    /// Parent's process id; [`Pid::NONE`] when there is none.
+    pub fn parent_id(&self) -> Pid {
+        self.parent_id.load()
     }
 
     /// Gives it another parent; its [`Family`] is locked.
     pub fn give_to(&self, family: &mut Family, parent: &Arc<ThreadGroup>) {
         family.parent = Arc::downgrade(parent);
-        self.parent_id.store(parent.tgid, Ordering::Relaxed);
+        self.parent_id.store(parent.tgid);
     }
 }

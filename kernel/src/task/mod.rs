@@ -3,6 +3,7 @@
 pub mod calls;
 mod group;
 pub mod io;
+mod pid;
 mod rlimits;
 mod sessions;
 mod table;
@@ -10,6 +11,7 @@ pub mod trace;
 mod watch;
 
 pub use group::{Exit, Family, GroupSignals, ThreadGroup, Times};
+pub use pid::{AtomicPid, Pid, PidSpace};
 pub use sessions::{ControllingTerminal, is_orphaned, signal_process_group};
 pub use table::{Table, init_table, lock_table, table};
 
@@ -69,7 +71,7 @@ pub const TIMER_SLACK_NS: u64 = 50_000;
 pub struct Task {
     /// Words for the stubs and for whoever pokes the thread.
     pub state: ThreadState,
-    tid: AtomicI32,
+    tid: AtomicPid,
     /// The process it belongs to.
     pub group: Arc<ThreadGroup>,
     host_pid: AtomicI32,
@@ -137,10 +139,10 @@ pub fn inherited(from: Scheduling) -> Scheduling {
 
 impl Task {
     /// A new task of `group`, not yet in the table and without a host thread.
-    pub fn new(tid: i32, group: Arc<ThreadGroup>, cred: Arc<Cred>, comm: [u8; 16]) -> Task {
+    pub fn new(tid: Pid, group: Arc<ThreadGroup>, cred: Arc<Cred>, comm: [u8; 16]) -> Task {
         Task {
             state: ThreadState::default(),
-            tid: AtomicI32::new(tid),
+            tid: AtomicPid::new(tid),
             group,
             host_pid: AtomicI32::new(0),
             host_tid: AtomicI32::new(0),
@@ -170,13 +172,18 @@ impl Task {
     }
 
     /// Virtual thread id. Changes only when a thread that is not the main one executes a new program.
-    pub fn tid(&self) -> i32 {
-        self.tid.load(Ordering::Relaxed)
+    pub fn tid(&self) -> Pid {
+        self.tid.load()
+    }
+
+    /// The same as its own program sees it (gettid(2)).
+    pub fn own_tid(&self) -> i32 {
+        self.group.space.shown(self.tid())
     }
 
     /// Takes over the main thread's id (execve(2)).
     pub fn become_leader(&self) {
-        self.tid.store(self.group.tgid, Ordering::Relaxed);
+        self.tid.store(self.group.tgid);
     }
 
     /// Host process and thread; thread 0 if none.

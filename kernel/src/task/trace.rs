@@ -6,7 +6,7 @@
 //! the table's lock; a link is made and broken under that lock.
 
 pub use super::watch::DebugRegisters;
-use super::{Family, Task, ThreadGroup};
+use super::{Family, Pid, Task, ThreadGroup};
 use crate::poll::PollEvents;
 use crate::signal::SigInfo;
 use crate::sync::{Mutex, MutexGuard};
@@ -176,10 +176,10 @@ impl Trace {
         self.is_traced() && self.lock().stop.is_some()
     }
 
-    /// Virtual id of the tracing thread; 0 without one.
-    pub fn tracer_id(&self) -> i32 {
+    /// Virtual id of the tracing thread, or [`Pid::NONE`].
+    pub fn tracer_id(&self) -> Pid {
         let tracer = self.lock().link.as_ref().and_then(|link| link.tracer.upgrade());
-        tracer.map_or(0, |tracer| tracer.tid())
+        tracer.map_or(Pid::NONE, |tracer| tracer.tid())
     }
 
     /// The process that traces it.
@@ -216,7 +216,7 @@ impl Task {
         };
         group.family.lock().forget_tracee(self);
         if self.is_leader() {
-            self.group.family.lock().tracer = 0;
+            self.group.family.lock().tracer = Pid::NONE;
         }
     }
 

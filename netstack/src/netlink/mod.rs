@@ -82,7 +82,8 @@ impl Netlink {
     /// Its port: the process's number, or one above all of those if another socket of it has that. Ports need not differ here,
     /// since nobody sends to one.
     fn bound_port(&self) -> u32 {
-        let own = task::current().group.tgid as u32;
+        let group = &task::current().group;
+        let own = group.space.shown(group.tgid) as u32;
         let _ = self.port.compare_exchange(0, own, Ordering::Relaxed, Ordering::Relaxed);
         self.port.load(Ordering::Relaxed)
     }

@@ -22,7 +22,7 @@ pub fn list(global: &Global, options: &List) -> anyhow::Result<u8> {
         [
             record.id.clone(),
             container.pid().to_string(),
-            container.status().to_string(),
+            container.told_status().to_string(),
             record.bundle.display().to_string(),
             record.created.clone(),
             state::owner(record.owner),

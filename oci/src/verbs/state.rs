@@ -22,7 +22,7 @@ pub fn describe(container: &Container) -> Value {
         "ociVersion": OCI_VERSION,
         "id": record.id,
         "pid": container.pid(),
-        "status": container.status(),
+        "status": container.told_status(),
         "bundle": record.bundle,
         "rootfs": record.rootfs,
         "created": record.created,

@@ -82,7 +82,7 @@ impl View {
         for one in asked.iter().filter(|one| wanted(one.target())) {
             let (kind, read_only) = match one {
                 Asked::Memory(memory) => (MountKind::Tmpfs { size: memory.size, mode: 0o1777 }, false),
-                Asked::Device(device) => (MountKind::Device { name: device.name.clone() }, false),
+                Asked::Device(device) => (MountKind::Device { name: device.name.clone(), node: None }, false),
                 Asked::Host(grant) => {
                     self.lay_out(&grant.source, grant.writable, true);
                     let path = relative(&grant.source);

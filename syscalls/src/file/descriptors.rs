@@ -80,7 +80,7 @@ fn sys_dup3(context: &mut Context<'_>, args: Args) -> Result<u64> {
 }
 
 fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    use crate::proc::NS_GET_USERNS;
+    use crate::proc::{NS_GET_PARENT, NS_GET_USERNS};
     use linux_raw_sys::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TIOCGPTPEER};
     let (fd, command, argument) = (args.i32(0), args.u32(1), args.u64(2));
     let file = file(context, fd)?;
@@ -118,6 +118,9 @@ fn sys_ioctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         NS_GET_USERNS => {
             let owner = crate::proc::namespace_owner(&file)?;
             Ok(context.files().insert(owner, true, descriptor_limit(context))? as u64)
+        }
+        NS_GET_PARENT if let Some(parent) = crate::proc::namespace_parent(&file) => {
+            Ok(context.files().insert(parent?, true, descriptor_limit(context))? as u64)
         }
         _ => file.ops.ioctl(&file, command, argument),
     }

@@ -78,6 +78,7 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let owner = file.owner.lock().to.clone();
             let (kind, id) = owner.told();
             // Process groups are shown as negative numbers.
+            let id = context.shown(id);
             let id = if kind == raw::F_OWNER_PGRP { id.wrapping_neg() } else { id };
             Ok(id as i64 as u64)
         }
@@ -89,6 +90,7 @@ fn sys_fcntl(context: &mut Context<'_>, args: Args) -> Result<u64> {
         raw::F_GETOWN_EX => {
             let owner = file.owner.lock().to.clone();
             let (kind, pid) = owner.told();
+            let pid = context.shown(pid);
             uaccess::write(argument, &raw::f_owner_ex { type_: kind as i32, pid })?;
             Ok(0)
         }
@@ -161,7 +163,7 @@ fn set_lease(context: &Context<'_>, file: &FileRef, fd: i32, kind: u32) -> Resul
 
 /// `F_SETOWN`, `F_SETOWN_EX`: `EINVAL`, `ESRCH`.
 fn set_owner(context: &Context<'_>, file: &FileRef, kind: u32, id: i32) -> Result<u64> {
-    let to = Recipient::find(kind, id)?;
+    let to = Recipient::find(context.thread.task.group.space, kind, id)?;
     let cred = context.cred();
     let mut owner = file.owner.lock();
     *owner = Owner { to, users: (cred.uid, cred.euid), signal: owner.signal };

@@ -43,7 +43,7 @@ pub fn fcntl(context: &Context<'_>, file: &FileRef, command: u32, address: u64) 
             lock.l_start = other.first as i64;
             let to_end = other.last >= i64::MAX as u64;
             lock.l_len = if to_end { 0 } else { (other.last - other.first + 1) as i64 };
-            lock.l_pid = other.pid;
+            lock.l_pid = other.pid.map_or(-1, |pid| context.shown(pid));
         }
     }
     uaccess::write(address, &lock)?;

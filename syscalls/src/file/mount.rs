@@ -190,7 +190,7 @@ fn new_mount(lookup: &Lookup<'_>, at: &Path, (flags, source, fstype, data): New<
             let size = options.bytes(half_of_memory());
             (tmpfs::mount(size, options.mode.unwrap_or(0o1777), owner)?, options.shown())
         }
-        b"proc" => (crate::proc::root(), without_options(data)?),
+        b"proc" => (crate::proc::root(kernel::task::current().group.space), without_options(data)?),
         b"sysfs" => (crate::proc::sys_root(), without_options(data)?),
         b"mqueue" => (vfs::mqueue::filesystem()?.clone(), without_options(data)?),
         other => {

@@ -108,7 +108,7 @@ fn sys_futex(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if matches!(command, REQUEUE | CMP_REQUEUE | WAKE_OP | WAIT_REQUEUE_PI | CMP_REQUEUE_PI) {
         check_address(args.u64(4))?;
     }
-    let tid = context.thread.task.tid() as u32;
+    let tid = context.thread.task.own_tid() as u32;
     match command {
         // Nobody can hear a wake-up of private words; the host has nothing to do.
         WAKE if operation & PRIVATE != 0 && !context.memory().has_futex_waiters() => Ok(0),

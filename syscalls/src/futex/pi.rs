@@ -46,7 +46,8 @@ fn step(word: u32, tid: u32, contended: bool) -> Step {
 }
 
 fn owner_lives(word: u32) -> bool {
-    lock_table().is_ok_and(|table| table.task((word & TID_MASK) as i32).is_some())
+    let owner = kernel::task::current().group.space.named((word & TID_MASK) as i32);
+    owner.is_some_and(|owner| lock_table().is_ok_and(|table| table.task(owner).is_some()))
 }
 
 /// `FUTEX_TRYLOCK_PI`.

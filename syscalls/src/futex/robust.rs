@@ -29,7 +29,7 @@ pub(super) fn sys_set_robust_list(context: &mut Context<'_>, args: Args) -> Resu
 pub(super) fn sys_get_robust_list(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let task = match args.i32(0) {
         0 => context.thread.task.clone(),
-        tid => crate::thread::task(tid)?,
+        tid => crate::thread::task(context.named(tid)?)?,
     };
     if !may_look_at(context, &task) {
         return Err(Errno::EPERM);
@@ -52,7 +52,7 @@ fn may_look_at(context: &Context<'_>, task: &Task) -> bool {
 
 pub(super) fn sys_set_tid_address(context: &mut Context<'_>, args: Args) -> Result<u64> {
     context.thread.task.clear_child_tid.store(args.u64(0), Ordering::Relaxed);
-    Ok(context.thread.task.tid() as u64)
+    Ok(context.thread.task.own_tid() as u64)
 }
 
 /// Zeroes and wakes the word that pthread_join(3) waits on. For the ending thread itself.
@@ -73,7 +73,7 @@ pub fn exit_robust_list(task: &Task) {
     let (Ok(mut entry), Ok(offset), Ok(pending)) = (word(head), word(head + 8), word(head + 16)) else {
         return;
     };
-    let tid = task.tid() as u32;
+    let tid = task.own_tid() as u32;
     for _ in 0..LIMIT {
         // Bit 0 of an entry says that it is a priority-inheriting lock; the rest is its address.
         if entry & !1 == head {

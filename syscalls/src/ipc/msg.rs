@@ -140,6 +140,7 @@ fn write_limits(what: u32, address: u64) -> Result<u64> {
 
 /// `struct msqid64_ds`.
 fn write_status(queue: &Arc<Queue>, address: u64) -> Result<()> {
+    let own = kernel::task::current().group.space;
     let state = queue.lock()?;
     let perm = structures::perm_words(&state.perm, queue.id());
     let rest = [
@@ -149,7 +150,7 @@ fn write_status(queue: &Arc<Queue>, address: u64) -> Result<()> {
         state.cbytes,
         state.count() as u64,
         state.qbytes,
-        structures::pids(state.lspid, state.lrpid),
+        structures::pids(own.shown(state.lspid), own.shown(state.lrpid)),
         0,
         0,
     ];

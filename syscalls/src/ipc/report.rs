@@ -13,6 +13,7 @@ pub fn shm() -> Result<Vec<u8>> {
     let mut text = String::from(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
     );
+    let own = kernel::task::current().group.space;
     for segment in shm::segments()?.all() {
         let resident = segment.resident();
         let Ok(state) = segment.lock() else { continue };
@@ -24,8 +25,8 @@ pub fn shm() -> Result<Vec<u8>> {
             segment.id(),
             perm.mode,
             segment.size(),
-            state.cpid,
-            state.lpid,
+            own.shown(state.cpid),
+            own.shown(state.lpid),
             state.nattch,
             perm.uid,
             perm.gid,
@@ -72,6 +73,7 @@ pub fn msg() -> Result<Vec<u8>> {
     let mut text = String::from(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
     );
+    let own = kernel::task::current().group.space;
     for queue in msg::queues()?.all() {
         let Ok(state) = queue.lock() else { continue };
         let perm = state.perm;
@@ -83,8 +85,8 @@ pub fn msg() -> Result<Vec<u8>> {
             perm.mode,
             state.cbytes,
             state.count(),
-            state.lspid,
-            state.lrpid,
+            own.shown(state.lspid),
+            own.shown(state.lrpid),
             perm.uid,
             perm.gid,
             perm.cuid,

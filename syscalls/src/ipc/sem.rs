@@ -119,7 +119,7 @@ fn sys_semctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
             let semaphore = state.semaphores.get(place).copied().unwrap_or_default();
             Ok(match what {
                 command::GETVAL => u64::from(semaphore.value),
-                command::GETPID => semaphore.pid as u64,
+                command::GETPID => context.shown(semaphore.pid) as u64,
                 _ => state.waiting(place, what == command::GETZCNT) as u64,
             })
         }

@@ -185,6 +185,7 @@ fn sys_shmctl(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 /// `struct shmid64_ds`.
 fn write_status(segment: &Arc<Segment>, address: u64) -> Result<()> {
+    let own = kernel::task::current().group.space;
     let state = segment.lock()?;
     let perm = structures::perm_words(&state.perm, segment.id());
     let rest = [
@@ -192,7 +193,7 @@ fn write_status(segment: &Arc<Segment>, address: u64) -> Result<()> {
         state.atime as u64,
         state.dtime as u64,
         state.ctime as u64,
-        structures::pids(state.cpid, state.lpid),
+        structures::pids(own.shown(state.cpid), own.shown(state.lpid)),
         state.nattch,
         0,
         0,

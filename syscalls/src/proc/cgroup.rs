@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
-use kernel::task::{Times, lock_table};
+use kernel::task::{Pid, Times, lock_table};
 use kernel::{boot, frames, heap};
 use vfs::attributes::Kind;
 use vfs::inode::Inode;
@@ -127,13 +127,15 @@ fn tasks() -> Result<u64> {
     Ok(lock_table()?.len() as u64)
 }
 
-/// Ids, one a line, without the sandbox's own.
-fn list(ids: impl Iterator<Item = i32>) -> String {
-    ids.filter(|&id| id > 1).map(|id| format!("{id}\n")).collect()
+/// Ids that the reader sees, one a line.
+fn list(ids: impl Iterator<Item = Pid>) -> String {
+    let space = kernel::task::current().group.space;
+    ids.map(|id| space.shown(id)).filter(|&id| id != 0).map(|id| format!("{id}\n")).collect()
 }
 
 fn processes() -> Result<String> {
-    Ok(list(lock_table()?.groups().iter().map(|group| group.tgid)))
+    let groups = lock_table()?.groups();
+    Ok(list(groups.iter().filter(|group| !group.is_sandbox).map(|group| group.tgid)))
 }
 
 fn threads() -> Result<String> {

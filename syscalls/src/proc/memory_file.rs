@@ -8,6 +8,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use core::any::Any;
 use kernel::mm::Reach;
+use kernel::task::Pid;
 use kernel::uaccess::{Sink, Source};
 use linux_raw_sys::general as raw;
 use vfs::file::{FileOps, OpenFile};
@@ -16,7 +17,7 @@ use vfs::inode::Inode;
 use vfs::{Errno, Result};
 
 /// The node of the process of thread `tid`.
-pub fn node(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode> {
+pub fn node(place: &[&[u8]], owner: (u32, u32), tid: Pid) -> Arc<dyn Inode> {
     let open = move |_flags| -> Result<Arc<dyn FileOps>> {
         let thread = thread::find(tid).ok_or(Errno::ESRCH)?;
         may_access(&thread::current().task, &thread.task, Access::Filesystem).map_err(|_| Errno::EACCES)?;
@@ -28,7 +29,7 @@ pub fn node(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode> {
 
 /// An open `mem`: the memory that the process had when it was opened. A new program's is another one.
 struct ProcessMemory {
-    tid: i32,
+    tid: Pid,
     program: u32,
     memory: Weak<Memory>,
 }

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod memory_file;
+mod name_file;
 mod namespaces;
 mod network;
 mod nodes;
@@ -13,39 +14,40 @@ mod sysctl;
 mod system;
 
 pub use cgroup::root as cgroup_root;
-pub use namespaces::{NS_GET_USERNS, owner as namespace_owner};
+pub use namespaces::{NS_GET_PARENT, NS_GET_USERNS, owner as namespace_owner, parent as namespace_parent};
 pub use sys::root as sys_root;
 
 use crate::thread;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use kernel::task::lock_table;
+use kernel::task::{Pid, PidSpace, lock_table};
 use nodes::{Entry, PROC, directory, link_text};
 use vfs::Errno;
 use vfs::attributes::Kind;
 use vfs::generated::Directory;
 use vfs::inode::Inode;
 
-/// The root of `/proc`.
-pub fn root() -> Arc<dyn Inode> {
+/// The root of `/proc`, which shows the processes of a space.
+pub fn root(space: PidSpace) -> Arc<dyn Inode> {
     Arc::new(Directory {
         common: PROC.node(&[b"proc"], 0o555, (0, 0)),
-        list: alloc::boxed::Box::new(|| {
+        list: alloc::boxed::Box::new(move || {
             let mut entries: Vec<(Vec<u8>, Kind)> =
-                entries().iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect();
+                entries(space).iter().map(|entry| (entry.name.as_bytes().to_vec(), entry.kind)).collect();
             for group in lock_table()?.groups() {
-                if !group.is_sandbox {
-                    entries.push((format!("{}", group.tgid).into_bytes(), Kind::Directory));
+                let shown = space.shown(group.tgid);
+                if !group.is_sandbox && shown != 0 {
+                    entries.push((format!("{shown}").into_bytes(), Kind::Directory));
                 }
             }
             Ok(entries)
         }),
-        find: alloc::boxed::Box::new(|name| {
-            if let Some(pid) = number(name) {
-                return process::directory(pid);
+        find: alloc::boxed::Box::new(move |name| {
+            if let Some(number) = number(name) {
+                return process::directory(space, space.named(number).ok_or(Errno::ENOENT)?);
             }
-            entries()
+            entries(space)
                 .into_iter()
                 .find(|entry| entry.name.as_bytes() == name)
                 .map(|entry| (entry.make)())
@@ -69,22 +71,27 @@ fn nodes_ino(file: &vfs::file::FileRef) -> u64 {
     crate::file::attributes_of(file).map_or(0, |attributes| attributes.ino)
 }
 
-fn entries() -> Vec<Entry> {
+/// The number of who looks: `ENOENT` if this `/proc` does not show it.
+fn seen(space: PidSpace, pid: Pid) -> vfs::Result<i32> {
+    Some(space.shown(pid)).filter(|shown| *shown != 0).ok_or(Errno::ENOENT)
+}
+
+fn entries(space: PidSpace) -> Vec<Entry> {
     let mut entries = system::entries();
     entries.push(Entry {
         name: "self",
         kind: Kind::Symlink,
-        make: alloc::boxed::Box::new(|| {
-            link_text(&[b"self"], || format!("{}", thread::current().task.group.tgid))
+        make: alloc::boxed::Box::new(move || {
+            link_text(&[b"self"], move || Ok(format!("{}", seen(space, thread::current().task.group.tgid)?)))
         }),
     });
     entries.push(Entry {
         name: "thread-self",
         kind: Kind::Symlink,
-        make: alloc::boxed::Box::new(|| {
-            link_text(&[b"thread-self"], || {
+        make: alloc::boxed::Box::new(move || {
+            link_text(&[b"thread-self"], move || {
                 let task = &thread::current().task;
-                format!("{}/task/{}", task.group.tgid, task.tid())
+                Ok(format!("{}/task/{}", seen(space, task.group.tgid)?, seen(space, task.tid())?))
             })
         }),
     });

@@ -1,5 +1,5 @@
-//! `/proc/PID/ns` (namespaces(7)): one namespace of each kind, the sandbox's, with the numbers of Linux's initial ones; and of mounts one
-//! for each other container of a pod. They can be told apart and opened; there is no other that setns(2) could enter.
+//! `/proc/PID/ns` (namespaces(7)): one namespace of each kind, the sandbox's, with the numbers of Linux's initial ones; and of mounts and,
+//! where they do not share that, of process ids one for each other container of a pod. They can be told apart and opened; there is no other that setns(2) could enter.
 
 use super::nodes::{Common, PROC};
 use super::process::{may_inspect, of_process};
@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering;
+use kernel::task::Pid;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::attributes::{Attributes, Kind, device};
@@ -32,7 +33,8 @@ const ALL: [(&str, &str, u32, u64); 10] = [
 ];
 /// ioctl_nsfs(2).
 pub const NS_GET_USERNS: u32 = 0xb701;
-const NS_GET_PARENT: u32 = 0xb702;
+/// The namespace around it.
+pub const NS_GET_PARENT: u32 = 0xb702;
 const NS_GET_NSTYPE: u32 = 0xb703;
 const NS_GET_OWNER_UID: u32 = 0xb704;
 
@@ -95,16 +97,26 @@ impl FileOps for Namespace {
 /// what is no namespace.
 pub fn owner(file: &OpenFile) -> Result<FileRef> {
     let namespace = file.ops.as_any().downcast_ref::<Namespace>().ok_or(Errno::ENOTTY)?;
-    if namespace.clone_flag == raw::CLONE_NEWUSER {
-        return Err(Errno::EPERM);
-    }
-    let user = ALL.iter().find(|(_, _, flag, _)| *flag == raw::CLONE_NEWUSER).ok_or(Errno::EINVAL)?;
-    let &(_, kind, clone_flag, ino) = user;
+    if namespace.clone_flag == raw::CLONE_NEWUSER { Err(Errno::EPERM) } else { sandboxs(raw::CLONE_NEWUSER) }
+}
+
+/// `NS_GET_PARENT` of the process ids of a container, for who sees what is around them. Of others there is nothing to see, which the
+/// file says itself.
+pub fn parent(file: &OpenFile) -> Option<Result<FileRef>> {
+    let namespace = file.ops.as_any().downcast_ref::<Namespace>()?;
+    let seen = kernel::task::current().group.space.is_all();
+    let made = namespace.clone_flag == raw::CLONE_NEWPID && namespace.ino > FIRST_MADE;
+    (made && seen).then(|| sandboxs(raw::CLONE_NEWPID))
+}
+
+/// The sandbox's own namespace of a kind.
+fn sandboxs(of: u32) -> Result<FileRef> {
+    let &(_, kind, clone_flag, ino) = ALL.iter().find(|(_, _, flag, _)| *flag == of).ok_or(Errno::EINVAL)?;
     Ok(OpenFile::new(Arc::new(Namespace { kind, clone_flag, ino }), None, raw::O_RDONLY))
 }
 
 /// The directory of a process or thread.
-pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode> {
+pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: Pid) -> Arc<dyn Inode> {
     let list = || Ok(ALL.iter().map(|(name, ..)| (name.as_bytes().to_vec(), Kind::Symlink)).collect());
     let find = move |name: &[u8]| -> Result<Arc<dyn Inode>> {
         let &(_, kind, clone_flag, ino) =
@@ -112,16 +124,20 @@ pub fn directory(place: &[&[u8]], owner: (u32, u32), tid: i32) -> Arc<dyn Inode>
         let follow = move || {
             let process = of_process(tid)?;
             may_inspect(&process)?;
-            let container = u64::from(process.task.group.container.load(Ordering::Relaxed));
-            let ino = match (clone_flag, container) {
-                (raw::CLONE_NEWNS, 1..) => FIRST_MADE + container,
+            let group = &process.task.group;
+            let container = u64::from(group.container.load(Ordering::Relaxed));
+            let ino = match clone_flag {
+                raw::CLONE_NEWNS if container > 0 => FIRST_MADE + 2 * container,
+                raw::CLONE_NEWPID if !group.space.is_all() => {
+                    FIRST_MADE + 2 * u64::from(group.space.first().number().unsigned_abs()) + 1
+                }
                 _ => ino,
             };
             let namespace = Namespace { kind, clone_flag, ino };
             let text = namespace.describe().into_bytes();
             Ok(LinkTarget::Object(OpenFile::new(Arc::new(namespace), None, raw::O_RDONLY), text))
         };
-        let number = format!("{tid}");
+        let number = format!("{}", tid.number());
         let common = PROC.node(&[number.as_bytes(), b"ns", name], 0o777, owner);
         Ok(Arc::new(Link { common, size: 0, follow: Box::new(follow) }))
     };

@@ -98,8 +98,11 @@ pub fn writable(
 }
 
 /// A link with a text that is made when it is read.
-pub fn link_text(place: &[&[u8]], text: impl Fn() -> String + Send + Sync + 'static) -> Arc<dyn Inode> {
-    let follow = move || Ok(LinkTarget::Text(text().into_bytes()));
+pub fn link_text(
+    place: &[&[u8]],
+    text: impl Fn() -> Result<String> + Send + Sync + 'static,
+) -> Arc<dyn Inode> {
+    let follow = move || Ok(LinkTarget::Text(text()?.into_bytes()));
     Arc::new(Link { common: PROC.node(place, 0o777, (0, 0)), size: 0, follow: Box::new(follow) })
 }
 

@@ -2,13 +2,14 @@
 
 use super::nodes::{self, PROC, checked, writable};
 use super::{memory_file, namespaces, process_files, status};
+use crate::process::pidfd;
 use crate::thread::{self, Thread};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kernel::cred::cap;
-use kernel::task::lock_table;
+use kernel::task::{Pid, PidSpace, lock_table};
 use vfs::attributes::Kind;
 use vfs::file::FileRef;
 use vfs::generated::{Directory, Link};
@@ -17,7 +18,15 @@ use vfs::namespace::{self, Path};
 use vfs::{Errno, Result};
 
 /// How a file's text is made from its process's thread.
-type Make = fn(&Thread) -> Result<Vec<u8>>;
+#[derive(Clone, Copy)]
+enum Make {
+    /// The same for whoever looks.
+    Of(fn(&Thread) -> Result<Vec<u8>>),
+    /// With ids, as a space sees them.
+    Seen(fn(&Thread, PidSpace) -> Result<Vec<u8>>),
+}
+
+use Make::{Of, Seen};
 
 /// Who may have a file, and when that is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,35 +45,35 @@ enum For {
 
 /// Files of a process: name, mode, for whom, contents.
 const FILES: &[(&str, u32, For, Make)] = &[
-    ("auxv", 0o400, For::InspectorsOfMemory, process_files::auxv),
-    ("cgroup", 0o444, For::All, process_files::cgroup),
-    ("cmdline", 0o444, For::All, process_files::cmdline),
-    ("cpuset", 0o444, For::All, process_files::cpuset),
-    ("environ", 0o400, For::InspectorsOfMemory, process_files::environ),
-    ("gid_map", 0o644, For::All, process_files::id_map),
-    ("io", 0o400, For::Inspectors, process_files::io),
-    ("limits", 0o444, For::All, process_files::limits),
-    ("maps", 0o444, For::InspectorsOfAreas, process_files::maps),
-    ("mountinfo", 0o444, For::AllOfTheLiving, process_files::mountinfo),
-    ("mounts", 0o444, For::AllOfTheLiving, process_files::mounts),
-    ("mountstats", 0o400, For::AllOfTheLiving, process_files::mountstats),
-    ("oom_score", 0o444, For::All, process_files::zero),
-    ("pagemap", 0o400, For::InspectorsOfMemory, process_files::pagemap),
-    ("projid_map", 0o644, For::All, process_files::id_map),
-    ("personality", 0o400, For::Inspectors, process_files::personality),
-    ("sched", 0o644, For::All, process_files::sched),
-    ("schedstat", 0o444, For::All, process_files::schedstat),
-    ("setgroups", 0o644, For::All, process_files::setgroups),
-    ("syscall", 0o400, For::Inspectors, process_files::syscall),
-    ("uid_map", 0o644, For::All, process_files::id_map),
-    ("sessionid", 0o444, For::All, process_files::session_id),
-    ("smaps", 0o444, For::InspectorsOfAreas, process_files::smaps),
-    ("smaps_rollup", 0o444, For::InspectorsOfMemory, process_files::smaps_rollup),
-    ("stack", 0o400, For::Inspectors, process_files::stack),
-    ("stat", 0o444, For::All, status::stat),
-    ("statm", 0o444, For::All, status::statm),
-    ("status", 0o444, For::All, status::status),
-    ("wchan", 0o444, For::All, process_files::wchan),
+    ("auxv", 0o400, For::InspectorsOfMemory, Of(process_files::auxv)),
+    ("cgroup", 0o444, For::All, Of(process_files::cgroup)),
+    ("cmdline", 0o444, For::All, Of(process_files::cmdline)),
+    ("cpuset", 0o444, For::All, Of(process_files::cpuset)),
+    ("environ", 0o400, For::InspectorsOfMemory, Of(process_files::environ)),
+    ("gid_map", 0o644, For::All, Of(process_files::id_map)),
+    ("io", 0o400, For::Inspectors, Of(process_files::io)),
+    ("limits", 0o444, For::All, Of(process_files::limits)),
+    ("maps", 0o444, For::InspectorsOfAreas, Of(process_files::maps)),
+    ("mountinfo", 0o444, For::AllOfTheLiving, Of(process_files::mountinfo)),
+    ("mounts", 0o444, For::AllOfTheLiving, Of(process_files::mounts)),
+    ("mountstats", 0o400, For::AllOfTheLiving, Of(process_files::mountstats)),
+    ("oom_score", 0o444, For::All, Of(process_files::zero)),
+    ("pagemap", 0o400, For::InspectorsOfMemory, Of(process_files::pagemap)),
+    ("projid_map", 0o644, For::All, Of(process_files::id_map)),
+    ("personality", 0o400, For::Inspectors, Of(process_files::personality)),
+    ("sched", 0o644, For::All, Seen(process_files::sched)),
+    ("schedstat", 0o444, For::All, Of(process_files::schedstat)),
+    ("setgroups", 0o644, For::All, Of(process_files::setgroups)),
+    ("syscall", 0o400, For::Inspectors, Of(process_files::syscall)),
+    ("uid_map", 0o644, For::All, Of(process_files::id_map)),
+    ("sessionid", 0o444, For::All, Of(process_files::session_id)),
+    ("smaps", 0o444, For::InspectorsOfAreas, Of(process_files::smaps)),
+    ("smaps_rollup", 0o444, For::InspectorsOfMemory, Of(process_files::smaps_rollup)),
+    ("stack", 0o400, For::Inspectors, Of(process_files::stack)),
+    ("stat", 0o444, For::All, Seen(status::stat)),
+    ("statm", 0o444, For::All, Of(status::statm)),
+    ("status", 0o444, For::All, Seen(status::status)),
+    ("wchan", 0o444, For::All, Of(process_files::wchan)),
 ];
 
 /// What the directory of a thread does not have.
@@ -80,12 +89,12 @@ const MEMORY: &str = "mem";
 /// Directories.
 const DIRECTORIES: &[&str] = &["fd", "fdinfo", "net", "ns", "task"];
 
-fn find(tid: i32) -> Result<Arc<Thread>> {
+fn find(tid: Pid) -> Result<Arc<Thread>> {
     thread::find_dead_or_alive(tid).ok_or(Errno::ESRCH)
 }
 
 /// The main thread of the process `pid`, dead or alive, or the thread with that id.
-pub(super) fn of_process(pid: i32) -> Result<Arc<Thread>> {
+pub(super) fn of_process(pid: Pid) -> Result<Arc<Thread>> {
     find(pid).or_else(|_| {
         let group = lock_table()?.group(pid).ok_or(Errno::ENOENT)?;
         find(group.leader().ok_or(Errno::ENOENT)?.tid())
@@ -108,14 +117,14 @@ pub(super) fn may_inspect(thread: &Thread) -> Result<()> {
 }
 
 /// The directory of a process (or of a thread by its id, which is not listed).
-pub fn directory(pid: i32) -> Result<Arc<dyn Inode>> {
+pub fn directory(space: PidSpace, pid: Pid) -> Result<Arc<dyn Inode>> {
     let thread = of_process(pid).map_err(|_| Errno::ENOENT)?;
-    Ok(thread_directory(pid, &thread, true))
+    Ok(thread_directory(space, pid, &thread, true))
 }
 
-fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inode> {
+fn thread_directory(space: PidSpace, tid: Pid, thread: &Thread, is_process: bool) -> Arc<dyn Inode> {
     let owner = owner(thread);
-    let place = format!("{tid}/{is_process}");
+    let place = format!("{}/{is_process}", tid.number());
     Arc::new(Directory {
         common: PROC.node(&[place.as_bytes()], 0o555, owner),
         list: Box::new(move || {
@@ -129,12 +138,12 @@ fn thread_directory(tid: i32, thread: &Thread, is_process: bool) -> Arc<dyn Inod
                 .map(|(name, kind)| (name.as_bytes().to_vec(), kind))
                 .collect())
         }),
-        find: Box::new(move |name| entry(tid, is_process, owner, name)),
+        find: Box::new(move |name| entry((space, tid), is_process, owner, name)),
         process: is_process.then_some(tid),
     })
 }
 
-fn may_open(tid: i32, whose: For) -> Result<()> {
+fn may_open(tid: Pid, whose: For) -> Result<()> {
     let thread = of_process(tid)?;
     if matches!(whose, For::InspectorsOfAreas | For::InspectorsOfMemory) {
         may_inspect(&thread)?;
@@ -146,25 +155,39 @@ fn may_open(tid: i32, whose: For) -> Result<()> {
     }
 }
 
-fn read(tid: i32, whose: For, make: Make) -> Result<Vec<u8>> {
+fn read((space, tid): (PidSpace, Pid), whose: For, make: Make) -> Result<Vec<u8>> {
     let thread = of_process(tid)?;
     match whose {
         For::Inspectors => may_inspect(&thread)?,
         For::InspectorsOfAreas | For::InspectorsOfMemory if thread.has_ended() => return Ok(Vec::new()),
         _ => {}
     }
-    make(&thread)
+    match make {
+        Of(make) => make(&thread),
+        Seen(make) => make(&thread, space),
+    }
 }
 
-fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<Arc<dyn Inode>> {
-    let number = format!("{tid}");
+fn entry(
+    (space, tid): (PidSpace, Pid),
+    is_process: bool,
+    owner: (u32, u32),
+    name: &[u8],
+) -> Result<Arc<dyn Inode>> {
+    let number = format!("{}", tid.number());
     let place: &[&[u8]] = &[number.as_bytes(), name];
     if !is_process && OF_PROCESSES.iter().any(|other| other.as_bytes() == name) {
         return Err(Errno::ENOENT);
     }
     if let Some(&(_, mode, whose, make)) = FILES.iter().find(|(file, ..)| file.as_bytes() == name) {
-        let make = if name == b"io" && !is_process { process_files::thread_io } else { make };
-        return Ok(checked(place, mode, owner, move || may_open(tid, whose), move || read(tid, whose, make)));
+        let make = if name == b"io" && !is_process { Of(process_files::thread_io) } else { make };
+        return Ok(checked(
+            place,
+            mode,
+            owner,
+            move || may_open(tid, whose),
+            move || read((space, tid), whose, make),
+        ));
     }
     match name {
         b"comm" => Ok(writable(
@@ -218,9 +241,9 @@ fn entry(tid: i32, is_process: bool, owner: (u32, u32), name: &[u8]) -> Result<A
         b"exe" => Ok(magic_link(place, owner, tid, |thread| thread.executable().ok_or(Errno::ENOENT))),
         b"cwd" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().cwd())))),
         b"root" => Ok(magic_link(place, owner, tid, |thread| Ok(place_of(thread.fs().root())))),
-        b"fd" => Ok(descriptors(place, owner, tid, false)),
-        b"fdinfo" => Ok(descriptors(place, owner, tid, true)),
-        b"task" if is_process => Ok(tasks(place, owner, tid)),
+        b"fd" => Ok(descriptors(place, owner, (space, tid), false)),
+        b"fdinfo" => Ok(descriptors(place, owner, (space, tid), true)),
+        b"task" if is_process => Ok(tasks(place, owner, (space, tid))),
         _ => Err(Errno::ENOENT),
     }
 }
@@ -233,7 +256,7 @@ fn place_of(path: Path) -> FileRef {
 fn magic_link(
     place: &[&[u8]],
     owner: (u32, u32),
-    tid: i32,
+    tid: Pid,
     target: fn(&Thread) -> Result<FileRef>,
 ) -> Arc<dyn Inode> {
     let follow = move || {
@@ -257,7 +280,12 @@ fn text_of(file: &FileRef) -> Vec<u8> {
     }
 }
 
-fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<dyn Inode> {
+fn descriptors(
+    place: &[&[u8]],
+    owner: (u32, u32),
+    (space, tid): (PidSpace, Pid),
+    info: bool,
+) -> Arc<dyn Inode> {
     let list = move || {
         let thread = of_process(tid)?;
         may_inspect(&thread)?;
@@ -271,10 +299,10 @@ fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<
         let file = thread.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
         let access = |able, bits| if able { bits } else { 0 };
         let mode = access(file.readable(), 0o500) | access(file.writable(), 0o300);
-        let number = format!("{tid}");
+        let number = format!("{}", tid.number());
         let place: &[&[u8]] = &[number.as_bytes(), if info { b"fdinfo" } else { b"fd" }, name];
         if info {
-            return Ok(nodes::file(PROC, place, 0o444, owner, move || describe_descriptor(tid, fd)));
+            return Ok(nodes::file(PROC, place, 0o444, owner, move || describe_descriptor((space, tid), fd)));
         }
         let follow = move || {
             let file = of_process(tid)?.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
@@ -287,7 +315,7 @@ fn descriptors(place: &[&[u8]], owner: (u32, u32), tid: i32, info: bool) -> Arc<
     Arc::new(Directory { common, list: Box::new(list), find: Box::new(find), process: None })
 }
 
-fn describe_descriptor(tid: i32, fd: i32) -> Result<Vec<u8>> {
+fn describe_descriptor((space, tid): (PidSpace, Pid), fd: i32) -> Result<Vec<u8>> {
     let files = of_process(tid)?.files();
     let file = files.get_any(fd).map_err(|_| Errno::ENOENT)?;
     let mut flags = file.flags();
@@ -297,24 +325,24 @@ fn describe_descriptor(tid: i32, fd: i32) -> Result<Vec<u8>> {
     let position = *file.position.lock();
     let mut text =
         format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t1\nino:\t{}\n", super::nodes_ino(&file));
-    text.push_str(&file.ops.fdinfo());
+    text.push_str(&pidfd::fdinfo(&file, space).unwrap_or_else(|| file.ops.fdinfo()));
     Ok(text.into_bytes())
 }
 
-fn tasks(place: &[&[u8]], owner: (u32, u32), pid: i32) -> Arc<dyn Inode> {
-    let threads = move || -> Result<Vec<i32>> {
+fn tasks(place: &[&[u8]], owner: (u32, u32), (space, pid): (PidSpace, Pid)) -> Arc<dyn Inode> {
+    let threads = move || -> Result<Vec<Pid>> {
         let group = of_process(pid)?.task.group.clone();
         Ok(group.signals.lock().visible())
     };
-    let list =
-        move || Ok(threads()?.iter().map(|tid| (format!("{tid}").into_bytes(), Kind::Directory)).collect());
+    let name = move |tid: &Pid| (format!("{}", space.shown(*tid)).into_bytes(), Kind::Directory);
+    let list = move || Ok(threads()?.iter().map(name).collect());
     let find = move |name: &[u8]| -> Result<Arc<dyn Inode>> {
-        let tid = super::number(name).ok_or(Errno::ENOENT)?;
+        let tid = super::number(name).and_then(|number| space.named(number)).ok_or(Errno::ENOENT)?;
         if !threads()?.contains(&tid) {
             return Err(Errno::ENOENT);
         }
         let thread = find(tid).map_err(|_| Errno::ENOENT)?;
-        Ok(thread_directory(tid, &thread, false))
+        Ok(thread_directory(space, tid, &thread, false))
     };
     Arc::new(Directory {
         common: PROC.node(place, 0o555, owner),

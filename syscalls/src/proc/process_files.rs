@@ -8,6 +8,7 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::cred::cap;
 use kernel::mm::{AreaFlags, AreaReport, Prot};
+use kernel::task::PidSpace;
 use kernel::task::io::Transfers;
 use kernel::uaccess;
 use vfs::namespace::{Mount, MountFlags};
@@ -69,13 +70,13 @@ pub fn schedstat(thread: &Thread) -> Result<Vec<u8>> {
 }
 
 /// `sched` (sched-debug): time on a processor, and how it asks to be scheduled.
-pub fn sched(thread: &Thread) -> Result<Vec<u8>> {
+pub fn sched(thread: &Thread, space: PidSpace) -> Result<Vec<u8>> {
     let task = &thread.task;
     let times = crate::time::processor::times(&task.group);
     let (used, scheduling) = (times.user.saturating_add(times.system), *task.scheduling.lock());
     let threads = task.group.signals.lock().visible().len();
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
-    let mut text = format!("{name} ({}, #threads: {threads})\n{:-<67}\n", task.tid(), "");
+    let mut text = format!("{name} ({}, #threads: {threads})\n{:-<67}\n", space.shown(task.tid()), "");
     let _ = writeln!(text, "{:<45}:{:>14}.{:06}", "se.sum_exec_runtime", used / 1_000_000, used % 1_000_000);
     for (name, value) in [
         ("nr_switches", 0),
@@ -461,7 +462,7 @@ pub fn set_login_uid(thread: &Thread, bytes: &[u8]) -> Result<()> {
     }
     group.login.0.store(uid, Ordering::Relaxed);
     // The session has the number of the process that began it.
-    let session = if uid == u32::MAX { uid } else { group.tgid as u32 };
+    let session = if uid == u32::MAX { uid } else { group.tgid.number() as u32 };
     group.login.1.store(session, Ordering::Relaxed);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::process_files::comm_text;
 use super::system::ticks;
+use crate::process::pidfd;
 use crate::thread::{self, Thread};
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +11,7 @@ use boundary::process::Scheduling;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::signal::{COUNT, SIG_DFL, SIG_IGN, bit};
-use kernel::task::Task;
+use kernel::task::{PidSpace, Task};
 use vfs::Result;
 
 fn has_stopped(task: &Task) -> bool {
@@ -76,16 +77,13 @@ fn masks(thread: &Thread) -> Masks {
 }
 
 /// `status`.
-pub fn status(thread: &Thread) -> Result<Vec<u8>> {
+pub fn status(thread: &Thread, space: PidSpace) -> Result<Vec<u8>> {
     let task = &thread.task;
     let group = &task.group;
     let cred = task.cred();
     let masks = masks(thread);
     let (letter, word) = state(thread);
-    let (pgid, sid) = {
-        let family = group.family.lock();
-        (family.pgid, family.sid)
-    };
+    let (pgid, sid) = group.place();
     let mut text = String::new();
     let ended = thread.has_ended();
     let name = String::from_utf8_lossy(&comm_text(thread)).into_owned();
@@ -94,18 +92,22 @@ pub fn status(thread: &Thread) -> Result<Vec<u8>> {
         let _ = writeln!(text, "Umask:\t{:04o}", thread.fs().umask());
     }
     let _ = writeln!(text, "State:\t{letter} ({word})");
-    let (tgid, tid, parent) = (group.tgid, task.tid(), group.parent_id());
+    let (tgid, tid) = (group.tgid, task.tid());
+    let [shown_tgid, shown_tid, parent, tracer] =
+        [tgid, tid, group.parent_id(), task.trace.tracer_id()].map(|id| space.shown(id));
     let _ = write!(
         text,
-        "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t{}\n",
-        task.trace.tracer_id()
+        "Tgid:\t{shown_tgid}\nNgid:\t0\nPid:\t{shown_tid}\nPPid:\t{parent}\nTracerPid:\t{tracer}\n"
     );
     let _ = writeln!(text, "Uid:\t{}\t{}\t{}\t{}", cred.uid, cred.euid, cred.suid, cred.fsuid);
     let _ = writeln!(text, "Gid:\t{}\t{}\t{}\t{}", cred.gid, cred.egid, cred.sgid, cred.fsgid);
     let groups: Vec<String> = cred.groups.iter().map(|group| format!("{group} ")).collect();
     let size = if ended { 0 } else { thread.files().size().next_multiple_of(64).max(64) };
     let _ = writeln!(text, "FDSize:\t{size}\nGroups:\t{}", groups.concat());
-    let _ = writeln!(text, "NStgid:\t{tgid}\nNSpid:\t{tid}\nNSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0");
+    for (name, id) in [("NStgid", tgid), ("NSpid", tid), ("NSpgid", pgid), ("NSsid", sid)] {
+        let _ = writeln!(text, "{name}:\t{}", pidfd::numbers(space, group.space, id));
+    }
+    text.push_str("Kthread:\t0\n");
     if !ended {
         memory(thread, &mut text);
         text.push_str("CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
@@ -168,7 +170,7 @@ fn memory(thread: &Thread, text: &mut String) {
 }
 
 /// `stat`: 52 fields (proc_pid_stat(5)).
-pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
+pub fn stat(thread: &Thread, seen: PidSpace) -> Result<Vec<u8>> {
     let task = &thread.task;
     let group = &task.group;
     let masks = masks(thread);
@@ -178,7 +180,7 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
         (family.pgid, family.sid, family.terminal.clone())
     };
     let (device, foreground) =
-        terminal.as_ref().map_or((0, -1), |terminal| (terminal.device(), terminal.foreground()));
+        terminal.as_ref().map_or((0, -1), |terminal| (terminal.device(), seen.shown(terminal.foreground())));
     let (times, below) = (crate::time::processor::times(group), *group.children_times.lock());
     let space = thread.space();
     let (program, totals, heap) = (space.program(), space.totals(), space.heap());
@@ -186,9 +188,11 @@ pub fn stat(thread: &Thread) -> Result<Vec<u8>> {
     let mut text = String::new();
     let _ = write!(
         text,
-        "{} ({name}) {letter} {} {pgid} {sid} {device} {foreground} 4194560",
-        task.tid(),
-        group.parent_id()
+        "{} ({name}) {letter} {} {} {} {device} {foreground} 4194560",
+        seen.shown(task.tid()),
+        seen.shown(group.parent_id()),
+        seen.shown(pgid),
+        seen.shown(sid)
     );
     let Scheduling { nice, policy, .. } = *task.scheduling.lock();
     let _ = write!(text, " 0 0 0 0 {} {}", ticks(times.user), ticks(times.system));

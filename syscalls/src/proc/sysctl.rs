@@ -1,7 +1,8 @@
 //! `/proc/sys`: the settings that programs read.
 
+use super::name_file;
 use super::nodes::{Entry, directory, text_entry};
-use crate::system;
+use crate::system::Name;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
@@ -73,8 +74,8 @@ fn kernel_entries() -> Vec<Entry> {
     vec![
         constant!("cap_last_cap", "40"),
         constant!("core_pattern", "core"),
-        text_entry("domainname", || Ok([&system::domainname()[..], b"\n"].concat())),
-        text_entry("hostname", || Ok([&system::hostname()[..], b"\n"].concat())),
+        name_file::entry("domainname", Name::Domain),
+        name_file::entry("hostname", Name::Host),
         constant!("dmesg_restrict", "1"),
         constant!("kptr_restrict", "2"),
         setting!("msgmax", MSGMAX),
@@ -89,7 +90,9 @@ fn kernel_entries() -> Vec<Entry> {
         constant!("overflowuid", "65534"),
         constant!("panic", "0"),
         constant!("perf_event_paranoid", "4"),
-        constant!("pid_max", "4194304"),
+        text_entry("pid_max", || {
+            Ok(format!("{}\n", crate::thread::current().task.group.space.max()).into_bytes())
+        }),
         Entry {
             name: "pty",
             kind: Kind::Directory,

@@ -40,7 +40,7 @@ pub fn entries() -> Vec<Entry> {
     entries.push(Entry {
         name: "mounts",
         kind: Kind::Symlink,
-        make: Box::new(|| link_text(&[b"mounts"], || "self/mounts".into())),
+        make: Box::new(|| link_text(&[b"mounts"], || Ok("self/mounts".into()))),
     });
     entries.push(Entry {
         name: "sysvipc",
@@ -57,7 +57,7 @@ pub fn entries() -> Vec<Entry> {
     entries.push(Entry {
         name: "net",
         kind: Kind::Symlink,
-        make: Box::new(|| link_text(&[b"net"], || String::from("self/net"))),
+        make: Box::new(|| link_text(&[b"net"], || Ok(String::from("self/net")))),
     });
     entries.push(Entry {
         name: "tty",
@@ -94,8 +94,8 @@ fn cpuinfo() -> Result<Vec<u8>> {
 }
 
 fn loadavg() -> Result<Vec<u8>> {
-    let table = lock_table()?;
-    let last = table.groups().last().map_or(1, |group| group.tgid);
+    let (table, space) = (lock_table()?, kernel::task::current().group.space);
+    let last = space.shown(table.last_id(space));
     Ok(format!("0.00 0.00 0.00 1/{} {last}\n", table.len()).into_bytes())
 }
 

@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering;
 use kernel::cred::Cred;
 use kernel::mm::{AddressSpace, FileToMap, Limits, MapRequest, ProgramRanges};
 use kernel::signal::{self, AltStack};
-use kernel::task::{Exit, Task, lock_table, work};
+use kernel::task::{Exit, Pid, Task, lock_table, work};
 use kernel::{boot, uaccess, wait};
 use linux_raw_sys::general as raw;
 use loader::stack::{self, AuxValues, InitialStack, StackInput};
@@ -147,7 +147,7 @@ pub struct Execution {
     envp: Vec<Vec<u8>>,
     cred: Arc<Cred>,
     /// Id of the thread before it became the main one.
-    old_id: i32,
+    old_id: Pid,
 }
 
 impl Execution {

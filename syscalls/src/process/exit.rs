@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SigInfo, sa, si};
-use kernel::task::{Exit, Family, Table, Task, ThreadGroup, Times, lock_table, work};
+use kernel::task::{Exit, Family, Pid, Table, Task, ThreadGroup, Times, lock_table, work};
 use linux_raw_sys::general as raw;
 use trap_handler::{gadget, host, stack};
 
@@ -205,7 +205,7 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
 
 /// Hands the children of an ended process to their new parent.
 fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadGroup>]) {
-    let adopter = adopter_of(group, table.adopter());
+    let adopter = adopter_of(group, table.adopter(group.space));
     for child in orphans {
         let zombie = {
             let mut family = child.family.lock();
@@ -213,7 +213,7 @@ fn give_away(table: &mut Table, group: &Arc<ThreadGroup>, orphans: &[Arc<ThreadG
             family.zombie.is_some()
         };
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
-        send_death_signal(child);
+        send_death_signal(child, group);
         if zombie && adopter.is_sandbox {
             reap(table, child.tgid);
         } else {
@@ -242,7 +242,7 @@ pub fn tell_of_end(table: &mut Table, group: &Arc<ThreadGroup>, status: i32) -> 
 }
 
 /// A dead process was waited for, or nobody will.
-pub fn reap(table: &mut Table, tgid: i32) {
+pub fn reap(table: &mut Table, tgid: Pid) {
     table.remove_group(tgid);
     thread::unregister(tgid);
 }
@@ -255,7 +255,7 @@ pub fn reap_tracee(task: &Arc<Task>) {
     thread::unregister(tid);
 }
 
-/// Who adopts the children of `group`: the next subreaper above it, or the process 1 (prctl(2)).
+/// Who adopts the children of `group`: the next subreaper above it, or `init`, the process 1 of its space (prctl(2)).
 fn adopter_of(group: &Arc<ThreadGroup>, init: &Arc<ThreadGroup>) -> Arc<ThreadGroup> {
     let mut next = group.family.lock().parent.upgrade();
     while let Some(ancestor) = next {
@@ -271,11 +271,11 @@ fn adopter_of(group: &Arc<ThreadGroup>, init: &Arc<ThreadGroup>) -> Arc<ThreadGr
     init.clone()
 }
 
-fn send_death_signal(child: &Arc<ThreadGroup>) {
+fn send_death_signal(child: &Arc<ThreadGroup>, ended: &ThreadGroup) {
     if let Some(leader) = child.leader() {
         let signal = leader.death_signal.load(Ordering::Relaxed);
         if signal != 0 {
-            let _ = signal::send_to_group(child, SigInfo::from_process(signal, si::USER, 0, 0));
+            let _ = signal::send_to_group(child, SigInfo::from_process(signal, si::USER, ended.tgid, 0));
         }
     }
 }
@@ -297,7 +297,7 @@ fn tell_parent(parent: &Arc<ThreadGroup>, group: &Arc<ThreadGroup>, status: i32)
     ignored
 }
 
-fn send_end(to: &Arc<ThreadGroup>, id: i32, uid: u32, signal: i32, status: i32, times: Times) {
+fn send_end(to: &Arc<ThreadGroup>, id: Pid, uid: u32, signal: i32, status: i32, times: Times) {
     let (code, value) = describe_end(status);
     let ticks = |ns: u64| ns / 10_000_000;
     let info = SigInfo::child(signal, code, id, uid, value, (ticks(times.user), ticks(times.system)));

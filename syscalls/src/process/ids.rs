@@ -6,7 +6,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::cred::{ALL_CAPABILITIES, Cred, cap};
-use kernel::task::ThreadGroup;
+use kernel::task::{Pid, ThreadGroup};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 
@@ -14,9 +14,14 @@ const ID: Show = Show::Int;
 
 /// The rows of this file.
 pub const ROWS: &[Row] = &[
-    full(raw::__NR_getpid, "getpid", |context, _| Ok(context.thread.task.group.tgid as u64), &[]),
-    full(raw::__NR_gettid, "gettid", |context, _| Ok(context.thread.task.tid() as u64), &[]),
-    full(raw::__NR_getppid, "getppid", |context, _| Ok(context.thread.task.group.parent_id() as u64), &[]),
+    full(raw::__NR_getpid, "getpid", |context, _| shown(context, context.thread.task.group.tgid), &[]),
+    full(raw::__NR_gettid, "gettid", |context, _| shown(context, context.thread.task.tid()), &[]),
+    full(
+        raw::__NR_getppid,
+        "getppid",
+        |context, _| shown(context, context.thread.task.group.parent_id()),
+        &[],
+    ),
     full(raw::__NR_getuid, "getuid", |context, _| Ok(u64::from(context.cred().uid)), &[]),
     full(raw::__NR_geteuid, "geteuid", |context, _| Ok(u64::from(context.cred().euid)), &[]),
     full(raw::__NR_getgid, "getgid", |context, _| Ok(u64::from(context.cred().gid)), &[]),
@@ -34,6 +39,10 @@ pub const ROWS: &[Row] = &[
     full(raw::__NR_getgroups, "getgroups", sys_getgroups, &[Show::Int, Show::Address]),
     full(raw::__NR_setgroups, "setgroups", sys_setgroups, &[Show::Int, Show::Address]),
 ];
+
+fn shown(context: &Context<'_>, pid: Pid) -> Result<u64> {
+    Ok(context.shown(pid) as u64)
+}
 
 /// Real user id of a process: that of its main thread.
 pub fn real_uid(group: &ThreadGroup) -> u32 {

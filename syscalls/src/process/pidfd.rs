@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 use kernel::cred::cap;
 use kernel::poll::{PollEvents, PollTable};
 use kernel::signal::{SigInfo, si};
-use kernel::task::{Task, ThreadGroup, lock_table};
+use kernel::task::{Pid, PidSpace, Task, ThreadGroup, lock_table};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use vfs::anonymous::shared_attributes;
@@ -55,7 +55,7 @@ impl Target {
     }
 
     /// Virtual id while it lives or is a zombie; `None` once it was waited for.
-    fn id(&self) -> Option<i32> {
+    fn id(&self) -> Option<Pid> {
         let (id, there) = match self {
             Target::Group(group) => {
                 let named = lock_table().ok()?.group(group.tgid);
@@ -115,11 +115,23 @@ impl FileOps for PidFd {
     fn describe(&self) -> String {
         "anon_inode:[pidfd]".into()
     }
+}
 
-    fn fdinfo(&self) -> String {
-        let id = self.0.id().unwrap_or(-1);
-        format!("Pid:\t{id}\nNSpid:\t{id}\n")
-    }
+/// What `/proc/PID/fdinfo` of a pidfd says beside the usual, where its reader's `/proc` shows `space`; `None` for another file.
+pub fn fdinfo(file: &OpenFile, space: PidSpace) -> Option<String> {
+    let target = &file.ops.as_any().downcast_ref::<PidFd>()?.0;
+    Some(match target.id() {
+        Some(id) => {
+            format!("Pid:\t{}\nNSpid:\t{}\n", space.shown(id), numbers(space, target.group().space, id))
+        }
+        None => String::from("Pid:\t-1\nNSpid:\t-1\n"),
+    })
+}
+
+/// The numbers of a process in the spaces that it is in, from `seen_from` on inwards (`NSpid`).
+pub fn numbers(seen_from: PidSpace, own: PidSpace, id: Pid) -> String {
+    let outer = seen_from.shown(id);
+    if own == seen_from || outer == 0 { format!("{outer}") } else { format!("{outer}\t{}", own.shown(id)) }
 }
 
 /// Makes a pidfd; `flags` may have `O_NONBLOCK`.
@@ -129,7 +141,7 @@ pub fn install(context: &Context<'_>, target: Target, flags: u32) -> Result<i32>
 }
 
 /// Makes a pidfd for the process `pid`: `ESRCH`.
-pub fn install_for(context: &Context<'_>, pid: i32) -> Result<i32> {
+pub fn install_for(context: &Context<'_>, pid: Pid) -> Result<i32> {
     let group = lock_table()?.group(pid).ok_or(Errno::ESRCH)?;
     install(context, Target::Group(group), 0)
 }
@@ -158,6 +170,7 @@ fn sys_pidfd_open(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if flags & !(raw::O_NONBLOCK | THREAD) != 0 || id <= 0 {
         return Err(Errno::EINVAL);
     }
+    let id = context.named(id)?;
     let target = if flags & THREAD != 0 {
         Target::Task(thread::task(id)?)
     } else {
@@ -187,10 +200,14 @@ fn sys_pidfd_send_signal(context: &mut Context<'_>, args: Args) -> Result<u64> {
         let code = if flags == SIGNAL_THREAD { si::TKILL } else { si::USER };
         SigInfo::from_process(signal, code, context.thread.task.group.tgid, cred.uid)
     } else {
-        read_info(context, args.u64(2), signal, target.group().tgid)?
+        read_info(context, args.u64(2), signal, Some(target.group().tgid))?
     };
     check_number(signal)?;
-    target.id().ok_or(Errno::ESRCH)?;
+    let id = target.id().ok_or(Errno::ESRCH)?;
+    // Only those that the caller sees, whoever gave it the descriptor (`access_pidfd_pidns`).
+    if context.shown(id) == 0 {
+        return Err(Errno::EINVAL);
+    }
     match (&target, flags) {
         (Target::Task(task), 0 | SIGNAL_THREAD) => send_task_to(context, task, info)?,
         (Target::Group(group), SIGNAL_THREAD) => {

@@ -6,7 +6,7 @@ use crate::{Errno, Result, thread};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kernel::signal::{self, SIGCONT, SIGHUP, SigInfo, si};
-use kernel::task::{Table, ThreadGroup, lock_table};
+use kernel::task::{Pid, Table, ThreadGroup, lock_table};
 use linux_raw_sys::general as raw;
 
 /// The rows of this file.
@@ -16,7 +16,7 @@ pub const ROWS: &[Row] = &[
     full(
         raw::__NR_getpgrp,
         "getpgrp",
-        |context, _| Ok(context.thread.task.group.family.lock().pgid as u64),
+        |context, _| Ok(context.shown(context.thread.task.group.place().0) as u64),
         &[],
     ),
     full(raw::__NR_setsid, "setsid", sys_setsid, &[]),
@@ -24,8 +24,14 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// The process of that id, or of the thread of that id.
-fn find(table: &Table, own: &Arc<ThreadGroup>, pid: i32) -> Result<Arc<ThreadGroup>> {
-    if pid == 0 || pid == own.tgid {
+/// The process with this number, 0 for the caller's: `ESRCH`.
+fn find(context: &Context<'_>, table: &Table, number: i32) -> Result<Arc<ThreadGroup>> {
+    let own = &context.thread.task.group;
+    if number == 0 {
+        return Ok(own.clone());
+    }
+    let pid = context.named(number)?;
+    if pid == own.tgid {
         return Ok(own.clone());
     }
     table.group(pid).map_or_else(|| thread::task(pid).map(|task| task.group.clone()), Ok)
@@ -38,11 +44,11 @@ fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let mut table = lock_table()?;
-    let target = find(&table, &own, pid)?;
-    if pid != 0 && pid != target.tgid {
+    let target = find(context, &table, pid)?;
+    if pid != 0 && pid != context.shown(target.tgid) {
         return Err(Errno::EINVAL);
     }
-    let pgid = if pgid == 0 { target.tgid } else { pgid };
+    let pgid = if pgid == 0 { target.tgid } else { context.named(pgid).map_err(|_| Errno::EPERM)? };
     let own_sid = own.family.lock().sid;
     {
         let family = target.family.lock();
@@ -73,16 +79,14 @@ fn sys_setpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
 
 fn sys_getpgid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let table = lock_table()?;
-    let group = find(&table, &context.thread.task.group, args.i32(0))?;
-    let pgid = group.family.lock().pgid;
-    Ok(pgid as u64)
+    let group = find(context, &table, args.i32(0))?;
+    Ok(context.shown(group.place().0) as u64)
 }
 
 fn sys_getsid(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let table = lock_table()?;
-    let group = find(&table, &context.thread.task.group, args.i32(0))?;
-    let sid = group.family.lock().sid;
-    Ok(sid as u64)
+    let group = find(context, &table, args.i32(0))?;
+    Ok(context.shown(group.place().1) as u64)
 }
 
 fn sys_setsid(context: &mut Context<'_>, _args: Args) -> Result<u64> {
@@ -95,7 +99,7 @@ fn sys_setsid(context: &mut Context<'_>, _args: Args) -> Result<u64> {
     let terminal = own.family.lock().terminal.take();
     drop(table);
     drop(terminal);
-    Ok(own.tgid as u64)
+    Ok(context.shown(own.tgid) as u64)
 }
 
 /// `ended` has lost its last thread, and its `children` have new parents: process groups that are orphaned by that and have
@@ -104,7 +108,7 @@ pub fn orphan_groups(table: &Table, ended: &Arc<ThreadGroup>, children: &[Arc<Th
     let (own_pgid, own_sid) = ended.place();
     // It was a connection to its children's groups, and its own group's connection to its parent.
     let below = children.iter().map(|child| child.place()).filter(|place| place.0 != own_pgid);
-    let mut groups: Vec<i32> = below.filter(|place| place.1 == own_sid).map(|place| place.0).collect();
+    let mut groups: Vec<Pid> = below.filter(|place| place.1 == own_sid).map(|place| place.0).collect();
     let parent = ended.family.lock().parent.upgrade().filter(|parent| !parent.is_sandbox);
     if parent.is_some_and(|parent| parent.place().0 != own_pgid && parent.place().1 == own_sid) {
         groups.push(own_pgid);

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use kernel::signal::{SIGCHLD, SIGCONT, SigInfo, si};
-use kernel::task::{Exit, Table, Task, ThreadGroup, Times, lock_table};
+use kernel::task::{Exit, Pid, Table, Task, ThreadGroup, Times, lock_table};
 use kernel::{time, uaccess, wait};
 use linux_raw_sys::general as raw;
 
@@ -50,13 +50,13 @@ const WCLONE: u32 = 0x8000_0000;
 #[derive(Clone, Copy)]
 enum Which {
     Any,
-    Process(i32),
-    Group(i32),
+    Process(Pid),
+    Group(Pid),
 }
 
 /// What became of a child.
 struct Found {
-    pid: i32,
+    pid: Pid,
     uid: u32,
     /// Wait status.
     status: i32,
@@ -70,13 +70,14 @@ fn sys_wait4(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if options & !(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE) != 0 {
         return Err(Errno::EINVAL);
     }
-    let own_group = context.thread.task.group.family.lock().pgid;
+    // Who is not seen is no child.
+    let seen = |number| context.named(number).map_err(|_| Errno::ECHILD);
     let which = match pid {
         -1 => Which::Any,
-        0 => Which::Group(own_group),
+        0 => Which::Group(context.thread.task.group.place().0),
         i32::MIN => return Err(Errno::ESRCH),
-        pid if pid < 0 => Which::Group(-pid),
-        pid => Which::Process(pid),
+        pid if pid < 0 => Which::Group(seen(-pid)?),
+        pid => Which::Process(seen(pid)?),
     };
     let found = wait_for(context, which, options | WEXITED)?;
     let Some(found) = found else { return Ok(0) };
@@ -84,7 +85,7 @@ fn sys_wait4(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if args.u64(3) != 0 {
         uaccess::write(args.u64(3), &usage(&found.times))?;
     }
-    Ok(found.pid as u64)
+    Ok(context.shown(found.pid) as u64)
 }
 
 fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -94,11 +95,12 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let mut pidfd_nonblocking = false;
+    let seen = |number| context.named(number).map_err(|_| Errno::ECHILD);
     let which = match kind {
         0 => Which::Any,
-        1 if id > 0 => Which::Process(id),
-        2 if id > 0 => Which::Group(id),
-        2 if id == 0 => Which::Group(context.thread.task.group.family.lock().pgid),
+        1 if id > 0 => Which::Process(seen(id)?),
+        2 if id > 0 => Which::Group(seen(id)?),
+        2 if id == 0 => Which::Group(context.thread.task.group.place().0),
         P_PIDFD if id >= 0 => {
             let (target, file) = target_of(context, id)?;
             let pid = target.group().tgid;
@@ -121,7 +123,8 @@ fn sys_waitid(context: &mut Context<'_>, args: Args) -> Result<u64> {
                 status if status & 0xff == 0x7f => (si::CLD_STOPPED, status >> 8),
                 status => describe_end(status),
             };
-            SigInfo::child(SIGCHLD, code, found.pid, found.uid, value, (0, 0))
+            let info = SigInfo::child(SIGCHLD, code, found.pid, found.uid, value, (0, 0));
+            info.seen_in(context.thread.task.group.space)
         }
     };
     uaccess::write_optional(args.u64(2), &info)?;
@@ -196,7 +199,7 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
         let tracer = family.tracer;
         if let Some(status) = family.zombie {
             drop(family);
-            if tracer != 0 && tracer != group.tgid {
+            if !tracer.is_none() && tracer != group.tgid {
                 continue;
             }
             let mut times = *child.ended_times.lock();

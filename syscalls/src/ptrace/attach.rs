@@ -9,7 +9,7 @@ use kernel::cred::cap;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIGKILL, SIGSTOP, SigInfo, bit, si};
 use kernel::task::trace::Link;
-use kernel::task::{Table, Task, ThreadGroup, lock_table, work};
+use kernel::task::{Pid, Table, Task, ThreadGroup, lock_table, work};
 
 /// Whose ids an access check looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub fn tracer_ends(table: &mut Table, task: &Task) {
 /// A traced thread that was not the main one executes a program and is the main one now: nobody is told of the old one's end.
 /// `running` is the task.
 pub fn leader_replaced(table: &Table, running: &Arc<Task>) {
-    let tracer = running.trace.tracer_group().map_or(0, |group| group.tgid);
+    let tracer = running.trace.tracer_group().map_or(Pid::NONE, |group| group.tgid);
     // The old main thread's tracer may be another one.
     let old_tracer = running.group.family.lock().tracer;
     for tgid in [old_tracer, tracer] {

@@ -20,7 +20,7 @@ pub fn get_info(request: &Request<'_>) -> Result<u64> {
 }
 
 pub fn set_info(request: &Request<'_>) -> Result<u64> {
-    let new: SigInfo = uaccess::read(request.data)?;
+    let new = uaccess::read::<SigInfo>(request.data)?.filled_in();
     let mut state = request.tracee.trace.lock();
     let stop = state.stop.as_mut().ok_or(Errno::ESRCH)?;
     *stop.info.as_mut().ok_or(Errno::EINVAL)? = new;

@@ -124,7 +124,7 @@ fn transfer(context: &Context<'_>, args: Args, write: bool) -> Result<u64> {
     if remote.iter().all(|range| range.1 == 0) {
         return Ok(0);
     }
-    let target = thread::find(args.i32(0)).ok_or(Errno::ESRCH)?;
+    let target = thread::find(context.named(args.i32(0))?).ok_or(Errno::ESRCH)?;
     may_access(&context.thread.task, &target.task, Access::Real)?;
     let done = if write { write_all(&target, &local, &remote) } else { read_all(&target, &local, &remote) };
     match done {

@@ -54,14 +54,17 @@ struct Request<'a> {
     data: u64,
 }
 
+fn tracee(context: &Context<'_>, number: i32) -> Result<Arc<Task>> {
+    crate::thread::task(context.named(number)?)
+}
+
 fn sys_ptrace(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (kind, pid) = (args.u64(0), args.i32(1));
-    let Ok(kind) = u32::try_from(kind) else { return crate::thread::task(pid).and(Err(Errno::EIO)) };
+    let Ok(kind) = u32::try_from(kind) else { return tracee(context, pid).and(Err(Errno::EIO)) };
     if kind == pt::PTRACE_TRACEME {
         return attach::trace_me(context);
     }
-    let request =
-        Request { context, tracee: crate::thread::task(pid)?, address: args.u64(2), data: args.u64(3) };
+    let request = Request { context, tracee: tracee(context, pid)?, address: args.u64(2), data: args.u64(3) };
     match kind {
         pt::PTRACE_ATTACH => attach::attach(&request, false),
         pt::PTRACE_SEIZE => attach::attach(&request, true),
@@ -117,7 +120,7 @@ fn perform(kind: u32, request: &Request<'_>) -> Result<u64> {
         pt::PTRACE_SINGLESTEP => request.resume(traced::STEP),
         pt::PTRACE_SYSEMU => request.resume(traced::CALLS | traced::EMULATE),
         pt::PTRACE_KILL => {
-            let _ = signal::send_to_task(&request.tracee, SigInfo::new(SIGKILL, si::USER));
+            let _ = signal::send_to_task(&request.tracee, SigInfo::new(SIGKILL, si::KERNEL));
             Ok(0)
         }
         pt::PTRACE_DETACH => attach::detach(request),
@@ -176,5 +179,5 @@ fn listen(request: &Request<'_>) -> Result<u64> {
 
 /// `si_code` of an event, and the information of a stop that is no signal's (`ptrace_do_notify`).
 fn notification(task: &Task, signal: i32, code: i32) -> SigInfo {
-    SigInfo::from_process(signal, code, task.tid(), task.cred().uid)
+    SigInfo::from_process(signal, code, task.tid(), task.cred().uid).seen_in(task.group.space)
 }

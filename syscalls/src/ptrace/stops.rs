@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCHLD, SIGTRAP, SigInfo, bit, sa, si};
 use kernel::task::trace::{Registers, Stop, StopKind, traced};
-use kernel::task::{Task, ThreadGroup, work};
+use kernel::task::{Pid, Task, ThreadGroup, work};
 use kernel::wait;
 use trap_handler::block::ThreadBlock;
 use trap_handler::regs::Regs;
@@ -150,7 +150,8 @@ pub fn signal(thread: &Thread, regs: &mut Regs, info: SigInfo) -> Option<SigInfo
     let mut info = resumed.info.unwrap_or(info);
     if info.signal != resumed.signal {
         let cred = task.cred();
-        info = SigInfo::from_process(resumed.signal, si::USER, task.trace.tracer_id(), cred.uid);
+        info = SigInfo::from_process(resumed.signal, si::USER, task.trace.tracer_id(), cred.uid)
+            .seen_in(task.group.space);
     }
     let _signals = task.group.signals.lock();
     let mut own = task.signals.lock();
@@ -246,11 +247,17 @@ pub fn event(thread: &Thread, regs: &mut Regs, event: u32, message: u64) {
     }
 }
 
+/// Shows an event about another process or thread, by the number that the tracer sees (`ptrace_event_pid`).
+pub fn event_about(thread: &Thread, regs: &mut Regs, about: u32, pid: Pid) {
+    let tracer = thread.task.trace.tracer_group();
+    event(thread, regs, about, tracer.map_or(0, |tracer| tracer.space.shown(pid)) as u64);
+}
+
 /// A program was executed; the thread's id was `old`.
-pub fn executed(thread: &Thread, regs: &mut Regs, old: i32) {
+pub fn executed(thread: &Thread, regs: &mut Regs, old: Pid) {
     let task = &thread.task;
     if wants(task, pt::PTRACE_EVENT_EXEC) {
-        event(thread, regs, pt::PTRACE_EVENT_EXEC, old as u64);
+        event_about(thread, regs, pt::PTRACE_EVENT_EXEC, old);
     } else if task.trace.flags() & (traced::ANY | traced::SEIZED) == traced::ANY {
         send_to_self(task, SigInfo::from_process(SIGTRAP, si::USER, task.tid(), task.cred().uid));
     }

@@ -7,7 +7,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::cred::{Cred, cap};
 use kernel::signal::{self, COUNT, SIGCONT, SigInfo, si};
-use kernel::task::{Task, ThreadGroup, lock_table};
+use kernel::task::{Pid, Task, ThreadGroup, lock_table};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 
@@ -66,6 +66,7 @@ fn sys_kill(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let info = from_us(context, signal, si::USER);
     if pid > 0 {
         // Also by the id of a thread.
+        let pid = context.named(pid)?;
         let target = lock_table()?.group(pid).map_or_else(|| task(pid).map(|task| task.group.clone()), Ok)?;
         send_group(context, &target, info)?;
         return Ok(0);
@@ -74,12 +75,15 @@ fn sys_kill(context: &mut Context<'_>, args: Args) -> Result<u64> {
         return Err(Errno::ESRCH);
     }
     let own = context.thread.task.group.clone();
-    let own_pgid = own.family.lock().pgid;
+    let pgid = match pid {
+        -1 => Pid::NONE,
+        0 => own.place().0,
+        _ => context.named(-pid)?,
+    };
     let groups = lock_table()?.groups();
     let targets = groups.iter().filter(|group| match pid {
-        -1 => group.tgid > 1 && !Arc::ptr_eq(group, &own),
-        0 => group.family.lock().pgid == own_pgid && !group.is_sandbox,
-        _ => group.family.lock().pgid == -pid && !group.is_sandbox,
+        -1 => context.shown(group.tgid) > 1 && !Arc::ptr_eq(group, &own),
+        _ => group.place().0 == pgid && !group.is_sandbox,
     });
     let mut outcome = Err(Errno::ESRCH);
     for target in targets {
@@ -92,19 +96,19 @@ fn sys_kill(context: &mut Context<'_>, args: Args) -> Result<u64> {
     outcome
 }
 
-fn thread_of(tgid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
+fn thread_of(context: &Context<'_>, tgid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
     if tid <= 0 || tgid.is_some_and(|tgid| tgid <= 0) {
         return Err(Errno::EINVAL);
     }
-    let task = task(tid)?;
-    if tgid.is_some_and(|tgid| task.group.tgid != tgid) {
+    let task = task(context.named(tid)?)?;
+    if tgid.is_some_and(|tgid| context.shown(task.group.tgid) != tgid) {
         return Err(Errno::ESRCH);
     }
     Ok(task)
 }
 
 fn send_task(context: &Context<'_>, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result<u64> {
-    send_task_to(context, &thread_of(tgid, tid)?, info)?;
+    send_task_to(context, &thread_of(context, tgid, tid)?, info)?;
     Ok(0)
 }
 
@@ -126,28 +130,30 @@ fn sys_tgkill(context: &mut Context<'_>, args: Args) -> Result<u64> {
     send_task(context, Some(args.i32(0)), args.i32(1), from_us(context, args.i32(2), si::TKILL))
 }
 
-/// A siginfo of the program's making: it may not pretend to come from the kernel or from kill(2) to others.
-pub fn read_info(context: &Context<'_>, address: u64, signal: i32, target: i32) -> Result<SigInfo> {
+/// A siginfo of the program's making: it may not pretend to come from the kernel or from kill(2) to others. `target` is whom the program
+/// names, if that is anybody.
+pub fn read_info(context: &Context<'_>, address: u64, signal: i32, target: Option<Pid>) -> Result<SigInfo> {
     let mut info: SigInfo = uaccess::read(address)?;
     info.signal = signal;
-    if (info.code >= 0 || info.code == si::TKILL) && target != context.thread.task.group.tgid {
+    if (info.code >= 0 || info.code == si::TKILL) && target != Some(context.thread.task.group.tgid) {
         return Err(Errno::EPERM);
     }
-    Ok(info)
+    Ok(info.filled_in_by_sender())
 }
 
 fn sys_rt_sigqueueinfo(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (pid, signal) = (args.i32(0), args.i32(1));
-    let info = read_info(context, args.u64(2), signal, pid)?;
+    let pid = context.named(pid);
+    let info = read_info(context, args.u64(2), signal, pid.ok())?;
     check_number(signal)?;
-    let target = lock_table()?.group(pid).ok_or(Errno::ESRCH)?;
+    let target = lock_table()?.group(pid?).ok_or(Errno::ESRCH)?;
     send_group(context, &target, info)?;
     Ok(0)
 }
 
 fn sys_rt_tgsigqueueinfo(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (tgid, tid, signal) = (args.i32(0), args.i32(1), args.i32(2));
-    let info = read_info(context, args.u64(3), signal, tgid)?;
+    let info = read_info(context, args.u64(3), signal, context.named(tgid).ok())?;
     check_number(signal)?;
     send_task(context, Some(tgid), tid, info)
 }

@@ -6,7 +6,7 @@ use crate::table::Context;
 use crate::{Errno, Result};
 use alloc::vec::Vec;
 use kernel::cred::cap;
-use kernel::task::lock_table;
+use kernel::task::{Pid, PidSpace, lock_table};
 use kernel::uaccess;
 use linux_raw_sys::{general as raw, net};
 use netstack::common::Switches;
@@ -74,7 +74,7 @@ fn credentials(context: &Context<'_>, data: &[u8]) -> Result<Credentials> {
     let [pid, uid, gid] = words;
     let task = &context.thread.task;
     let cred = task.cred();
-    let own_pid = pid as i32 == task.group.tgid;
+    let own_pid = pid as i32 == context.shown(task.group.tgid);
     let own_uid = [cred.uid, cred.euid, cred.suid].contains(&uid);
     let own_gid = [cred.gid, cred.egid, cred.sgid].contains(&gid);
     if !(own_pid || cred.has(cap::SYS_ADMIN))
@@ -83,10 +83,11 @@ fn credentials(context: &Context<'_>, data: &[u8]) -> Result<Credentials> {
     {
         return Err(Errno::EPERM);
     }
-    if !own_pid && lock_table()?.group(pid as i32).is_none() {
+    let pid = context.named(pid as i32)?;
+    if !own_pid && lock_table()?.group(pid).is_none() {
         return Err(Errno::ESRCH);
     }
-    Ok(Credentials { pid: pid as i32, uid, gid })
+    Ok(Credentials { pid, uid, gid })
 }
 
 /// The program's buffer for control messages.
@@ -152,7 +153,7 @@ impl Room {
         }
         if let Some(Credentials { pid, uid, gid }) = message.credentials {
             if socket.common().is_on(Switches::PASS_CREDENTIALS) {
-                let words = [pid as u32, uid, gid];
+                let words = [context.shown(pid) as u32, uid, gid];
                 let data: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
                 self.put(net::SOL_SOCKET, net::SCM_CREDENTIALS, &data);
             }
@@ -165,7 +166,7 @@ impl Room {
         }
     }
 
-    fn put_pidfd(&mut self, context: &Context<'_>, pid: i32) {
+    fn put_pidfd(&mut self, context: &Context<'_>, pid: Pid) {
         if self.left < HEADER + 4 {
             self.truncated = true;
             return;
@@ -192,13 +193,11 @@ impl Room {
     }
 }
 
-/// `PIDFD` option of a socket's peer: a descriptor for it, `ENODATA` if there is none, `ESRCH`.
+/// A descriptor for a socket's peer, whose kernel's number is the option's value: `ENODATA` if there is none, `ESRCH`. Whether the caller
+/// sees it by a number plays no part.
 pub fn peer_pidfd(context: &Context<'_>, peer: &[u8]) -> Result<i32> {
-    let pid = peer.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    if pid == 0 {
-        return Err(Errno::ENODATA);
-    }
-    pidfd::install_for(context, pid)
+    let number = peer.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    pidfd::install_for(context, PidSpace::ALL.named(number).ok_or(Errno::ENODATA)?)
 }
 
 const _: () = assert!(HEADER == 16 && raw::O_CLOEXEC != 0);

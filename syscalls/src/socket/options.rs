@@ -35,7 +35,7 @@ fn sys_getsockopt(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     let value = match (level, name) {
         (net::SOL_SOCKET, net::SO_PEERPIDFD) => {
-            let peer = options::get(&*socket, net::SO_PEERCRED)?.bytes();
+            let peer = options::get(&*socket, net::SO_PEERPIDFD)?.bytes();
             control::peer_pidfd(context, &peer)?.to_ne_bytes().to_vec()
         }
         (net::SOL_SOCKET, _) => options::get(&*socket, name)?.bytes(),

@@ -92,7 +92,7 @@ fn write_line(call: &str, result: &str) {
     let tid = thread::current().task.tid();
     // As strace(1): the id is shown while there is more than one.
     let many = tid != crate::start::first_id() || lock_table().is_ok_and(|table| table.len() > 1);
-    let prefix = if many { format!("[pid {tid:>5}] ") } else { String::new() };
+    let prefix = if many { format!("[pid {:>5}] ", tid.number()) } else { String::new() };
     let line = aligned(&prefix, call, result);
     if let Some(config) = boot::config() {
         let _ = host::write(config.fds.strace, line.as_bytes().into());

@@ -41,7 +41,8 @@ fn sys_sched_getaffinity(context: &mut Context<'_>, args: Args) -> Result<u64> {
     }
     let mut mask = vec![0u8; size.min(MOST_BYTES)];
     // Process 1 has no threads that could be asked.
-    let task = if args.i32(0) == 1 { context.thread.task.clone() } else { of(context, args.i32(0))? };
+    let sandbox = super::priority::is_sandbox(context, args.i32(0));
+    let task = if sandbox { context.thread.task.clone() } else { of(context, args.i32(0))? };
     tell_if_due(&context.thread.task);
     let count = host::sched_getaffinity(on_host(&task).unwrap_or(0), &mut mask)?;
     if on_host(&task).is_none() {

@@ -37,7 +37,7 @@ fn sys_capget(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let cred = match pid {
         0 => context.cred().clone(),
         pid if pid < 0 => return Err(Errno::EINVAL),
-        pid => crate::thread::task(pid)?.cred(),
+        pid => crate::thread::task(context.named(pid)?)?.cred(),
     };
     if args.u64(1) == 0 {
         return Ok(0);
@@ -53,7 +53,7 @@ fn sys_capget(context: &mut Context<'_>, args: Args) -> Result<u64> {
 fn sys_capset(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let (words, pid) = header(args.u64(0))?;
     let task = &context.thread.task;
-    if pid != 0 && pid != task.tid() {
+    if pid != 0 && pid != task.own_tid() {
         return Err(Errno::EPERM);
     }
     let mut sets = [0u64; 3];

@@ -92,7 +92,7 @@ fn sys_ioprio_get(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let which = which(args)?;
     let tasks = match priority::targets(context, which, args.i32(1)) {
         // That of a sandbox that is no container has no threads to ask.
-        Err(Errno::ESRCH) if which == ONE && args.i32(1) == 1 => return Ok(0),
+        Err(Errno::ESRCH) if which == ONE && priority::is_sandbox(context, args.i32(1)) => return Ok(0),
         found => found?,
     };
     let best = tasks.iter().map(|task| {

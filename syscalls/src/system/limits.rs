@@ -80,7 +80,7 @@ fn target(context: &Context<'_>, pid: i32) -> Result<Arc<ThreadGroup>> {
     if pid == 0 {
         return Ok(own.group.clone());
     }
-    let task = crate::thread::task(pid)?;
+    let task = crate::thread::task(context.named(pid)?)?;
     let (ours, theirs) = (own.cred(), task.cred());
     let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == ours.uid)
         && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == ours.gid);

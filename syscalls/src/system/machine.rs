@@ -41,44 +41,49 @@ pub fn init(hostname: &str, domainname: &str) {
     NAMES.set(Box::new(Mutex::new([hostname.into(), domainname.into()])));
 }
 
-fn name(index: usize) -> Vec<u8> {
-    NAMES.get().and_then(|names| names.lock().get(index).cloned()).unwrap_or_default()
+/// One of the names that uname(2) tells and that can be changed.
+#[derive(Debug, Clone, Copy)]
+pub enum Name {
+    /// The host's.
+    Host,
+    /// The NIS domain's.
+    Domain,
 }
 
-/// The host name now.
-pub fn hostname() -> Vec<u8> {
-    name(0)
+/// Longest name (`__NEW_UTS_LEN`).
+pub const NAME_MAX: usize = 64;
+
+/// What it is now.
+pub fn name(which: Name) -> Vec<u8> {
+    NAMES.get().and_then(|names| names.lock().get(which as usize).cloned()).unwrap_or_default()
 }
 
-/// The NIS domain name now.
-pub fn domainname() -> Vec<u8> {
-    name(1)
-}
-
-fn set_name(context: &Context<'_>, args: Args, index: usize) -> Result<u64> {
-    const MAX: i32 = 64;
-    if !context.cred().has(cap::SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    let length = args.i32(1);
-    if !(0..=MAX).contains(&length) {
-        return Err(Errno::EINVAL);
-    }
-    let new = uaccess::read_bytes(args.u64(0), length as usize)?;
+/// Changes it to what `change` makes of it, if anything.
+pub fn change_name(which: Name, change: impl FnOnce(&[u8]) -> Option<Vec<u8>>) {
     if let Some(names) = NAMES.get()
-        && let Some(name) = names.lock().get_mut(index)
+        && let Some(name) = names.lock().get_mut(which as usize)
+        && let Some(new) = change(name)
     {
         *name = new;
     }
+}
+
+fn set_name(context: &Context<'_>, args: Args, which: Name) -> Result<u64> {
+    if !context.cred().has(cap::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let length = usize::try_from(args.i32(1)).ok().filter(|length| *length <= NAME_MAX);
+    let new = uaccess::read_bytes(args.u64(0), length.ok_or(Errno::EINVAL)?)?;
+    change_name(which, |_| Some(new));
     Ok(0)
 }
 
 fn sys_sethostname(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    set_name(context, args, 0)
+    set_name(context, args, Name::Host)
 }
 
 fn sys_setdomainname(context: &mut Context<'_>, args: Args) -> Result<u64> {
-    set_name(context, args, 1)
+    set_name(context, args, Name::Domain)
 }
 
 fn sys_uname(context: &mut Context<'_>, args: Args) -> Result<u64> {
@@ -89,7 +94,7 @@ fn sys_uname(context: &mut Context<'_>, args: Args) -> Result<u64> {
     let personality = context.thread.task.group.personality.load(Ordering::Relaxed);
     let machine: &[u8] = if personality & PER_MASK == PER_LINUX32 { b"i686" } else { b"x86_64" };
     let config = boot::config().ok_or(Errno::EIO)?;
-    let (host, domain) = (hostname(), domainname());
+    let (host, domain) = (name(Name::Host), name(Name::Domain));
     let fields: [&[u8]; 6] =
         [b"Linux", &host, config.host.release.as_bytes(), config.host.version.as_bytes(), machine, &domain];
     let mut name = [0u8; FIELD * 6];

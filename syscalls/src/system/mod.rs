@@ -12,7 +12,7 @@ mod scheduling;
 pub mod seccomp;
 
 pub use affinity::tell_if_due;
-pub use machine::{domainname, hostname, init};
+pub use machine::{NAME_MAX, Name, change_name, init, name};
 
 use crate::table::Row;
 

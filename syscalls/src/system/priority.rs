@@ -24,6 +24,12 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
+/// Whether the program means the sandbox by a number: process 1 where that is none of the program's. It has no threads to ask.
+pub(super) fn is_sandbox(context: &Context<'_>, number: i32) -> bool {
+    let group = context.named(number).ok().and_then(|pid| lock_table().ok()?.group(pid));
+    group.is_some_and(|group| group.is_sandbox)
+}
+
 /// The tasks that the two numbers mean. `ESRCH` if there are none.
 pub(super) fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
     let own = &context.thread.task;
@@ -34,14 +40,14 @@ pub(super) fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec
     };
     let found = match which {
         0 if who == 0 => [own.clone()].into(),
-        0 => [crate::thread::task(who)?].into(),
+        0 => [crate::thread::task(context.named(who)?)?].into(),
         1 => {
-            let pgid = if who == 0 { own.group.family.lock().pgid } else { who };
+            let pgid = if who == 0 { own.group.place().0 } else { context.named(who)? };
             of_groups(&|group| group.family.lock().pgid == pgid)?
         }
         2 => {
             let uid = if who == 0 { own.cred().uid } else { who as u32 };
-            let mut all = of_groups(&|_| true)?;
+            let mut all = of_groups(&|group| context.shown(group.tgid) != 0)?;
             all.retain(|task| task.cred().uid == uid);
             all
         }
@@ -52,10 +58,12 @@ pub(super) fn targets(context: &Context<'_>, which: i32, who: i32) -> Result<Vec
 
 fn sys_getpriority(context: &mut Context<'_>, args: Args) -> Result<u64> {
     const PRIO_PROCESS: i32 = 0;
-    // The call's own range: 40 for a nice value of -20, down to 1 for 19. Process 1 may have no threads to ask.
+    // The call's own range: 40 for a nice value of -20, down to 1 for 19.
     let shown = |nice: i32| (20 - nice).clamp(1, 40) as u64;
     let tasks = match targets(context, args.i32(0), args.i32(1)) {
-        Err(Errno::ESRCH) if args.i32(0) == PRIO_PROCESS && args.i32(1) == 1 => return Ok(shown(0)),
+        Err(Errno::ESRCH) if args.i32(0) == PRIO_PROCESS && is_sandbox(context, args.i32(1)) => {
+            return Ok(shown(0));
+        }
         found => found?,
     };
     Ok(tasks.iter().map(|task| shown(task.scheduling.lock().nice)).max().unwrap_or(shown(0)))

@@ -82,17 +82,17 @@ pub const ROWS: &[Row] = &[
 pub(super) fn of(context: &Context<'_>, tid: i32) -> Result<Arc<Task>> {
     match tid {
         0 => Ok(context.thread.task.clone()),
-        tid => crate::thread::task(tid),
+        tid => crate::thread::task(context.named(tid)?),
     }
 }
 
-/// How a task is scheduled. Process 1 may have no threads that could be asked.
+/// How a task is scheduled. The sandbox has no threads that could be asked.
 fn scheduling(context: &Context<'_>, tid: i32) -> Result<Scheduling> {
     match tid {
         i32::MIN..=-1 => Err(Errno::EINVAL),
         tid => match of(context, tid) {
             Ok(task) => Ok(*task.scheduling.lock()),
-            Err(_) if tid == 1 => Ok(Scheduling::default()),
+            Err(_) if super::priority::is_sandbox(context, tid) => Ok(Scheduling::default()),
             Err(errno) => Err(errno),
         },
     }

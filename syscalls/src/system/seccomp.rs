@@ -128,7 +128,7 @@ fn synchronize(task: &Task, before: Option<&Arc<Filter>>, filter: &Arc<Filter>, 
         Mode::Filtered(theirs) => !before.is_some_and(|before| before.descends_from(theirs)),
     };
     if let Some(other) = others().find(differs) {
-        return if flags & FLAG_TSYNC_ESRCH != 0 { Err(Errno::ESRCH) } else { Ok(other.tid() as u64) };
+        return if flags & FLAG_TSYNC_ESRCH != 0 { Err(Errno::ESRCH) } else { Ok(other.own_tid() as u64) };
     }
     let no_new_privs = task.no_new_privs.load(Ordering::Relaxed);
     for other in others() {

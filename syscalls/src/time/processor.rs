@@ -66,11 +66,18 @@ impl ProcessorClock {
                 (!(clock >> 3), which, clock & THREAD != 0)
             }
         };
+        let named = |id| task.group.space.named(id);
         let owner = if thread {
-            let of = if id == 0 { Some(task.clone()) } else { task.group.find(id) };
+            let of = match id {
+                0 => Some(task.clone()),
+                id => named(id).and_then(|id| task.group.find(id)),
+            };
             Owner::Thread(Arc::downgrade(&of.ok_or(Errno::EINVAL)?))
         } else {
-            let of = if id == 0 { Some(task.group.clone()) } else { lock_table()?.group(id) };
+            let of = match id {
+                0 => Some(task.group.clone()),
+                id => named(id).and_then(|id| lock_table().ok()?.group(id)),
+            };
             Owner::Process(Arc::downgrade(&of.ok_or(Errno::EINVAL)?))
         };
         Ok(Some(ProcessorClock { owner, which }))

@@ -53,11 +53,13 @@ pub fn populate_dev(root: &Arc<dyn Inode>) -> Result<()> {
     Ok(())
 }
 
-/// One of [`NODES`], to be mounted by itself: `ENXIO`.
-pub fn alone(name: &str) -> Result<Arc<dyn Inode>> {
+/// One of [`NODES`], to be mounted by itself, if need be with other permission bits, user and group: `ENXIO`.
+pub fn alone(name: &str, node: Option<(u32, u32, u32)>) -> Result<Arc<dyn Inode>> {
     let &(_, rdev, mode) = NODES.iter().find(|(known, ..)| *known == name).ok_or(Errno::ENXIO)?;
     let what = NewKind::Device(Kind::CharDevice, rdev);
-    tmpfs::mount(1 << 12, 0o755, (0, 0))?.create(name.as_bytes(), &NewNode { what, mode, uid: 0, gid: 0 })
+    let (mode, uid, gid) = node.unwrap_or((mode, 0, 0));
+    tmpfs::mount(1 << 12, 0o755, (0, 0))?
+        .create(name.as_bytes(), &NewNode { what, mode: mode & 0o7777, uid, gid })
 }
 
 /// Opens a character device by its number: `ENXIO` for one that is not there, for a controlling terminal that the task does

@@ -4,16 +4,16 @@
 //! never show inside, and the host's terminal knows one group only, that of the sandbox.
 
 use crate::{Errno, Result};
-use core::sync::atomic::{AtomicI32, Ordering};
-use kernel::{task, uaccess};
+use kernel::task::{self, AtomicPid, Pid};
+use kernel::uaccess;
 use linux_raw_sys::ioctl as raw;
 use trap_handler::{copy, host};
 
 /// A terminal as the sandbox sees it.
 #[derive(Default)]
 pub struct Terminal {
-    /// Foreground process group; 0 until one was set.
-    foreground: AtomicI32,
+    /// Foreground process group; [`Pid::NONE`] until one was set.
+    foreground: AtomicPid,
 }
 
 /// How an argument travels.
@@ -57,20 +57,20 @@ impl Terminal {
         terminal_major(rdev) && unsafe { host::ioctl(fd, raw::TCGETS, settings.as_mut_ptr() as u64) }.is_ok()
     }
 
-    /// The foreground process group: who gets the signals of the keyboard. 0 until a shell has set one.
-    pub fn foreground(&self) -> i32 {
-        self.foreground.load(Ordering::Relaxed)
+    /// The foreground process group: who gets the signals of the keyboard. [`Pid::NONE`] until a shell has set one.
+    pub fn foreground(&self) -> Pid {
+        self.foreground.load()
     }
 
     pub(super) fn ioctl(&self, fd: i32, command: u32, argument: u64) -> Result<u64> {
         match command {
             raw::TIOCGPGRP => {
-                let own = task::current().group.family.lock().pgid;
+                let own = &task::current().group;
                 let group = match self.foreground() {
-                    0 => own,
+                    Pid::NONE => own.place().0,
                     set => set,
                 };
-                uaccess::write(argument, &group)?;
+                uaccess::write(argument, &own.space.shown(group))?;
                 Ok(0)
             }
             raw::TIOCSPGRP => {
@@ -78,7 +78,8 @@ impl Terminal {
                 if group < 0 {
                     return Err(Errno::EINVAL);
                 }
-                let session = task::current().group.family.lock().sid;
+                let own = &task::current().group;
+                let (session, group) = (own.place().1, own.space.named(group).ok_or(Errno::EPERM)?);
                 let groups = task::lock_table()?.groups();
                 let members = |sid, pgid| (sid == session && pgid == group).then_some(());
                 let found = groups.iter().find_map(|other| {
@@ -86,12 +87,12 @@ impl Terminal {
                     members(family.sid, family.pgid)
                 });
                 found.ok_or(Errno::EPERM)?;
-                self.foreground.store(group, Ordering::Relaxed);
+                self.foreground.store(group);
                 Ok(0)
             }
             raw::TIOCGSID => {
-                let session = task::current().group.family.lock().sid;
-                uaccess::write(argument, &session)?;
+                let own = &task::current().group;
+                uaccess::write(argument, &own.space.shown(own.place().1))?;
                 Ok(0)
             }
             // It is the controlling terminal of the only session that has one.

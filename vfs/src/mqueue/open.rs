@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use kernel::poll::{PollEvents, PollTable};
-use kernel::task;
+use kernel::task::{self, Pid};
 use kernel::uaccess::Sink;
 use linux_raw_sys::general as raw;
 
@@ -25,8 +25,9 @@ impl OpenQueue {
             Some((pid, Notice::Signal(signal, _))) => (0, signal, pid),
             Some((pid, Notice::Silent)) => (1, 0, pid),
             Some((pid, Notice::Socket(..))) => (2, 0, pid),
-            None => (0, 0, 0),
+            None => (0, 0, Pid::NONE),
         };
+        let pid = task::current().group.space.shown(pid);
         let bytes = self.0.usage().1;
         format!("QSIZE:{bytes:<10} NOTIFY:{sigev:<5} SIGNO:{signal:<5} NOTIFY_PID:{pid:<6}\n")
     }

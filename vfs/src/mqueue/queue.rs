@@ -15,7 +15,7 @@ use kernel::ipc::Charge;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SigInfo};
 use kernel::sync::Mutex;
-use kernel::task;
+use kernel::task::{self, Pid};
 use kernel::time::file_time;
 use kernel::wait::{self, Ended, WaitQueue, Waiter};
 use linux_raw_sys::general as raw;
@@ -103,7 +103,7 @@ struct State {
     receivers: VecDeque<Arc<Sleeper>>,
     senders: VecDeque<Arc<Sleeper>>,
     /// Process that is to be told of the next message, and how.
-    notice: Option<(i32, Notice)>,
+    notice: Option<(Pid, Notice)>,
 }
 
 impl State {
@@ -184,7 +184,7 @@ impl Queue {
     }
 
     /// Who is to be told of the next message, and how.
-    pub fn notice(&self) -> Option<(i32, Notice)> {
+    pub fn notice(&self) -> Option<(Pid, Notice)> {
         self.state.lock().notice.clone()
     }
 
@@ -226,7 +226,7 @@ impl Queue {
     }
 
     /// Hands a message to a receiver, or puts it in; who is to be told that it is there.
-    fn deliver(&self, state: &mut State, message: Message) -> Option<(i32, Notice)> {
+    fn deliver(&self, state: &mut State, message: Message) -> Option<(Pid, Notice)> {
         if let Some(receiver) = state.receivers.pop_front() {
             *receiver.message.lock() = Some(message);
             receiver.serve();
@@ -237,7 +237,7 @@ impl Queue {
         if state.count == 1 { state.notice.take() } else { None }
     }
 
-    fn tell(&self, told: Option<(i32, Notice)>) {
+    fn tell(&self, told: Option<(Pid, Notice)>) {
         /// `SI_MESGQ`.
         const CODE: i32 = -3;
         let (pid, number, value) = match told {
@@ -294,7 +294,7 @@ impl Queue {
     }
 
     /// mq_notify(3): `EBUSY` if somebody else is to be told.
-    pub fn register(&self, pid: i32, notice: Notice) -> Result<()> {
+    pub fn register(&self, pid: Pid, notice: Notice) -> Result<()> {
         let mut state = self.state.lock();
         if state.notice.is_some() {
             return Err(Errno::EBUSY);
@@ -304,7 +304,7 @@ impl Queue {
     }
 
     /// The process is no longer to be told.
-    pub fn unregister(&self, pid: i32) {
+    pub fn unregister(&self, pid: Pid) {
         let removed = self.state.lock().notice.take_if(|(owner, _)| *owner == pid);
         if let Some((_, Notice::Socket(socket, cookie))) = removed {
             put_cookie(&*socket, cookie, Why::Removed);

@@ -10,7 +10,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use kernel::cred::cap;
 use kernel::signal::{SIGINT, SIGQUIT, SIGTSTP, SIGTTOU, SIGWINCH, SigInfo, si};
-use kernel::task::{self, ControllingTerminal, signal_process_group};
+use kernel::task::{self, ControllingTerminal, Pid, PidSpace, signal_process_group};
 use kernel::uaccess;
 use linux_raw_sys::general::{self as raw, termios, termios2, winsize};
 use linux_raw_sys::ioctl::*;
@@ -129,13 +129,13 @@ fn common(end: End<'_>, pair: &Arc<Pair>, command: u32, argument: u64) -> Result
             uaccess::write(argument, &size)?;
         }
         TIOCSWINSZ => resize(pair, uaccess::read(argument)?),
-        TIOCGPGRP => return put(argument, pair.foreground()),
+        TIOCGPGRP => return put(argument, own_space().shown(pair.foreground())),
         TIOCSPGRP => {
             pair.keep_off(SIGTTOU)
                 .map_err(|errno| if errno == Errno::EIO { Errno::ENOTTY } else { errno })?;
             pair.set_foreground(uaccess::read(argument)?)?;
         }
-        TIOCGSID => return put(argument, pair.session()?),
+        TIOCGSID => return put(argument, own_space().shown(pair.session()?)),
         TIOCOUTQ => return put(argument, 0),
         TCFLSH => flush(end, pair, argument)?,
         TCXONC => control_flow(end, pair, argument)?,
@@ -190,7 +190,7 @@ pub(super) fn resize(pair: &Pair, size: winsize) {
     let foreground = pair.with(|state| {
         let changed = fields(&state.size) != fields(&size);
         state.size = size;
-        if changed { state.foreground } else { 0 }
+        if changed { state.foreground } else { Pid::NONE }
     });
     signal_process_group(foreground, SigInfo::new(SIGWINCH, si::KERNEL));
 }
@@ -261,4 +261,9 @@ fn control_flow(end: End<'_>, pair: &Pair, what: u64) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// By which numbers the running task sees sessions and process groups.
+fn own_space() -> PidSpace {
+    task::current().group.space
 }

@@ -9,8 +9,8 @@ use kernel::cred::cap;
 use kernel::poll::PollEvents;
 use kernel::signal::{self, SIG_IGN, SIGCONT, SIGHUP, SIGTTIN, SigInfo, bit, si};
 use kernel::task::{
-    self, ControllingTerminal, Family, Table, ThreadGroup, is_orphaned, lock_table, signal_process_group,
-    work,
+    self, ControllingTerminal, Family, Pid, Table, ThreadGroup, is_orphaned, lock_table,
+    signal_process_group, work,
 };
 
 /// Whether `family`'s terminal is this one.
@@ -50,7 +50,7 @@ impl Pair {
             family.pgid
         };
         let foreground = self.foreground();
-        if foreground == 0 || foreground == pgid {
+        if foreground.is_none() || foreground == pgid {
             return Ok(());
         }
         let ignored = {
@@ -76,7 +76,7 @@ impl Pair {
         let mut family = group.family.lock();
         if is_leader(group, &family) && family.terminal.is_none() {
             let mut state = self.state.lock();
-            if state.session == 0 && state.master_open {
+            if state.session.is_none() && state.master_open {
                 self.take(&mut family, &mut state);
             }
         }
@@ -85,7 +85,7 @@ impl Pair {
     fn take(&self, family: &mut Family, state: &mut State) {
         (state.session, state.foreground) = (family.sid, family.pgid);
         family.terminal = self.this.upgrade().map(|this| this as Arc<dyn ControllingTerminal>);
-        family.hung_up_foreground = 0;
+        family.hung_up_foreground = Pid::NONE;
     }
 
     /// `TIOCSCTTY`: `EPERM` unless the caller leads a session without a terminal and this one is nobody's. `force` takes it
@@ -105,7 +105,7 @@ impl Pair {
                 return Err(Errno::EPERM);
             }
         }
-        if session != 0 {
+        if !session.is_none() {
             if !(force && may) {
                 return Err(Errno::EPERM);
             }
@@ -121,8 +121,8 @@ impl Pair {
     }
 
     /// `TIOCSPGRP`. `ENOTTY` if it does not control the caller's session, `ESRCH`, `EPERM` for a group of another session.
-    pub(super) fn set_foreground(&self, pgid: i32) -> Result<()> {
-        if pgid < 0 {
+    pub(super) fn set_foreground(&self, number: i32) -> Result<()> {
+        if number < 0 {
             return Err(Errno::EINVAL);
         }
         let group = &task::current().group;
@@ -134,6 +134,7 @@ impl Pair {
             }
             family.sid
         };
+        let pgid = group.space.named(number).ok_or(Errno::ESRCH)?;
         let member = table.process_group(pgid).into_iter().next().or_else(|| table.group(pgid));
         let session = member.ok_or(Errno::ESRCH)?.family.lock().sid;
         if session != own_session {
@@ -144,9 +145,9 @@ impl Pair {
     }
 
     /// The session that it controls: `ENOTTY` if there is none.
-    pub(super) fn session(&self) -> Result<i32> {
+    pub(super) fn session(&self) -> Result<Pid> {
         let session = self.state.lock().session;
-        if session == 0 { Err(Errno::ENOTTY) } else { Ok(session) }
+        if session.is_none() { Err(Errno::ENOTTY) } else { Ok(session) }
     }
 
     /// `TIOCNOTTY`: the caller's session, or only the caller where it does not lead it, gives the terminal up.
@@ -173,7 +174,7 @@ impl Pair {
         let Ok(table) = lock_table() else { return };
         let session = {
             let mut state = self.state.lock();
-            state.foreground = 0;
+            state.foreground = Pid::NONE;
             core::mem::take(&mut state.session)
         };
         release_session(&table, session, self);
@@ -188,7 +189,7 @@ impl Pair {
             state.hang_ups += 1;
             (core::mem::take(&mut state.session), core::mem::take(&mut state.foreground))
         };
-        if session != 0 {
+        if !session.is_none() {
             release_session(&table, session, self);
         }
         let leader = table.group(session);
@@ -204,7 +205,7 @@ impl Pair {
 }
 
 /// Takes the terminal away from every process of a session. References to it are not the last ones: the caller has one.
-fn release_session(table: &Table, session: i32, pair: &Pair) {
+fn release_session(table: &Table, session: Pid, pair: &Pair) {
     for member in table.session(session) {
         let mut family = member.family.lock();
         if is_controlled_by(&family, pair) {

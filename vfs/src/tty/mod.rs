@@ -35,7 +35,7 @@ use devpts::Node;
 use kernel::poll::PollEvents;
 use kernel::signal::{SIGINT, SIGQUIT, SIGTSTP, SigInfo, si};
 use kernel::sync::{BootCell, Mutex};
-use kernel::task::{ControllingTerminal, signal_process_group};
+use kernel::task::{ControllingTerminal, Pid, signal_process_group};
 use kernel::wait::WaitQueue;
 use line::{IN_FLIGHT, Line, News};
 use linux_raw_sys::general as raw;
@@ -65,8 +65,8 @@ struct State {
     /// Opened by nobody else (`TIOCEXCL`).
     exclusive: bool,
     /// The session that it controls, and the process group in its foreground; 0 for none.
-    session: i32,
-    foreground: i32,
+    session: Pid,
+    foreground: Pid,
     /// What the master types is held back (`TCOOFF` on the master).
     master_stopped: bool,
 }
@@ -115,8 +115,8 @@ impl Pair {
                 slave_closed: false,
                 hang_ups: 0,
                 exclusive: false,
-                session: 0,
-                foreground: 0,
+                session: Pid::NONE,
+                foreground: Pid::NONE,
                 master_stopped: false,
             }),
             queues: Queues::default(),
@@ -137,7 +137,7 @@ impl Pair {
         value
     }
 
-    fn announce(&self, news: News, foreground: i32) {
+    fn announce(&self, news: News, foreground: Pid) {
         for (what, queue, events) in [
             (News::SLAVE_READ, &self.queues.slave_read, PollEvents::READABLE),
             (News::SLAVE_WRITE, &self.queues.slave_write, PollEvents::WRITABLE),
@@ -183,7 +183,7 @@ impl ControllingTerminal for Pair {
         device(SLAVE_MAJOR, self.index)
     }
 
-    fn foreground(&self) -> i32 {
+    fn foreground(&self) -> Pid {
         self.state.lock().foreground
     }
 }

@@ -9,7 +9,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::signal::SIGCHLD;
-use kernel::task::{Task, ThreadGroup, lock_table, work};
+use kernel::task::{Pid, Task, ThreadGroup, lock_table, work};
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace as pt;
@@ -184,6 +184,10 @@ fn check(request: &Request) -> Result<()> {
     if request.flags & NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
+    // Process 1 has no siblings.
+    if has(raw::CLONE_PARENT) && kernel::task::current().group.signals.lock().unkillable {
+        return Err(Errno::EINVAL);
+    }
     // Handlers shared between processes: nobody uses it outside threads; copying would be wrong.
     if has(raw::CLONE_SIGHAND) && !has(raw::CLONE_THREAD) {
         kernel::warn!("clone: CLONE_SIGHAND without CLONE_THREAD is not implemented: EINVAL");
@@ -216,7 +220,7 @@ fn new_tables(context: &mut Context<'_>, flags: u64) -> (TableUse, Arc<FsContext
 }
 
 /// Ids and masks that a new task takes over.
-fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: i32, request: &Request) -> Arc<Task> {
+fn new_task(parent: &Thread, group: Arc<ThreadGroup>, tid: Pid, request: &Request) -> Arc<Task> {
     let task = Task::new(tid, group, parent.task.cred(), *parent.task.comm.lock());
     {
         let mut own = task.signals.lock();
@@ -254,6 +258,7 @@ fn inherit_executable(parent: &Thread, child: &Thread) {
 
 /// Ids that a new task's maker is told.
 struct Told {
+    /// As the program sees it.
     tid: i32,
     pidfd: Option<i32>,
 }
@@ -261,7 +266,7 @@ struct Told {
 impl Told {
     /// Makes the pidfd and sees that it can be written, before there is a child.
     fn prepare(context: &Context<'_>, request: &Request, child: &Arc<Thread>) -> Result<Told> {
-        let tid = child.task.tid();
+        let tid = child.task.own_tid();
         if !request.has(raw::CLONE_PIDFD) {
             return Ok(Told { tid, pidfd: None });
         }

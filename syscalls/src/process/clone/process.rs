@@ -11,7 +11,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::poll::PollEvents;
-use kernel::task::{ThreadGroup, lock_table};
+use kernel::task::{Pid, ThreadGroup, lock_table};
 use kernel::wait::{self, WaitQueue};
 use linux_raw_sys::general as raw;
 use linux_raw_sys::ptrace::PTRACE_EVENT_VFORK_DONE;
@@ -48,7 +48,7 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
     if shares && request.has(raw::CLONE_VFORK) && loan::repay(parent) {
         return Err(Errno::ERESTARTNOINTR);
     }
-    let tid = lock_table()?.new_id()?;
+    let tid = lock_table()?.new_id(parent.task.group.space)?;
     let child = new_process(context, tid, request)?;
     let event = request.event(parent);
     let vfork = request.has(raw::CLONE_VFORK).then(VforkDone::new);
@@ -57,7 +57,7 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
     publish(parent, &child, request, event.is_some())?;
     let started = if shares {
         told.write(request);
-        write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, tid);
+        write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, told.tid);
         share_memory(context, &child, request, vfork.is_some() && event.is_none())
     } else {
         copy_memory(context, &child, request).inspect(|()| told.write(request))
@@ -69,20 +69,25 @@ pub(super) fn clone_process(context: &mut Context<'_>, request: &Request) -> Res
     }
     drop(child);
     if let Some(event) = event {
-        stops::event(parent, context.regs, event, tid as u64);
+        stops::event_about(parent, context.regs, event, tid);
     }
     if let Some(vfork) = vfork {
         vfork.wait();
-        stops::event(parent, context.regs, PTRACE_EVENT_VFORK_DONE, tid as u64);
+        stops::event_about(parent, context.regs, PTRACE_EVENT_VFORK_DONE, tid);
     }
-    Ok(tid as u64)
+    Ok(told.tid as u64)
 }
 
 /// The objects of a new process, not yet to be found by anybody.
-fn new_process(context: &mut Context<'_>, tid: i32, request: &Request) -> Result<Arc<Thread>> {
+fn new_process(context: &mut Context<'_>, tid: Pid, request: &Request) -> Result<Arc<Thread>> {
     let parent = context.thread;
     let own_group = &parent.task.group;
-    let group = ThreadGroup::new(tid, own_group, &parent_group(parent, request), request.exit_signal);
+    let group = ThreadGroup::new(
+        (tid, own_group.space),
+        own_group,
+        &parent_group(parent, request),
+        request.exit_signal,
+    );
     {
         let actions = own_group.signals.lock().actions();
         let mut signals = group.signals.lock();
@@ -173,7 +178,7 @@ fn become_child(context: &mut Context<'_>, child: &Arc<Thread>, request: &Reques
     if request.stack != 0 {
         context.regs.rsp = request.stack;
     }
-    write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, child.task.tid());
+    write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, child.task.own_tid());
     context.regs.orig_rax = Regs::NO_CALL;
     context.regs.rax = 0;
     child.task.update_signal_work();

@@ -100,7 +100,7 @@ unsafe extern "C" fn first(slot: u64) -> ! {
 pub(super) fn clone_thread(context: &mut Context<'_>, request: &Request) -> Result<u64> {
     let parent = context.thread;
     let group = parent.task.group.clone();
-    let tid = lock_table()?.new_id()?;
+    let tid = lock_table()?.new_id(group.space)?;
     let task = new_task(parent, group, tid, request);
     let (files, fs) = new_tables(context, request.flags);
     let child = Thread::new(task.clone(), parent.memory(), files, fs);
@@ -116,16 +116,16 @@ pub(super) fn clone_thread(context: &mut Context<'_>, request: &Request) -> Resu
     }
     thread::register(&child);
     told.write(request);
-    write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, tid);
+    write_id(request.has(raw::CLONE_CHILD_SETTID), request.child_tid, told.tid);
     if let Err(errno) = prepared.start(&child) {
         told.undo(context);
         leave_group(&task);
         return Err(errno);
     }
     if let Some(event) = event {
-        stops::event(parent, context.regs, event, tid as u64);
+        stops::event_about(parent, context.regs, event, tid);
     }
-    Ok(tid as u64)
+    Ok(told.tid as u64)
 }
 
 fn join_group(parent: &Thread, task: &Arc<Task>, traced: bool) -> Result<()> {

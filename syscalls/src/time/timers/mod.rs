@@ -13,7 +13,7 @@ use core::sync::atomic::AtomicI32;
 use cpu_limit::CpuLimit;
 use hashbrown::HashMap;
 use kernel::sync::{BootCell, Mutex};
-use kernel::task::{Task, ThreadGroup};
+use kernel::task::{Pid, Task, ThreadGroup};
 use linux_raw_sys::general::RLIMIT_CPU;
 use program_timer::ProgramTimer;
 
@@ -28,7 +28,7 @@ struct ProcessTimers {
 }
 
 /// By process id.
-type Directory = Mutex<HashMap<i32, Arc<ProcessTimers>>>;
+type Directory = Mutex<HashMap<Pid, Arc<ProcessTimers>>>;
 
 static TIMERS: BootCell<Box<Directory>> = BootCell::new();
 
@@ -38,23 +38,23 @@ pub fn init() {
 }
 
 /// A process's timers, made when first asked for.
-fn timers_of(tgid: i32) -> Result<Arc<ProcessTimers>> {
+fn timers_of(tgid: Pid) -> Result<Arc<ProcessTimers>> {
     let timers = TIMERS.get().ok_or(Errno::ENOSYS)?;
     Ok(timers.lock().entry(tgid).or_default().clone())
 }
 
-fn existing(tgid: i32) -> Option<Arc<ProcessTimers>> {
+fn existing(tgid: Pid) -> Option<Arc<ProcessTimers>> {
     TIMERS.get().and_then(|timers| timers.lock().get(&tgid).cloned())
 }
 
 /// The process has ended: its timers go.
-pub fn process_ended(tgid: i32) {
+pub fn process_ended(tgid: Pid) {
     let gone = TIMERS.get().and_then(|timers| timers.lock().remove(&tgid));
     drop(gone);
 }
 
 /// A new program keeps interval timers and loses POSIX ones (execve(2)).
-pub fn executed(tgid: i32) {
+pub fn executed(tgid: Pid) {
     if let Some(own) = existing(tgid) {
         let gone = core::mem::take(&mut *own.posix.lock());
         drop(gone);

@@ -61,7 +61,8 @@ fn sys_timer_create(context: &mut Context<'_>, args: Args) -> Result<u64> {
                 SIGEV_NONE => Target::Nobody,
                 SIGEV_SIGNAL => group,
                 SIGEV_THREAD_ID => {
-                    let target = lock_table()?.task(tid as i32).ok_or(Errno::EINVAL)?;
+                    let target = context.named(tid as i32).ok().and_then(|tid| lock_table().ok()?.task(tid));
+                    let target = target.ok_or(Errno::EINVAL)?;
                     if !Arc::ptr_eq(&target.group, &task.group) {
                         return Err(Errno::EINVAL);
                     }
