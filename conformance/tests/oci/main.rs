@@ -77,6 +77,11 @@ const VARIATIONS: &[Variation] = &[
         chmod 6755 /g; eval \"$how\" 2>/dev/null; stat -c '%a %s' /g; chmod 2644 /g; eval \"$how\" 2>/dev/null; stat -c %a /g; done",
     ),
     (
+        "named pipes with set-ID bits",
+        |_| {},
+        "mknod -m 6755 /tmp/p p; mkfifo -m 2711 /tmp/q; mkdir -m 2755 /d; mkfifo /d/r; stat -c '%a %F %g' /tmp/p /tmp/q /d/r",
+    ),
+    (
         "no capabilities",
         |config| {
             config["process"]["capabilities"] = json!({});

@@ -189,7 +189,8 @@ impl HostInode {
             // Names only: what is behind them, the sandbox has inside, and host processes find nobody there.
             NewKind::Fifo | NewKind::Socket => {
                 let kind = if matches!(node.what, NewKind::Fifo) { raw::S_IFIFO } else { raw::S_IFSOCK };
-                let mode = u64::from(kind | mode);
+                // Set-ID bits, which the filter does not see here, come with the mode below.
+                let mode = u64::from(kind | mode & !SET_ID);
                 host::path_call(raw::__NR_mknodat, directory.number(), host_name.as_c_str(), [mode, 0, 0])?;
             }
             NewKind::Device(..) => return Err(Errno::EPERM),

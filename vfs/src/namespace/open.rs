@@ -128,8 +128,7 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
             return Err(Errno::EISDIR);
         }
         let (directory, above) = (walk.at.clone(), walk.told);
-        let mut told = None;
-        let found = match directory.dentry.lookup(name.bytes(), false, &mut told) {
+        let found = match directory.dentry.lookup(name.bytes(), false, &mut walk.told) {
             Err(Errno::ENOENT) => {
                 let last = (name.bytes(), exclusive);
                 create_or_lookup(lookup, (&directory, above.as_ref()), last, mode)?
@@ -139,7 +138,7 @@ fn find_or_create(lookup: &Lookup<'_>, walk: &mut Walk<'_>, flags: u32, mode: u3
         if found.1 {
             return Ok(Named::Made(Path { mount: directory.mount, dentry: found.0 }));
         }
-        if !walk.step_into(found.0, told, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
+        if !walk.step_into(found.0, !exclusive && flags & raw::O_NOFOLLOW == 0)? {
             return Ok(Named::Found(directory));
         }
     }

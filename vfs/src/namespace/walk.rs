@@ -237,22 +237,20 @@ impl<'a> Walk<'a> {
             b"." => Ok(false),
             b".." => self.dot_dot().map(|()| false),
             bytes => {
-                let mut told = None;
-                let dentry =
-                    self.at.dentry.lookup(bytes, self.resolve.contains(Resolve::CACHED), &mut told)?;
-                self.step_into(dentry, told, follow)
+                let cached_only = self.resolve.contains(Resolve::CACHED);
+                let dentry = self.at.dentry.lookup(bytes, cached_only, &mut self.told)?;
+                self.step_into(dentry, follow)
             }
         }
     }
 
-    /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads; `told` are the child's
-    /// attributes, if finding it told them.
-    pub fn step_into(&mut self, dentry: Arc<Dentry>, told: Option<Attributes>, follow: bool) -> Result<bool> {
+    /// Goes to a child of where it is, into what is mounted there, or on to where a symbolic link leads. What finding the child told is
+    /// in [`Self::told`].
+    pub fn step_into(&mut self, dentry: Arc<Dentry>, follow: bool) -> Result<bool> {
         let link = follow && dentry.kind() == Kind::Symlink;
         if !link && !dentry.is_mountpoint() {
             // Mostly: the mount stays, and so does the reference to it.
             self.at.dentry = dentry;
-            self.told = told;
             return Ok(false);
         }
         // What is mounted there is another inode, and a link leads on.
