@@ -183,6 +183,8 @@ pub struct ThreadGroup {
     pub oom_score_adj: AtomicI32,
     /// `/proc/PID/coredump_filter`. Told, not applied.
     pub coredump_filter: AtomicU32,
+    /// Real user of its last thread, once that has ended.
+    pub ended_user: AtomicU32,
     /// `/proc/PID/loginuid`: who has logged in, and the number of that session; all bits if nobody has.
     pub login: (AtomicU32, AtomicU32),
     /// What other processes ask it to do ([`super::calls`]).
@@ -290,6 +292,7 @@ impl ThreadGroup {
             personality: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
             coredump_filter: AtomicU32::new(0x33),
+            ended_user: AtomicU32::new(0),
             login: (AtomicU32::new(u32::MAX), AtomicU32::new(u32::MAX)),
             calls: Mutex::default(),
         })
@@ -324,6 +327,11 @@ impl ThreadGroup {
     /// The main thread (or the oldest that lives).
     pub fn leader(&self) -> Option<Arc<Task>> {
         self.signals.lock().tasks.first().cloned()
+    }
+
+    /// Real user: that of its main thread, or of the last one if it has ended.
+    pub fn real_user(&self) -> u32 {
+        self.leader().map_or_else(|| self.ended_user.load(Ordering::Relaxed), |leader| leader.cred().uid)
     }
 
     /// Parent's process id; [`Pid::NONE`] when there is none.

@@ -124,6 +124,19 @@ impl Table {
         self.tasks.len()
     }
 
+    /// Whether a user has as many tasks as this, processes that nobody has waited for included (`RLIMIT_NPROC`).
+    pub fn has_so_many(&self, user: u32, count: u64) -> bool {
+        // Mostly there are fewer of all users.
+        if ((self.tasks.len() + self.groups.len()) as u64) < count {
+            return false;
+        }
+        let living = self.tasks.values().filter(|task| task.cred().uid == user).count();
+        let ended = |group: &&Arc<ThreadGroup>| {
+            group.family.lock().zombie.is_some() && group.ended_user.load(Ordering::Relaxed) == user
+        };
+        (living + self.groups.values().filter(ended).count()) as u64 >= count
+    }
+
     /// Whether no task lives.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()

@@ -127,6 +127,7 @@ fn leave_group(thread: &Thread, group: &Arc<ThreadGroup>, status: i32) {
     let Ok(mut table) = lock_table() else { return };
     ptrace::tracer_ends(&mut table, task);
     let mut signals = group.signals.lock();
+    group.ended_user.store(task.cred().uid, Ordering::Relaxed);
     signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
     *group.ended_io.lock() += task.io.sum();
     if signals.tasks.is_empty() && signals.exit.is_none() {
@@ -190,7 +191,7 @@ fn become_zombie(group: &Arc<ThreadGroup>) {
     });
     let waiting = match tracer {
         Some(tracer) => {
-            send_end(&tracer, group.tgid, 0, SIGCHLD, status, *group.ended_times.lock());
+            send_end(&tracer, group.tgid, group.real_user(), SIGCHLD, status, *group.ended_times.lock());
             Some(tracer)
         }
         None => tell_of_end(&mut table, group, status),
@@ -291,7 +292,7 @@ fn tell_parent(parent: &Arc<ThreadGroup>, group: &Arc<ThreadGroup>, status: i32)
         && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0)
         && !ptrace::traces(parent, group);
     if exit_signal != 0 && !(ignored && action.handler == SIG_IGN) {
-        let (uid, times) = (super::ids::real_uid(group), *group.ended_times.lock());
+        let (uid, times) = (group.real_user(), *group.ended_times.lock());
         send_end(parent, group.tgid, uid, exit_signal, status, times);
     }
     ignored

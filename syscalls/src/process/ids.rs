@@ -6,7 +6,7 @@ use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kernel::cred::{ALL_CAPABILITIES, Cred, cap};
-use kernel::task::{Pid, ThreadGroup};
+use kernel::task::Pid;
 use kernel::uaccess;
 use linux_raw_sys::general as raw;
 
@@ -42,11 +42,6 @@ pub const ROWS: &[Row] = &[
 
 fn shown(context: &Context<'_>, pid: Pid) -> Result<u64> {
     Ok(context.shown(pid) as u64)
-}
-
-/// Real user id of a process: that of its main thread.
-pub fn real_uid(group: &ThreadGroup) -> u32 {
-    group.leader().map_or(0, |leader| leader.cred().uid)
 }
 
 /// "Leave as it is".

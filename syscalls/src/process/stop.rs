@@ -92,7 +92,7 @@ fn tell_parent(group: &ThreadGroup, code: i32, status: i32) {
     let Some(parent) = group.family.lock().parent.upgrade() else { return };
     let action = parent.signals.lock().action(SIGCHLD).unwrap_or_default();
     if !parent.is_sandbox && action.handler != SIG_IGN && action.flags & sa::NOCLDSTOP == 0 {
-        let uid = super::ids::real_uid(group);
+        let uid = group.real_user();
         let info = SigInfo::child(SIGCHLD, code, group.tgid, uid, status, (0, 0));
         let _ = signal::send_to_group(&parent, info);
     }

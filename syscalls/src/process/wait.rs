@@ -195,7 +195,7 @@ fn look(group: &Arc<ThreadGroup>, which: Which, options: u32) -> Result<Option<F
             continue;
         }
         candidates = true;
-        let uid = super::ids::real_uid(&child);
+        let uid = child.real_user();
         let tracer = family.tracer;
         if let Some(status) = family.zombie {
             drop(family);

@@ -8,6 +8,7 @@ use crate::thread::Thread;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use kernel::cred::cap;
 use kernel::signal::SIGCHLD;
 use kernel::task::{Pid, Task, ThreadGroup, lock_table, work};
 use kernel::uaccess;
@@ -196,11 +197,13 @@ fn check(request: &Request) -> Result<()> {
     check_task_limit()
 }
 
-/// `RLIMIT_NPROC` counts the tasks of the user; user 0 is exempt (getrlimit(2)).
+/// `RLIMIT_NPROC` counts the tasks of the user; user 0 and those with `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN` are exempt (getrlimit(2)).
 fn check_task_limit() -> Result<()> {
     let task = kernel::task::current();
     let limit = task.rlimit(raw::RLIMIT_NPROC);
-    if task.cred().uid != 0 && lock_table()?.len() as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
+    let cred = task.cred();
+    let exempt = cred.uid == 0 || cred.has(cap::SYS_RESOURCE) || cred.has(cap::SYS_ADMIN);
+    if !exempt && lock_table()?.has_so_many(cred.uid, limit) { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
 fn do_clone(context: &mut Context<'_>, request: Request) -> Result<u64> {
