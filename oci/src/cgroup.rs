@@ -1,9 +1,11 @@
 //! The control group of a container, through libcgroups: version 1, 2 and both at once, made directly or by systemd.
 
 use crate::command::Global;
+use crate::usage;
 use anyhow::Context;
 use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, FreezerState, create_cgroup_manager,
+    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, ControllerOpt, FreezerState,
+    create_cgroup_manager, get_cgroup_setup,
 };
 use libcgroups::stats::Stats;
 use nix::sys::signal::{Signal, kill};
@@ -90,9 +92,17 @@ impl Group {
         self.present()?.freeze(state).context("the freezer")
     }
 
-    /// What is used.
-    pub fn stats(&self) -> anyhow::Result<Stats> {
-        self.present()?.stats().context("reading the control group")
+    /// What is used by the group, in which this process is.
+    pub fn stats(&self, pid: i32) -> anyhow::Result<Stats> {
+        let manager = self.present()?;
+        let stats = match get_cgroup_setup().context("control groups")? {
+            CgroupSetup::Unified => {
+                let directory = directory_of(pid, "memory").context("container not running")?;
+                usage::of_version_2(&directory)
+            }
+            CgroupSetup::Hybrid | CgroupSetup::Legacy => manager.stats().map_err(Into::into),
+        };
+        stats.context("reading the control group")
     }
 
     /// The host processes in it.

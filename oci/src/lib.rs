@@ -26,5 +26,6 @@ mod seccomp;
 mod signals;
 mod start_hooks;
 mod state;
+mod usage;
 mod verbs;
 mod word;

@@ -1,35 +1,37 @@
-//! Terminals, networks, and who else calls an OCI runtime: ctr and Podman.
+//! Terminals, networks, and who else calls an OCI runtime: ctr (Podman is `podman`'s).
 
 use crate::daemon::{Daemons, IMAGE};
 use crate::{Suite, wait_for};
 use conformance::{Outcome, run, trapbox};
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// What a command shows on a terminal, to which this is typed once a shell asks, and its exit code.
+pub fn typed(command: &mut Command, keys: &str) -> (Option<i32>, String) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1) runs");
+    let (mut input, mut output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut shown = String::new();
+    let mut piece = [0u8; 1024];
+    // The shell asks when it reads.
+    while !shown.contains("# ")
+        && let Ok(length @ 1..) = output.read(&mut piece)
+    {
+        shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    let _ = input.write_all(keys.as_bytes());
+    while let Ok(length @ 1..) = output.read(&mut piece) {
+        shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    (child.wait().expect("ends").code(), shown)
+}
 
 /// A terminal for `docker run -it` and `docker exec -it`, by script(1).
 pub fn interactive(suite: &mut Suite) {
     let daemons = &suite.daemons;
     let typed = |arguments: &str, keys: &str| {
-        let docker = format!("docker -H {} {arguments}", daemons.host());
         let mut command = Command::new("script");
-        command.args(["-qec", &docker, "/dev/null"]).env("DOCKER_CONFIG", daemons.path("config"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1) runs");
-        let (mut input, mut output) =
-            (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut shown = String::new();
-        let mut piece = [0u8; 1024];
-        // The shell asks when it reads.
-        while !shown.contains("# ")
-            && let Ok(length @ 1..) = output.read(&mut piece)
-        {
-            shown.push_str(&String::from_utf8_lossy(&piece[..length]));
-        }
-        let _ = input.write_all(keys.as_bytes());
-        while let Ok(length @ 1..) = output.read(&mut piece) {
-            shown.push_str(&String::from_utf8_lossy(&piece[..length]));
-        }
-        (child.wait().expect("ends").code(), shown)
+        command.args(["-qec", &format!("docker -H {} {arguments}", daemons.host()), "/dev/null"]);
+        typed(command.env("DOCKER_CONFIG", daemons.path("config")), keys)
     };
     let run = typed(
         &format!("run -it --name talk --runtime trapbox {IMAGE} sh"),
@@ -148,97 +150,52 @@ pub fn ctr(suite: &mut Suite) {
     let daemons = &suite.daemons;
     let archive = daemons.path("image.tar").display().to_string();
     daemons.ok(&["save", "-o", &archive, IMAGE]);
-    let binary = trapbox().display().to_string();
-    let ctr = |arguments: &[&str]| {
-        let mut command = Command::new("ctr");
-        command.arg("--address").arg(daemons.containerd_socket()).args(["--namespace", "conformance"]);
-        run(command.args(arguments)).expect("ctr runs")
-    };
+    let address = daemons.containerd_socket().display().to_string();
+    let head = ["--address", &address, "--namespace", "conformance"];
+    let ctr = |arguments: &[&str]| run(Command::new("ctr").args(head).args(arguments)).expect("ctr runs");
     ctr(&["images", "import", &archive]);
     let image = format!("docker.io/library/{IMAGE}:latest");
-    let ran = ctr(&["run", "--rm", "--runc-binary", &binary, &image, "one", "sh", "-c", "echo here; exit 3"]);
-    ctr(&["run", "-d", "--runc-binary", &binary, &image, "two", "sh", "-c", "while :; do sleep 0.1; done"]);
-    let entered = ctr(&["task", "exec", "--exec-id", "e", "two", "echo", "entered"]);
-    ctr(&["task", "pause", "two"]);
-    let paused = ctr(&["task", "ls"]);
-    ctr(&["task", "resume", "two"]);
-    ctr(&["task", "kill", "-s", "KILL", "two"]);
-    wait_for(|| ctr(&["task", "ls"]).stdout.contains("STOPPED"));
-    let removed = ctr(&["task", "rm", "two"]);
-    ctr(&["containers", "rm", "two"]);
+    let ran = |binary: &str| {
+        let run = |options: &[&str], name: &str, script: &str| {
+            let head = [&["run", "--runc-binary", binary][..], options, &[&image, name, "sh", "-c", script]];
+            ctr(&head.concat())
+        };
+        let mut seen = vec![format!("{:?}", run(&["--rm"], "one", "echo here; exit 3"))];
+        let keys = "test -t 0 && test -t 1 && echo ter''minal; exit 9\n";
+        let line = format!("ctr {} run -t --rm --runc-binary {binary} {image} talk sh", head.join(" "));
+        let (code, shown) = typed(Command::new("script").args(["-qec", &line, "/dev/null"]), keys);
+        seen.push(format!("{code:?} {}", shown.contains("terminal\r\n")));
+        let log = daemons.path("two.log");
+        let file = format!("file://{}", log.display());
+        let options = ["-d", "--log-uri", &file, "--memory-limit", "67108864"];
+        run(&options, "two", "trap 'echo term; exit 5' TERM; echo up; while :; do sleep 0.1; done");
+        let said =
+            |text: &str| wait_for(|| std::fs::read_to_string(&log).is_ok_and(|all| all == text)).to_string();
+        seen.push(said("up\n"));
+        seen.push(format!(
+            "{:?}",
+            ctr(&["task", "exec", "--exec-id", "e", "two", "sh", "-c", "echo entered; exit 4"])
+        ));
+        let metrics = ctr(&["task", "metrics", "two"]);
+        seen.push(format!("{} {}", metrics.status, metrics.stdout.contains("67108864")));
+        seen.push(ctr(&["task", "ps", "two"]).status.to_string());
+        ctr(&["task", "pause", "two"]);
+        seen.push(ctr(&["task", "ls"]).stdout.contains("PAUSED").to_string());
+        ctr(&["task", "resume", "two"]);
+        ctr(&["task", "kill", "-s", "TERM", "two"]);
+        seen.push(wait_for(|| ctr(&["task", "ls"]).stdout.contains("STOPPED")).to_string());
+        seen.push(said("up\nterm\n"));
+        seen.push(ctr(&["task", "rm", "two"]).status.to_string());
+        seen.push(ctr(&["containers", "rm", "two"]).status.to_string());
+        seen.push(ctr(&["containers", "ls", "-q"]).stdout);
+        let _ = std::fs::remove_file(log);
+        seen.join("|")
+    };
+    let (wanted, found) = (ran("runc"), ran(&trapbox().display().to_string()));
     ctr(&["images", "rm", &image]);
-    let good = (ran.status, ran.stdout.as_str()) == (3, "here\n");
-    suite.check("ctr run", good, &format!("{ran:?}"));
-    suite.check("ctr task exec", entered.stdout == "entered\n", &format!("{entered:?}"));
-    suite.check("ctr task pause", paused.stdout.contains("PAUSED"), &format!("{paused:?}"));
-    suite.check("ctr task rm", removed.status == 137 || removed.status == 0, &format!("{removed:?}"));
-}
-
-/// Podman, with conmon in place of containerd; without a network, which needs its own plugins.
-pub fn podman(suite: &mut Suite) {
-    let found = Command::new("sh").args(["-c", "command -v podman"]).output();
-    if !found.is_ok_and(|found| found.status.success()) {
-        eprintln!("podman is not installed: not tested");
-        return;
-    }
-    let place = suite.daemons.path("podman");
-    let archive = suite.daemons.path("tree.tar").display().to_string();
-    let binary = trapbox();
-    let podman = |runtime: &Path, arguments: &[&str]| {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(place.join("root")).arg("--runroot").arg(place.join("run"));
-        command.arg("--tmpdir").arg(place.join("tmp")).arg("--runtime").arg(runtime);
-        command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
-        run(command.args(arguments)).expect("podman runs")
-    };
-    podman(&binary, &["import", &archive, IMAGE]);
-    let runc = Path::new("runc");
-    for (options, script) in [
-        (&[][..], "echo out; id; env | grep -v -E 'HOSTNAME|container' | sort; exit 42"),
-        (
-            &["--user", "1000:5", "--workdir", "/tmp", "--tmpfs", "/t"][..],
-            "id; pwd; touch /t/x; stat -c %a /t",
-        ),
-        (&["--read-only", "--cap-drop", "all"][..], "touch /f 2>&1; grep ^CapEff /proc/self/status"),
-    ] {
-        let with = |runtime: &Path| {
-            // Podman's own limits may be above what the caller may set.
-            let limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
-            let head = [&["run", "--rm", "--network", "none"][..], &limits[..]].concat();
-            podman(runtime, &[&head[..], options, &[IMAGE, "sh", "-c", script]].concat())
-        };
-        let (wanted, found) = (with(runc), with(&binary));
-        let shown = format!("\n  runc: {wanted:?}\n  here: {found:?}");
-        suite.check(&format!("podman run {options:?}"), wanted == found, &shown);
-    }
-    // The containers of a pod, on their loopback interface.
-    let pod = {
-        let made = ["pod", "create", "--name", "two", "--network", "none", "--infra-image", IMAGE];
-        podman(&binary, &[&made[..], &["--infra-command", "sleep 1000"]].concat());
-        let limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
-        let run = |more: &[&str], script: &str| {
-            let head = [&["run", "--pod", "two"][..], more, &limits[..]].concat();
-            podman(&binary, &[&head[..], &[IMAGE, "sh", "-c", script]].concat())
-        };
-        run(&["-d"], "while :; do echo hello | nc -l -p 80; done");
-        let client = run(
-            &["--rm"],
-            "until nc 127.0.0.1 80 </dev/null; do sleep 0.1; done 2>/dev/null; hostname; exit 3",
-        );
-        podman(&binary, &["pod", "rm", "--time", "0", "--force", "two"]);
-        (client.status, client.stdout)
-    };
-    // Not beside runc: the infra container has Podman's own limits, which may be above what runc may set.
-    suite.check("podman pod", pod == (3, "hello\ntwo\n".into()), &format!("{pod:?}"));
-    let loops = "trap 'exit 7' TERM; echo > /up; while :; do sleep 0.1; done";
-    podman(&binary, &["run", "-d", "--name", "pod", "--network", "none", IMAGE, "sh", "-c", loops]);
-    wait_for(|| podman(&binary, &["exec", "pod", "test", "-e", "/up"]).status == 0);
-    let entered = podman(&binary, &["exec", "pod", "sh", "-c", "echo in; exit 5"]);
-    let missing = podman(&binary, &["exec", "pod", "no-such"]);
-    podman(&binary, &["stop", "-t", "120", "pod"]);
-    let code = podman(&binary, &["inspect", "-f", "{{.State.ExitCode}}", "pod"]);
-    let removed = podman(&binary, &["rm", "pod"]);
-    let good = (entered.status, entered.stdout.as_str()) == (5, "in\n") && missing.status == 127;
-    suite.check("podman exec", good, &format!("{entered:?} {missing:?}"));
-    suite.check("podman stop", code.stdout == "7\n" && removed.status == 0, &format!("{code:?} {removed:?}"));
+    suite.check(
+        "ctr: run, a terminal, exec, metrics, ps, pause, kill, rm",
+        wanted == found && wanted.contains("here"),
+        &format!("\n  runc: {wanted}\n  here: {found}"),
+    );
 }

@@ -16,7 +16,7 @@ pub fn events(global: &Global, options: &Events) -> anyhow::Result<u8> {
     let container = Container::load(global, &options.id)?;
     anyhow::ensure!(container.status() != Status::Stopped, "container with id {} is not running", options.id);
     let stats = || -> anyhow::Result<()> {
-        let data = shown(&container.record.group.stats()?);
+        let data = shown(&container.record.group.stats(container.pid())?);
         tell(&options.id, "stats", Some(data))
     };
     if options.stats {
