@@ -98,6 +98,8 @@ static void lengths(void) {
     setrlimit(RLIMIT_FSIZE, &before), CALL(ftruncate(f, 300)), setrlimit(RLIMIT_FSIZE, &small);
     CALL(truncate("file", 300)), CALL(truncate("file", 200)), CALL(fallocate(f, 0, 0, 150)), CALL(fallocate(f, 0, 0, 201)), CALL(ftruncate(f, 3));
     printf("signals: %d\n", signals), setrlimit(RLIMIT_FSIZE, &before), close(reader);
+    int shown = open("/proc/self/comm", O_RDWR);
+    CALL(ftruncate(shown, 0)), CALL(ftruncate(shown, 9)), CALL(truncate("/proc/self/comm", 0)), CALL(fallocate(shown, 0, 0, 10)), close(shown);
     CALL(truncate("file/", 3)), CALL(truncate("", 3)), CALL(ftruncate(99, 0));
     int pipes[2];
     pipe(pipes);

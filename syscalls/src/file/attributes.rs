@@ -198,17 +198,22 @@ fn sys_fallocate(context: &mut Context<'_>, args: Args) -> Result<u64> {
     if !file.writable() {
         return Err(Errno::EBADF);
     }
-    match file.path.as_ref().map(|path| path.inode().kind()) {
+    let kind = file.path.as_ref().map(|path| path.inode().kind());
+    match kind {
         Some(Kind::Fifo) => return Err(Errno::ESPIPE),
         Some(Kind::Directory) => return Err(Errno::EISDIR),
         _ if file.ops.as_any().is::<PipeEnd>() => return Err(Errno::ESPIPE),
         _ => {}
     }
     let end = offset.checked_add(length).ok_or(Errno::EFBIG)? as u64;
-    if args.u32(1) & raw::FALLOC_FL_KEEP_SIZE == 0 && end > file.ops.attributes()?.size {
+    if args.u32(1) & raw::FALLOC_FL_KEEP_SIZE == 0 && end > namespace::status_of_open(&file)?.size {
         allow_size(context, end)?;
     }
-    file.ops.allocate(args.u32(1), offset as u64, length as u64)?;
+    file.ops.allocate(args.u32(1), offset as u64, length as u64).map_err(|error| match kind {
+        // A filesystem without the call.
+        Some(Kind::Regular) if error == Errno::ENODEV => Errno::EOPNOTSUPP,
+        _ => error,
+    })?;
     vfs::notify::written(&file);
     Ok(0)
 }

@@ -242,7 +242,7 @@ pub fn truncate_open(
     if !file.writable() || kind(&target)? != Kind::Regular {
         return Err(Errno::EINVAL);
     }
-    let before = file.ops.attributes()?;
+    let before = status(&target)?;
     if size > before.size {
         allow(size)?;
     }
