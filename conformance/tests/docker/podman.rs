@@ -25,8 +25,10 @@ impl Podman {
         all
     }
 
+    /// In its own place: conmon leaves a file `oom` where it is started.
     fn podman(&self, arguments: &[&str]) -> Outcome {
-        run(Command::new("podman").args(self.arguments()).args(arguments)).expect("podman runs")
+        let mut command = Command::new("podman");
+        run(command.args(self.arguments()).args(arguments).current_dir(&self.place)).expect("podman runs")
     }
 
     fn run(&self, options: &[&str], script: &str) -> Outcome {
@@ -45,7 +47,7 @@ impl Podman {
 
     fn on_a_terminal(&self, arguments: &str, keys: &str) -> (Option<i32>, String) {
         let line = format!("podman {} {arguments}", self.arguments().join(" "));
-        typed(Command::new("script").args(["-qec", &line, "/dev/null"]), keys)
+        typed(Command::new("script").args(["-qec", &line, "/dev/null"]).current_dir(&self.place), keys)
     }
 }
 
@@ -56,6 +58,7 @@ pub fn podman(suite: &mut Suite) {
         return;
     }
     let place = suite.daemons.path("podman");
+    std::fs::create_dir_all(&place).expect("a directory is made");
     let archive = suite.daemons.path("tree.tar").display().to_string();
     let with = |runtime: &Path| Podman { place: place.clone(), runtime: runtime.into() };
     let (runc, here) = (with(Path::new("runc")), with(&trapbox()));
