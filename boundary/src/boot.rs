@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 /// First eight bytes of the heap.
 pub const BOOT_MAGIC: u64 = 0x3130_786f_6270_7274;
 
+/// Protection keys (pkeys(7)) with [`BootOptions::kernel_guard`], in the order in which a new process is given them: that of the kernel's
+/// memory.
+pub const KERNEL_KEY: i32 = 1;
+/// That of code while the kernel changes it.
+pub const CODE_KEY: i32 = 2;
+
 /// Lies at the start of the heap; `config_len` bytes of encoded [`BootConfig`] follow it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -231,6 +237,8 @@ pub struct BootOptions {
     pub changes_with_data: bool,
     /// The filter allows calls for extended attributes of host files.
     pub host_xattrs: bool,
+    /// The kernel's memory has [`KERNEL_KEY`], which is closed to the program, and [`HostFacts::token`] is set.
+    pub kernel_guard: bool,
     /// Rewrite call sites, so that calls need not trap.
     pub patch_calls: bool,
     /// The broker also reaches the host's loopback addresses: what nobody in the sandbox serves there is asked of it.
@@ -271,6 +279,8 @@ pub struct HostFacts {
     pub gadget: (u64, u64),
     /// Start and end of the mapped image's text, if the huge pages that it begins are its alone; otherwise twice 0.
     pub text: (u64, u64),
+    /// What the filter asks of each host call, with [`BootOptions::kernel_guard`]; otherwise 0.
+    pub token: u32,
     /// Lowest address the host lets anyone map (`vm.mmap_min_addr`).
     pub mmap_min_addr: u64,
 }

@@ -315,6 +315,7 @@ impl Plan {
                 sysctls: self.sysctls,
                 changes_with_data: false,
                 host_xattrs: true,
+                kernel_guard: false,
                 patch_calls: true,
                 host_loopback: network.host_loopback,
                 terminal_size: runtime::terminal::size(),

@@ -4,7 +4,7 @@ use crate::broker::{self, Broker};
 use crate::changes::{Collector, Wanted};
 use crate::filter::{self, Configuration};
 use crate::grants::{self, Grants};
-use crate::launch::{self, Layer, Walls};
+use crate::launch::{self, KernelGuard, Layer, Walls};
 use crate::program::{self, ProgramError};
 use crate::setup;
 use crate::stack::{self, Guard};
@@ -60,6 +60,10 @@ pub struct Options {
     /// Leave the program's code as it is: every system call traps. For programs that check their own code.
     #[arg(long)]
     no_patch: bool,
+
+    /// Close the kernel's memory to the program with the processor's protection keys: a second line behind the filter. Needs Linux 6.12.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = KernelGuard::Off)]
+    kernel_guard: KernelGuard,
 
     #[command(flatten)]
     network: broker::options::Options,
@@ -245,7 +249,7 @@ fn run(options: Options, matches: &ArgMatches) -> anyhow::Result<u8> {
     if options.show_filter {
         let view = View::new(&request);
         let walls = Walls::choose(&options.allow_missing)?;
-        show_filter(&view, walls, options.json, options.tty, &options.network)?;
+        show_filter(&view, walls, &options)?;
         return Ok(0);
     }
     let name = options.program.first().context("name a program to run; see --help")?;
@@ -286,27 +290,23 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn show_filter(
-    view: &View,
-    walls: Walls,
-    json: bool,
-    own_terminal: bool,
-    network: &broker::options::Options,
-) -> anyhow::Result<()> {
+fn show_filter(view: &View, walls: Walls, options: &Options) -> anyhow::Result<()> {
+    let network = &options.network;
     let configuration = Configuration {
         walls,
         writable_bind: view.has_writable_host_path(),
         granted: view.granted,
-        terminal: !own_terminal
+        terminal: !options.tty
             && (0..3).any(|fd| {
                 // SAFETY: standard descriptors; a closed one is no terminal.
                 unsafe { libc::isatty(fd) == 1 }
             }),
         broker_fd: network.has_broker().then_some(0),
         packet_fd: network.has_stack().then_some(0),
+        kernel_guard: options.kernel_guard.choose()?,
         ..Configuration::default()
     };
-    if json {
+    if options.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&filter::describe_json(&configuration))?))?;
     } else {
         print(&filter::describe(&configuration))?;
@@ -386,6 +386,7 @@ fn supervise(options: Options, mut view: View, program: &Path, workdir: &Path) -
             sysctls: Vec::new(),
             changes_with_data: wanted.with_data(),
             host_xattrs,
+            kernel_guard: options.kernel_guard.choose()?,
             patch_calls: !options.no_patch,
             terminal_size: terminal::size(),
             host_loopback,

@@ -13,7 +13,7 @@ use kernel::task::ThreadGroup;
 use kernel::{boot, frames, heap, hostpoll, log, task};
 use trap_handler::block::ThreadState;
 use trap_handler::entry::Bug;
-use trap_handler::{entry, handler, host, region, stack, xstate};
+use trap_handler::{entry, gates, handler, host, keys, region, stack, xstate};
 
 static KERNEL: TrapboxKernel = TrapboxKernel;
 
@@ -29,6 +29,9 @@ pub fn start(base: u64) -> ! {
     }
     let Some(config) = boot::config() else { host::exit_group(BAD_BOOT) };
     log::init(config);
+    if config.host.token != 0 {
+        keys::turn_on(config.host.token);
+    }
     xstate::detect();
     stack::set_fsgsbase(config.host.hwcap2 & 2 != 0);
     // The boot thread's words live as long as the sandbox: the warden goes on with them.
@@ -37,6 +40,13 @@ pub fn start(base: u64) -> ! {
     unsafe {
         if stack::prepare(0, false, state).is_err() || stack::adopt(0).is_err() {
             log::fatal("the kernel stack could not be mapped");
+        }
+        // From here on, as it leaves the launcher's stack, which the host's frames are not put on.
+        if keys::on() {
+            let _ = host::set_signal_mask(0);
+            if handler::install().and_then(|()| gates::learn_frames()).is_err() {
+                log::fatal("where the host puts signal frames could not be learned");
+            }
         }
         stack::switch_to(0, on_kernel_stack, 0)
     }

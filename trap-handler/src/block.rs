@@ -4,6 +4,7 @@
 //! memory: after a fork the child has a copy, in which it replaces the pointers to the shared objects.
 
 use crate::regs::Regs;
+use crate::{gates, keys};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -96,6 +97,14 @@ pub struct ThreadBlock {
     pub(crate) slots: [AtomicU64; 4],
     /// Address of this block.
     pub(crate) this: u64,
+    /// Where kernel code's frames begin, below this block.
+    pub(crate) stack: AtomicU64,
+    /// With the guard: where a signal's frame lies that interrupts program code.
+    pub(crate) frame: AtomicU64,
+    /// With the guard: whether kernel code runs on this thread.
+    pub(crate) inside: AtomicU32,
+    /// Whether there is a guard.
+    pub(crate) guarded: u32,
     pub(crate) xmm: UnsafeCell<XmmRegs>,
     /// Non-zero while a host thread uses the slot: the host clears it when the thread has ended (`CLONE_CHILD_CLEARTID`).
     pub(crate) occupied: AtomicU32,
@@ -128,6 +137,10 @@ impl ThreadBlock {
             fault: UnsafeCell::new(Fault::default()),
             slots: Default::default(),
             this: start,
+            stack: AtomicU64::new(gates::stack_below(start)),
+            frame: AtomicU64::new(gates::frame_below(start)),
+            inside: AtomicU32::new(1),
+            guarded: u32::from(keys::on()),
             xmm: UnsafeCell::new(XmmRegs::default()),
             occupied: AtomicU32::new(1),
         };
@@ -145,6 +158,12 @@ impl ThreadBlock {
                 options(nostack, readonly, preserves_flags));
             &*(this as *const ThreadBlock)
         }
+    }
+
+    /// Notes what has become known of signal frames since [`Self::init`].
+    pub(crate) fn place_frames(&self) {
+        self.stack.store(gates::stack_below(self.this), Ordering::Relaxed);
+        self.frame.store(gates::frame_below(self.this), Ordering::Relaxed);
     }
 
     /// Whether the thread came in through a patched call site.

@@ -4,7 +4,7 @@
 //! thread to the range's error exit and the copy reports `EFAULT`. Program memory may change under our eyes at any
 //! time: a value is copied once, and what is checked is the copy.
 
-use crate::{Errno, region};
+use crate::{Errno, keys, region};
 use core::arch::global_asm;
 
 global_asm!(
@@ -97,9 +97,23 @@ global_asm!(
     "mov eax, esi",
     "mov rdx, rsi",
     "shr rdx, 32",
+    // Whoever jumps here could open the keys: what has been loaded is looked at, also after a fault.
+    "xrstor_start:",
     "xrstor64 [rdi]",
-    "xor eax, eax",
+    "xrstor_end:",
+    "xor edx, edx",
+    "5:",
+    "test eax, {pkru}",
+    "jz 6f",
+    "cmp qword ptr [rip + {token}], 0",
+    "je 6f",
+    "ud2",
+    "6:",
+    "mov eax, edx",
     "ret",
+    "xrstor_fixup:",
+    "mov edx, 1",
+    "jmp 5b",
     "word_end:",
     "word_fixup:",
     "mov eax, 1",
@@ -111,12 +125,15 @@ global_asm!(
     ".quad copy_words_start, copy_words_end, copy_bytes_one_by_one",
     ".quad copy_bytes_start, copy_bytes_fixup, copy_bytes_fixup",
     ".quad zero_bytes_start, zero_bytes_fixup, zero_bytes_fixup",
+    ".quad xrstor_start, xrstor_end, xrstor_fixup",
     ".quad word_start, word_end, word_fixup",
     ".popsection",
+    pkru = const 1 << keys::PKRU,
+    token = sym keys::TOKEN,
 );
 
 unsafe extern "C" {
-    static copy_fixups: [[u64; 3]; 4];
+    static copy_fixups: [[u64; 3]; 5];
     fn copy_bytes(to: u64, from: u64, length: u64) -> u64;
     fn zero_bytes(to: u64, length: u64) -> u64;
     fn xsave_area(area: u64, components: u64) -> u64;

@@ -3,7 +3,7 @@
 //! Entry finds the kernel stack through GS, saves every register that Linux preserves (the kernel itself is compiled
 //! for SSE2, so xmm0-15 are saved and nothing above them is ever touched), and calls the dispatcher.
 //! Exit looks for pending work one last time and restores the program from the record. Every instruction of it lies in
-//! the window `[exit_to_user, exit_window_end)`: a poke that lands there restarts the exit (the record is
+//! the window `[exit_to_user, exit_window_end)`, or, where the kernel's memory is closed to the program, ends in [`crate::gates`]: a poke that lands there restarts the exit (the record is
 //! only read), so work is never missed.
 
 use crate::block::{Cause, ThreadBlock, ThreadState, XmmRegs};
@@ -97,11 +97,13 @@ global_asm!(
     "mov rax, gs:[{state}]",
     "mov dword ptr [rax], 0", // ThreadState::KERNEL
     "mov rdi, rsp",
+    "mov rsp, gs:[{stack}]",
     "xor ebp, ebp",
     "call {dispatch}",
-    // Out again. RSP is the start of the record here and at every restart.
+    // Out again.
     ".globl exit_to_user",
     "exit_to_user:",
+    "mov rsp, gs:[{this}]", // the record
     "mov rax, gs:[{state}]",
     "mov ecx, 1", // ThreadState::USER
     "xchg [rax], ecx",
@@ -126,6 +128,8 @@ global_asm!(
     "ldmxcsr gs:[{mxcsr}]",
     "test dword ptr [rsp + {rflags}], 0x100", // TF: only the host's sigreturn sets it for the program alone
     "jnz 9f",
+    "cmp dword ptr gs:[{guarded}], 0",
+    "jne way_out",
     "mov rcx, [rsp + {rip}]",
     "cmp rcx, gs:[{resume_from}]",
     "cmove rcx, gs:[{resume_to}]",
@@ -166,6 +170,7 @@ global_asm!(
     "8:",
     "mov dword ptr [rax], 0",
     "mov rdi, rsp",
+    "mov rsp, gs:[{stack}]",
     "call {exit_work}",
     "jmp exit_to_user",
     user_rsp = const offset_of!(ThreadBlock, user_rsp),
@@ -177,6 +182,9 @@ global_asm!(
     resume_to = const offset_of!(ThreadBlock, resume_to),
     return_rip = const offset_of!(ThreadBlock, return_rip),
     state = const offset_of!(ThreadBlock, state),
+    stack = const offset_of!(ThreadBlock, stack),
+    this = const offset_of!(ThreadBlock, this),
+    guarded = const offset_of!(ThreadBlock, guarded),
     mxcsr = const offset_of!(ThreadBlock, mxcsr),
     xmm = const offset_of!(ThreadBlock, xmm) + offset_of!(XmmRegs, 0),
     rflags = const offset_of!(Regs, rflags),

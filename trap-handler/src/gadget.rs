@@ -1,6 +1,7 @@
 //! The host-call gadget: the only `syscall` instructions that the host filter honours, on pages of their own.
 
 use crate::block::{ThreadBlock, ThreadState};
+use crate::keys;
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -51,7 +52,7 @@ global_asm!(
     "mov eax, 60",
     "syscall",
     "ud2",
-    // Return from the host's signal handler (its restorer).
+    // Return from the host's signal handler (its restorer). With the guard, R9 holds the token.
     ".balign 16",
     ".globl gadget_sigreturn",
     "gadget_sigreturn:",
@@ -92,7 +93,8 @@ pub(crate) fn is_at(rip: u64) -> bool {
 /// # Safety
 /// The call and its pointers must be sound for the running process (a host call can do anything to its memory).
 #[inline]
-pub unsafe fn call(number: u64, args: [u64; 6]) -> i64 {
+pub unsafe fn call(number: u64, mut args: [u64; 6]) -> i64 {
+    keys::seal(number, &mut args);
     let result: i64;
     // SAFETY: the caller vouches for the effects; the gadget clobbers what `syscall` does.
     unsafe {
@@ -110,7 +112,8 @@ pub unsafe fn call(number: u64, args: [u64; 6]) -> i64 {
 /// # Safety
 /// As [`call`].
 #[inline]
-pub unsafe fn call_interruptible(number: u64, args: [u64; 6]) -> i64 {
+pub unsafe fn call_interruptible(number: u64, mut args: [u64; 6]) -> i64 {
+    keys::seal(number, &mut args);
     let result: i64;
     // SAFETY: as above.
     unsafe {
@@ -141,6 +144,7 @@ pub unsafe fn clone_onto(
         ((sp + 8) as *mut u64).write(first as usize as u64);
     }
     args[1] = sp;
+    keys::seal(56, &mut args);
     let result: i64;
     // SAFETY: as for `call`; the child never returns to this frame.
     unsafe {
@@ -158,6 +162,10 @@ pub unsafe fn clone_onto(
 /// # Safety
 /// Nothing that other threads need may still live on this stack.
 pub unsafe fn exit_thread(status: i32) -> ! {
+    let mut args = [status as u64, 0, 0, 0, 0, 0];
+    keys::seal(60, &mut args);
     // SAFETY: the gadget's code does not return.
-    unsafe { core::arch::asm!("jmp gadget_exit_thread", in("edi") status, options(noreturn)) }
+    unsafe {
+        core::arch::asm!("jmp gadget_exit_thread", in("rdi") args[0], in("r9") args[5], options(noreturn))
+    }
 }

@@ -4,11 +4,14 @@
 use crate::block::{CAUSE_FAULT, CAUSE_INT80, CAUSE_POKE, Fault, ThreadBlock, ThreadState};
 use crate::entry::{Bug, kernel};
 use crate::regs::FLAG_TF;
-use crate::{Errno, copy, entry, gadget, host, patch, region, stack};
+use crate::{Errno, copy, entry, gadget, gates, host, keys, patch, region, stack};
 use core::sync::atomic::Ordering;
 
 /// The host signal by which one thread makes another look at its `work` word.
 pub const POKE: i32 = 63;
+
+/// Signals that are sent, as a mask; the others are raised by what a thread does.
+pub(crate) const SENT: u64 = 1 << (POKE - 1) | 1 << (SIGCHLD - 1);
 
 const SIGILL: i32 = 4;
 const SIGTRAP: i32 = 5;
@@ -30,7 +33,7 @@ const SI_KERNEL: i32 = 0x80;
 
 /// `siginfo_t` as far as the handler reads it (sigaction(2)).
 #[repr(C)]
-struct SigInfo {
+pub(crate) struct SigInfo {
     signal: i32,
     errno: i32,
     code: i32,
@@ -61,7 +64,7 @@ pub(crate) struct UContext {
     rsi: u64,
     rbp: u64,
     rbx: u64,
-    rdx: u64,
+    pub(crate) rdx: u64,
     pub(crate) rax: u64,
     pub(crate) rcx: u64,
     rsp: u64,
@@ -72,16 +75,22 @@ pub(crate) struct UContext {
     trapno: u64,
     oldmask: u64,
     cr2: u64,
+    /// The extended state (Intel SDM volume 1, chapter 13, standard format).
+    pub(crate) fpstate: u64,
 }
 
 /// Installs the handler for every signal that the kernel uses. Called once, at boot, before the filter; processes
 /// made later inherit it.
 pub fn install() -> Result<(), Errno> {
     let action = host::SigAction {
-        handler: host_signal as *const () as u64,
+        handler: if keys::on() {
+            address_of(&raw const gates::gate_of_signals)
+        } else {
+            host_signal as *const () as u64
+        },
         flags: host::SA_SIGINFO | host::SA_ONSTACK | host::SA_NODEFER | host::SA_RESTORER,
         restorer: &raw const gadget::gadget_sigreturn as u64,
-        mask: (1 << (POKE - 1)) | (1 << (SIGCHLD - 1)),
+        mask: SENT,
     };
     for signal in [SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGCHLD, POKE] {
         host::rt_sigaction(signal, &action)?;
@@ -101,6 +110,11 @@ fn address_of(symbol: *const u8) -> u64 {
 unsafe extern "C" fn host_signal(signal: i32, info: *const SigInfo, context: *mut UContext) {
     // SAFETY: the host passes a siginfo and the saved context on this thread's alternate stack.
     let (info, context) = unsafe { (&*info, &mut *context) };
+    handle(signal, info, context);
+}
+
+/// Decides where the thread goes on.
+pub(crate) fn handle(signal: i32, info: &SigInfo, context: &mut UContext) {
     if context.segments as u16 != USER_CS {
         other_code_segment(context);
         return;
@@ -141,7 +155,8 @@ fn trapped(info: &SigInfo, context: &mut UContext) {
         // RCX holds the return address already, except behind a vsyscall.
         context.rcx = context.rip;
         keep_flags(context);
-        context.rip = address_of(&raw const entry::entry_call);
+        context.rip =
+            address_of(if keys::on() { &raw const gates::way_in_call } else { &raw const entry::entry_call });
         return;
     }
     debug_assert!(info.arch == AUDIT_ARCH_I386);
@@ -158,7 +173,8 @@ fn aside(context: &mut UContext, cause: u64) {
     block.aside_rip.store(context.rip, Ordering::Relaxed);
     block.cause.store(cause, Ordering::Relaxed);
     keep_flags(context);
-    context.rip = address_of(&raw const entry::entry_aside);
+    context.rip =
+        address_of(if keys::on() { &raw const gates::way_in_aside } else { &raw const entry::entry_aside });
 }
 
 /// Keeps the program's flags for its record; the way in is not to be stepped through.
@@ -199,7 +215,7 @@ fn poked(context: &mut UContext) {
         return;
     }
     let within = |start: *const u8, end: *const u8| rip >= address_of(start) && rip < address_of(end);
-    if within(&raw const entry::exit_to_user, &raw const entry::exit_window_end) {
+    if within(&raw const entry::exit_to_user, &raw const entry::exit_window_end) || gates::goes_out(rip) {
         context.rip = address_of(&raw const entry::exit_to_user);
         context.rsp = ThreadBlock::current().regs.get() as u64;
     } else if within(&raw const gadget::gadget_call_interruptible, &raw const gadget::gadget_window_end) {
@@ -247,7 +263,8 @@ fn steps_in(context: &UContext) -> bool {
     let stubs = address_of(&raw const entry::entry_patched)..address_of(&raw const entry::exit_to_user);
     let rest =
         address_of(&raw const entry::entry_clear_flags)..address_of(&raw const entry::entry_clear_flags_end);
-    context.trapno == DEBUG_EXCEPTION && (stubs.contains(&context.rip) || rest.contains(&context.rip))
+    context.trapno == DEBUG_EXCEPTION
+        && (stubs.contains(&context.rip) || rest.contains(&context.rip) || gates::comes_in(context.rip))
 }
 
 fn bug(signal: i32, code: i32, address: u64, context: &UContext) -> ! {

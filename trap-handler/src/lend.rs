@@ -4,7 +4,7 @@
 //! back to where they were, which keeps every pointer into them valid.
 
 use crate::block::ThreadBlock;
-use crate::stack;
+use crate::{keys, stack};
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -80,11 +80,14 @@ unsafe extern "C" {
 
 /// Runs `first(argument)`, which makes another task the running one and leaves for its program, and returns when [`give_back`] is
 /// called with the same place: everything is as it was then but the thread pointer and the extended state. `false` if the stack
-/// holds too much.
+/// holds too much, and where it is closed to the program: its signal frames have a place of their own there.
 ///
 /// # Safety
 /// `place` may be written, and stays until this returns; it need not hold anything.
 pub unsafe fn lend(place: *mut Place, first: unsafe extern "C" fn(u64) -> !, argument: u64) -> bool {
+    if keys::on() {
+        return false;
+    }
     let end = stack::block_of(stack::current_slot()) as u64 + size_of::<ThreadBlock>() as u64;
     // SAFETY: the running thread's stack and block reach up to `end`; the caller vouches for the rest.
     unsafe { lend_stack(place, end, first, argument) != 0 }

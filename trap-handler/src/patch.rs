@@ -12,7 +12,7 @@
 //! first word is the address that all its trampolines jump to.
 
 use crate::handler::UContext;
-use crate::{copy, entry};
+use crate::{copy, entry, gates, keys};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of an arena; its address is a multiple.
@@ -225,7 +225,7 @@ pub fn trampoline(
 
 /// What an arena's first word has to be.
 pub fn entry_point() -> u64 {
-    &raw const entry::entry_patched as u64
+    if keys::on() { &raw const gates::way_in_patched as u64 } else { &raw const entry::entry_patched as u64 }
 }
 
 /// The arenas of this host process. Private memory, as the arenas are: a forked child has a copy of both.

@@ -1,5 +1,6 @@
 //! Which addresses are the kernel's and which are the program's.
 
+use crate::gates;
 use boundary::layout;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ static BASE: AtomicU64 = AtomicU64::new(0);
 /// Notes where the region lies. Called once, at boot, before anything else.
 pub fn set_base(base: u64) {
     BASE.store(base, Ordering::Relaxed);
+    gates::STACKS.store(base + layout::STACKS_OFFSET, Ordering::Relaxed);
 }
 
 /// Start of the kernel's region.

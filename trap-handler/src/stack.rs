@@ -1,10 +1,12 @@
 //! Kernel stacks: one slot a thread, `[guard page][stack][thread block]`, aligned to its size.
 //!
 //! The stack is the host's alternate signal stack and the kernel's stack at once: program code never runs on it, and
-//! kernel code interrupted by a signal has its frame put below it.
+//! kernel code interrupted by a signal has its frame put below it. Where the kernel's memory is closed to the program ([`crate::keys`]),
+//! the slot begins with its porch, a page that is the program's, and the kernel's frames leave room above them for the frame of a signal
+//! that interrupts program code: `[porch][guard page][stack][room][thread block]`.
 
 use crate::block::{ThreadBlock, ThreadState};
-use crate::{Errno, gadget, host};
+use crate::{Errno, gadget, gates, handler, host, keys};
 use boundary::layout::{PAGE_SIZE, STACK_SLOT_SIZE, STACKS_OFFSET, STACKS_SIZE};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +16,7 @@ pub const SLOTS: u64 = STACKS_SIZE / STACK_SLOT_SIZE;
 static HAS_FSGSBASE: AtomicBool = AtomicBool::new(false);
 
 /// Bytes kept at the end of a slot for the thread block.
-const BLOCK_BYTES: u64 = (size_of::<ThreadBlock>() as u64).next_multiple_of(PAGE_SIZE);
+pub(crate) const BLOCK_BYTES: u64 = (size_of::<ThreadBlock>() as u64).next_multiple_of(PAGE_SIZE);
 
 /// Notes whether the host lets user mode write GS and FS (bit 1 of AT_HWCAP2). Called once, at boot.
 pub fn set_fsgsbase(available: bool) {
@@ -56,18 +58,29 @@ pub fn occupied_word(slot: u64) -> u64 {
     unsafe { &raw const (*block_of(slot)).occupied as u64 }
 }
 
+/// Where its memory begins, behind what guards it.
+fn low(slot: u64) -> u64 {
+    slot_start(slot) + if keys::on() { 2 * PAGE_SIZE } else { PAGE_SIZE }
+}
+
+/// Where the kernel's frames begin.
+fn top(slot: u64) -> u64 {
+    gates::stack_below(block_of(slot) as u64)
+}
+
 /// Makes slot memory usable, unless it is `mapped` already, and writes a fresh block there.
 ///
 /// # Safety
 /// No thread uses the slot.
 pub unsafe fn prepare(slot: u64, mapped: bool, state: *const ThreadState) -> Result<(), Errno> {
-    let start = slot_start(slot);
-    if !mapped {
-        host::map_anonymous_fixed(
-            start + PAGE_SIZE,
-            STACK_SLOT_SIZE - PAGE_SIZE,
-            host::PROT_READ | host::PROT_WRITE,
-        )?;
+    let (low, read_write) = (low(slot), host::PROT_READ | host::PROT_WRITE);
+    let length = slot_start(slot) + STACK_SLOT_SIZE - low;
+    if !mapped && keys::on() {
+        // Reserved by the launcher, with the kernel's key, which it keeps.
+        host::mprotect(low, length, read_write)?;
+        host::map_anonymous_fixed(slot_start(slot), PAGE_SIZE, read_write)?;
+    } else if !mapped {
+        host::map_anonymous_fixed(low, length, read_write)?;
     }
     // SAFETY: it is mapped, and the caller vouches that nobody uses it.
     unsafe { ThreadBlock::init(block_of(slot), state) };
@@ -81,19 +94,23 @@ pub unsafe fn prepare(slot: u64, mapped: bool, state: *const ThreadState) -> Res
 pub unsafe fn adopt(slot: u64) -> Result<(), Errno> {
     let block = block_of(slot);
     set_gs_base(block as u64)?;
-    let stack = host::SigAltStack {
-        sp: slot_start(slot) + PAGE_SIZE,
-        flags: 0,
-        pad: 0,
-        size: block as u64 - slot_start(slot) - PAGE_SIZE,
-    };
+    let stack = host::SigAltStack { sp: low(slot), flags: 0, pad: 0, size: block as u64 - low(slot) };
     host::sigaltstack(&stack)
 }
 
 fn set_gs_base(base: u64) -> Result<(), Errno> {
     if HAS_FSGSBASE.load(Ordering::Relaxed) {
         // SAFETY: the instruction is available; GS is the kernel's.
-        unsafe { core::arch::asm!("wrgsbase {}", in(reg) base, options(nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!(
+                "wrgsbase {base}",
+                // With the keys closed, nobody comes back from here with another GS.
+                "mov {base}, [rip + {token}]",
+                base = inout(reg) base => _,
+                token = sym keys::TOKEN,
+                options(nostack, preserves_flags)
+            )
+        };
         return Ok(());
     }
     host::arch_prctl(host::ARCH_SET_GS, base)
@@ -126,10 +143,10 @@ pub fn fs_base() -> u64 {
 /// # Safety
 /// `adopt(slot)` was done, and nothing on the present stack is needed any more.
 pub unsafe fn switch_to(slot: u64, first: unsafe extern "C" fn(u64) -> !, argument: u64) -> ! {
-    // SAFETY: the slot's stack is ours, its top is 16-byte aligned; `first` does not return.
+    // SAFETY: the slot's stack is ours, its top is aligned to a page; `first` does not return.
     unsafe {
         core::arch::asm!("mov rsp, {0}", "xor ebp, ebp", "call {1}", "ud2",
-            in(reg) block_of(slot) as u64, in(reg) first, in("rdi") argument, options(noreturn))
+            in(reg) top(slot), in(reg) first, in("rdi") argument, options(noreturn))
     }
 }
 
@@ -147,10 +164,16 @@ pub unsafe fn spawn(
     first: unsafe extern "C" fn(u64) -> !,
     argument: u64,
 ) -> Result<i32, Errno> {
+    // Until it has adopted the slot, GS leads to the block of its parent: the gate of signals does not take that for the host's doing.
+    if keys::on() {
+        host::set_signal_mask(handler::SENT)?;
+    }
     // SAFETY: the caller vouches for slot and function.
-    let result = unsafe {
-        gadget::clone_onto(block_of(slot) as u64, first, argument, [flags, 0, parent_tid, child_tid, 0, 0])
-    };
+    let result =
+        unsafe { gadget::clone_onto(top(slot), first, argument, [flags, 0, parent_tid, child_tid, 0, 0]) };
+    if keys::on() {
+        host::set_signal_mask(0)?;
+    }
     host::check(result).map(|tid| tid as i32)
 }
 
@@ -167,7 +190,7 @@ pub(crate) fn end_without_a_call() -> ! {
             "add rsp, {start}",
             "ud2",
             slot = const SLOT_MASK,
-            start = const PAGE_SIZE as i32 + RED_ZONE + 64,
+            start = const 2 * PAGE_SIZE as i32 + RED_ZONE + 64,
             options(noreturn)
         )
     }

@@ -4,7 +4,7 @@
 //! Layout: Intel SDM volume 1, chapter 13 (standard format, as Linux puts it into signal frames).
 
 use crate::block::{ThreadBlock, XmmRegs};
-use crate::copy;
+use crate::{copy, keys};
 use core::arch::x86_64::{__cpuid_count, _xgetbv};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,7 +45,9 @@ pub fn detect() {
         if __cpuid_count(1, 0).ecx & (1 << 27) == 0 {
             return;
         }
-        let enabled = xcr0() & !WITHHELD;
+        // The keys that are closed are not the program's to see or to change.
+        let keys = if keys::on() { 1 << keys::PKRU } else { 0 };
+        let enabled = xcr0() & !(WITHHELD | keys);
         let mut size = MIN_SIZE as u64;
         let mut components = enabled & 3;
         for component in 2..63u32 {

@@ -52,6 +52,7 @@ fn set_up() {
                 sysctls: vec![],
                 changes_with_data: false,
                 host_xattrs: false,
+                kernel_guard: false,
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,
@@ -72,6 +73,7 @@ fn set_up() {
                 seed: [0; 32],
                 gadget: (0, 0),
                 text: (0, 0),
+                token: 0,
                 mmap_min_addr: 0,
             },
         };

@@ -24,6 +24,8 @@ pub struct Configuration {
     pub container: bool,
     /// A standard descriptor is a terminal.
     pub terminal: bool,
+    /// The kernel's memory is closed to the program (`--kernel-guard`).
+    pub kernel_guard: bool,
     /// Number of the control socket.
     pub control_fd: u64,
     /// Number of the socket to the broker, if there is one.
@@ -82,6 +84,7 @@ impl Configuration {
             When::Namespaces => self.walls == Walls::Namespaces,
             When::WritableMount => self.writable_bind && self.walls == Walls::Namespaces,
             When::Landlock => self.walls == Walls::Landlock,
+            When::Guard => self.kernel_guard,
         })
     }
 
@@ -117,6 +120,7 @@ fn instruction(code: u16, jump_true: u8, jump_false: u8, value: u32) -> u64 {
 }
 
 const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_GREATER: u16 = 0x25;
 const RETURN: u16 = 0x06;
@@ -124,12 +128,21 @@ const RET_TRAP: u32 = 0x0003_0000;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// Offsets in `struct seccomp_data`.
+const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const IP_LOW: u32 = 8;
 const IP_HIGH: u32 = 12;
 
-/// The filter: an allowlist for the calls from a gadget at `[gadget.0, gadget.1)`.
-pub fn guarded(allowlist: Vec<u64>, gadget: (u64, u64)) -> Result<Vec<u64>, FilterError> {
+/// Offset of the upper half of an argument.
+const fn upper_half(argument: u32) -> u32 {
+    16 + 8 * argument + 4
+}
+
+/// The filter: an allowlist for the calls from a gadget at `[gadget.0, gadget.1)`, of which each must have the token, unless that is 0.
+///
+/// It is in the upper half of the sixth argument: no call of the table has more than an `int` there but mmap(2), where it is in the upper
+/// half of the fifth, the descriptor. A call with a wrong one ends the sandbox, so there is one guess.
+pub fn guarded(allowlist: Vec<u64>, gadget: (u64, u64), token: u32) -> Result<Vec<u64>, FilterError> {
     let (start, end) = gadget;
     if start >> 32 != end >> 32 {
         return Err(FilterError::Gadget);
@@ -145,6 +158,17 @@ pub fn guarded(allowlist: Vec<u64>, gadget: (u64, u64)) -> Result<Vec<u64>, Filt
         instruction(JUMP_GREATER, 0, 1, end as u32),
         instruction(RETURN, 0, 0, RET_TRAP),
     ];
+    if token != 0 {
+        program.extend([
+            instruction(LOAD, 0, 0, NUMBER),
+            instruction(JUMP_EQUAL, 0, 2, libc::SYS_mmap as u32),
+            instruction(LOAD, 0, 0, upper_half(4)),
+            instruction(JUMP, 0, 0, 1),
+            instruction(LOAD, 0, 0, upper_half(5)),
+            instruction(JUMP_EQUAL, 1, 0, token),
+            instruction(RETURN, 0, 0, RET_KILL_PROCESS),
+        ]);
+    }
     program.extend(allowlist);
     Ok(program)
 }
@@ -211,8 +235,14 @@ pub fn describe(configuration: &Configuration) -> String {
             When::Terminal => " [terminal]",
             When::Broker => " [broker]",
             When::Stack => " [stack]",
+            When::Guard => " [--kernel-guard]",
         };
         text.push_str(&format!("{:<18} {:<44} {}{}\n", row.call, checks, row.why, brought_in));
+    }
+    if configuration.kernel_guard {
+        text.push_str(
+            "\nEach with a secret of this sandbox in the upper half of arg5 (mmap: of arg4), which only the kernel can read.\n",
+        );
     }
     text
 }
@@ -254,7 +284,7 @@ pub fn describe_json(configuration: &Configuration) -> serde_json::Value {
             })
         })
         .collect();
-    serde_json::json!({ "calls": configuration.calls(), "rows": rows })
+    serde_json::json!({ "calls": configuration.calls(), "token": configuration.kernel_guard, "rows": rows })
 }
 
 #[cfg(test)]

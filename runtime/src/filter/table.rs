@@ -51,6 +51,8 @@ pub enum When {
     WritableMount,
     /// It has none (`--allow-missing=userns`): process numbers are the host's.
     Landlock,
+    /// The kernel's memory is closed to the program (`--kernel-guard`).
+    Guard,
 }
 
 /// One row: a call is allowed if one of its rows' checks all hold.
@@ -125,6 +127,8 @@ const FUTEX_COMMAND: u64 = 0xffff_ffff & !0x180;
 const NO_HANG_ALL: u64 = 0x4000_0001;
 /// Any child.
 const ANY: u64 = u64::MAX;
+/// The largest key: that of code which the kernel changes.
+const CODE_KEY: u64 = boundary::boot::CODE_KEY as u64;
 const MSG_DONTWAIT: u64 = 0x40;
 /// All but `MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE`: above all no `MSG_FASTOPEN`.
 const OTHER_SEND: u64 = !0xc041;
@@ -267,6 +271,18 @@ pub const ROWS: &[Row] = &[
     terminal(&[AtMost(0, 2), Equal(1, 0x540b)]),
     terminal(&[AtMost(0, 2), Equal(1, 0x5413)]),
     terminal(&[AtMost(0, 2), Equal(1, 0x541b)]),
+    Row {
+        call: "rt_sigprocmask",
+        checks: &[Equal(0, 2), Equal(2, 0), Equal(3, 8)],
+        why: "no signal finds a thread that has not taken its kernel stack yet",
+        when: When::Guard,
+    },
+    Row {
+        call: "pkey_mprotect",
+        checks: &[NoneOf(2, OTHER_PROT), AtMost(3, CODE_KEY)],
+        why: "code that is looked through or changed before it is executed",
+        when: When::Guard,
+    },
     // Without an address a datagram socket sends to whom it is connected. sendmsg(2) would have one where no filter sees it.
     broker("sendto", &[Equal(4, 0), NoneOf(3, OTHER_SEND)], "data to a connected socket"),
     broker("recvfrom", &[Equal(4, 0), NoneOf(3, OTHER_RECEIVE)], "data from a connected socket"),

@@ -46,7 +46,7 @@ fn run(program: &[u64], call: &Call) -> u32 {
 }
 
 fn program(configuration: &Configuration) -> Vec<u64> {
-    guarded(allowlist(configuration).expect("compiles"), GADGET).expect("is guarded")
+    guarded(allowlist(configuration).expect("compiles"), GADGET, 0).expect("is guarded")
 }
 
 fn from_gadget(number: u32, arguments: [u64; 6]) -> Call {
@@ -105,6 +105,7 @@ fn every_configuration() -> impl Iterator<Item = Configuration> {
         granted: writable_bind,
         container,
         terminal,
+        kernel_guard: terminal,
         control_fd: 5,
         broker_fd,
         packet_fd,
@@ -147,6 +148,36 @@ fn the_upper_half_of_an_argument_is_looked_at() {
     let program = program(&Configuration { control_fd: 5, ..Configuration::default() });
     let send = |fd: u64| run(&program, &from_gadget(44, [fd, 0, 0, 0x4000, 0, 0]));
     assert_eq!((send(5), send(5 | 1 << 32)), (ALLOW, KILL));
+}
+
+#[test]
+fn with_a_guard_every_call_must_have_the_token_where_the_host_does_not_look() {
+    const TOKEN: u32 = 0x8000_0001;
+    const MMAP: u32 = 9;
+    let configuration = Configuration { kernel_guard: true, ..Configuration::default() };
+    let program = guarded(allowlist(&configuration).expect("compiles"), GADGET, TOKEN).expect("is guarded");
+    for row in configuration.rows() {
+        let number = number(row);
+        let place = if number == MMAP { 4 } else { 5 };
+        let taken = |check: &Check| {
+            let argument = check.masked(&configuration).map(|(argument, ..)| argument);
+            argument.or(check.bound(&configuration).map(|(argument, _)| argument)) == Some(place)
+        };
+        assert!(!row.checks.iter().any(taken), "{}: the token's place is checked", row.call);
+        let with = |token: u32| {
+            let mut arguments = widest(row, &configuration);
+            arguments[place as usize] = u64::from(token) << 32 | 0xffff_ffff;
+            run(&program, &from_gadget(number, arguments))
+        };
+        assert_eq!(with(TOKEN), ALLOW, "{}", row.call);
+        for wrong in [0, 1, TOKEN - 1, TOKEN ^ 0x8000_0000, u32::MAX] {
+            assert_eq!(with(wrong), KILL, "{} with {wrong:#x}", row.call);
+        }
+        let elsewhere = widest(row, &configuration).map(|argument| argument & 0xffff_ffff);
+        assert_eq!(run(&program, &from_gadget(number, elsewhere)), KILL, "{}", row.call);
+    }
+    let outside = Call { number: MMAP, arch: AUDIT_ARCH_X86_64, ip: 0x40_1000, arguments: [u64::MAX; 6] };
+    assert_eq!(run(&program, &outside), RET_TRAP);
 }
 
 #[test]

@@ -98,6 +98,7 @@ pub fn gather() -> Result<HostFacts, LaunchError> {
         seed,
         gadget: (0, 0),
         text: (0, 0),
+        token: 0,
         mmap_min_addr: u64::from(number_in("/proc/sys/vm/mmap_min_addr", 65536)),
     })
 }

@@ -85,6 +85,7 @@ impl Handover {
             writable_bind: request.view.has_writable_host_path() || request.view.pod.is_some(),
             granted: request.view.granted,
             container: request.options.container,
+            kernel_guard: request.options.kernel_guard,
             terminal: self.fds.stdio.into_iter().any(is_terminal),
             control_fd: self.fds.control as u64,
             broker_fd: number(self.fds.broker),

@@ -1,10 +1,11 @@
 //! Maps the kernel's regions into the launched process and jumps into the image.
 
 use super::LaunchError;
+use super::keys::Keys;
 use boundary::boot::{BOOT_MAGIC, BootConfig, BootHeader, listener};
 use boundary::layout::{
     FRAMES_OFFSET, FRAMES_SIZE, HEAP_BOOT_BYTES, HEAP_OFFSET, HEAP_SIZE, IMAGE_OFFSET, IMAGE_SIZE, PAGE_SIZE,
-    REGION_ALIGN, REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE,
+    REGION_ALIGN, REGION_BASE_MAX, REGION_BASE_MIN, REGION_SIZE, STACKS_OFFSET, STACKS_SIZE,
 };
 use loader::{Limits, Program, Prot, Step};
 use std::mem::offset_of;
@@ -36,24 +37,30 @@ fn host(what: &'static str) -> LaunchError {
     LaunchError::Host { what, source: std::io::Error::last_os_error() }
 }
 
-/// Reserves the region at a random base, and maps image, heap and frames.
-pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchError> {
+/// Reserves the region at a random base, and maps image, heap and frames, with `keys` closed to program code.
+pub fn map(image: &[u8], heap: RawFd, frames: RawFd, keys: Option<&Keys>) -> Result<Mapped, LaunchError> {
     let base = reserve()?;
     let program = loader::parse(image).map_err(|error| LaunchError::Image(error.what))?;
-    let image_end = map_image(image, &program, base + IMAGE_OFFSET)?;
+    let image_end = map_image(image, &program, base + IMAGE_OFFSET, keys)?;
+    let read_write = Prot::READ | Prot::WRITE;
     for (fd, offset, size) in [(heap, HEAP_OFFSET, HEAP_SIZE), (frames, FRAMES_OFFSET, FRAMES_SIZE)] {
-        map_fixed(
-            base + offset,
-            size,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_NORESERVE,
-            fd,
-        )
-        .ok_or_else(|| host("mapping the sandbox's memory"))?;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        map_fixed(base + offset, size, read_write.bits() as i32, flags, fd)
+            .ok_or_else(|| host("mapping the sandbox's memory"))?;
+        keys.map_or(Ok(()), |keys| keys.close(base + offset, size, read_write))?;
     }
     // What is left of the reservation: the kernel chooses every address by itself, and each mapping less is one less to copy
     // for a fork.
-    unmap(image_end, base + HEAP_OFFSET)?;
+    match keys {
+        // Memory for stacks has its key from the start.
+        Some(keys) => {
+            let stacks = base + STACKS_OFFSET;
+            unmap(image_end, stacks)?;
+            keys.close(stacks, STACKS_SIZE, Prot::empty())?;
+            unmap(stacks + STACKS_SIZE, base + HEAP_OFFSET)?;
+        }
+        None => unmap(image_end, base + HEAP_OFFSET)?,
+    }
     unmap(base + FRAMES_OFFSET + FRAMES_SIZE, base + REGION_SIZE)?;
     let (address, size) =
         loader::section_range(image, b".gadget").ok_or(LaunchError::Image("the image has no gadget"))?;
@@ -62,7 +69,8 @@ pub fn map(image: &[u8], heap: RawFd, frames: RawFd) -> Result<Mapped, LaunchErr
         base,
         entry: base + IMAGE_OFFSET + program.entry,
         gadget: (start, start + size.next_multiple_of(PAGE_SIZE)),
-        text: text_alone(&program, base + IMAGE_OFFSET),
+        // A copy on huge pages would have no key.
+        text: if keys.is_some() { (0, 0) } else { text_alone(&program, base + IMAGE_OFFSET) },
     })
 }
 
@@ -129,7 +137,7 @@ fn unmap(start: u64, end: u64) -> Result<(), LaunchError> {
 /// host's page cache share; the others are anonymous memory with a copy of the bytes. The relocations that the image applies to
 /// itself are all in its writable segments. (The command's file need not be reachable from the sandbox's tree.) Gives the image's
 /// end.
-fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<u64, LaunchError> {
+fn map_image(image: &[u8], program: &Program, bias: u64, keys: Option<&Keys>) -> Result<u64, LaunchError> {
     let limits = Limits { start: bias, end: bias + IMAGE_SIZE, reserved: 0..0 };
     let plan = loader::plan::plan(program, bias, &limits).map_err(|error| LaunchError::Image(error.what))?;
     let mut end = bias;
@@ -154,6 +162,10 @@ fn map_image(image: &[u8], program: &Program, bias: u64) -> Result<u64, LaunchEr
                 continue;
             }
         };
+        if let Some(keys) = keys {
+            keys.close(addr, len, prot)?;
+            continue;
+        }
         // SAFETY: the image's own pages.
         if unsafe { libc::mprotect(addr as *mut _, len as usize, prot.bits() as i32) } != 0 {
             return Err(host("protecting the kernel image"));

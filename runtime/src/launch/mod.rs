@@ -11,6 +11,7 @@ mod handover;
 mod helper;
 mod idmap;
 mod image;
+mod keys;
 mod namespaces;
 mod pod;
 mod tree;
@@ -20,6 +21,7 @@ pub use confine::close_others;
 pub use facts::{Identity, caller, container};
 pub use granted::closed;
 pub use image::IMAGE;
+pub use keys::KernelGuard;
 pub use namespaces::Layer;
 pub use pod::container_tree;
 pub use tree::TREE;
@@ -32,6 +34,7 @@ use boundary::boot::{BootConfig, BootOptions, HostFacts, Interface};
 use boundary::process::Process;
 use handover::{Handover, Prepared};
 use idmap::Idmapped;
+use keys::Keys;
 use namespaces::Rest;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -351,7 +354,9 @@ fn prepare(request: Request, handover: Handover, ends: Ends<'_>) -> Result<Infal
             root
         }
     })?;
-    let mapped = image::map(request.image, handover.fds.heap, handover.fds.frames)?;
+    let keys = request.options.kernel_guard.then(Keys::allocate).transpose()?;
+    let mapped = image::map(request.image, handover.fds.heap, handover.fds.frames, keys.as_ref())?;
+    let token = keys.map_or(0, |keys| keys.token);
     if let Some(nothing) = nothing {
         close_standard(&nothing)?;
     }
@@ -364,10 +369,10 @@ fn prepare(request: Request, handover: Handover, ends: Ends<'_>) -> Result<Infal
         hostname: request.hostname,
         domainname: request.domainname,
         mounts: request.view.mounts,
-        filter: filter::guarded(allowlist, mapped.gadget)?,
+        filter: filter::guarded(allowlist, mapped.gadget, token)?,
         fds: handover.fds,
         options: request.options,
-        host: HostFacts { special_maps, gadget: mapped.gadget, text: mapped.text, ..facts },
+        host: HostFacts { special_maps, gadget: mapped.gadget, text: mapped.text, token, ..facts },
         interface,
     };
     // The image takes the end of its only child for the courier's.

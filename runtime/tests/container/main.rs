@@ -189,6 +189,7 @@ fn monitor(
             sysctls: Vec::new(),
             changes_with_data: false,
             host_xattrs: true,
+            kernel_guard: false,
             patch_calls: true,
             terminal_size: [24, 80, 0, 0],
             host_loopback: false,

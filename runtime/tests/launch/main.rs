@@ -137,6 +137,7 @@ impl Test {
                 sysctls: Vec::new(),
                 changes_with_data: false,
                 host_xattrs: false,
+                kernel_guard: false,
                 patch_calls: false,
                 terminal_size: [24, 80, 0, 0],
                 host_loopback: false,

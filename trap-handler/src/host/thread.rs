@@ -60,7 +60,7 @@ pub fn rt_sigaction(signal: i32, action: &SigAction) -> Result<(), Errno> {
         .map(|_| ())
 }
 
-/// rt_sigprocmask(2) `SIG_SETMASK`, at boot only.
+/// rt_sigprocmask(2) `SIG_SETMASK`: at boot, and with the guard.
 pub fn set_signal_mask(mask: u64) -> Result<(), Errno> {
     // SAFETY: the pointer is valid for the call.
     unsafe { call(raw::__NR_rt_sigprocmask, [2, &raw const mask as u64, 0, 8, 0, 0]) }.map(|_| ())
