@@ -11,7 +11,8 @@
 #include <sys/wait.h>
 #include <ucontext.h>
 
-static volatile unsigned long heap, stacks;
+
+static volatile unsigned long heap;
 static sigjmp_buf back;
 static volatile int last_signal;
 static void faulted(int signal, siginfo_t *info, void *context) {
@@ -108,8 +109,8 @@ static void code_of(const struct opener *opener) {
     mprotect(at, PAGE, PROT_EXEC);
     run(at, "mprotect to executable alone");
     /* One that runs from one page to the next, executable one after the other, in both orders, and put side by side. */
-    for (int split = 1; split < (int)length; split++) {
-        for (int order = 0; order < 2; order++) {
+    for (volatile int split = 1; split < (int)length; split++) {
+        for (volatile int order = 0; order < 2; order++) {
             at = fresh(PROT_READ | PROT_WRITE);
             memcpy(at + PAGE - split, code, length);
             mprotect(at + (order ? PAGE : 0), PAGE, PROT_READ | PROT_EXEC);
@@ -243,20 +244,24 @@ static void code(void) {
     if (before != after) escaped("GS was changed");
     /* What libraries have: libc's pkey_set(3) has the instruction. */
     int (*set)(int, unsigned) = dlsym(RTLD_DEFAULT, "pkey_set");
-    for (int key = 0; set && key < 16; key++) {
+    for (volatile int key = 0; set && key < 16; key++) {
         if (!sigsetjmp(back, 0)) set(key, 0);
     }
     look("pkey_set");
 }
 
 /* The frame of the program's own signal, which has the extended state with PKRU, is the program's to change. */
+static int present;
 static void opens(int signal, siginfo_t *info, void *context) {
     (void)signal, (void)info;
     unsigned char *state = (unsigned char *)((ucontext_t *)context)->uc_mcontext.fpregs;
-    for (unsigned at = 576; at < 4096; at += 4) {
-        if (*(volatile unsigned *)(state + at) == 0x55555554) memset(state + at, 0, 4);
-    }
-    *(volatile unsigned long *)(state + 512) |= 1 << 9;
+    /* `struct _fpx_sw_bytes`: how long the state is. */
+    unsigned magic, length;
+    memcpy(&magic, state + 464, 4);
+    memcpy(&length, state + 468, 4);
+    if (magic != FP_XSTATE_MAGIC1) return;
+    for (unsigned at = 576; at + 4 < length; at += 4) *(volatile unsigned *)(state + at) = 0;
+    if (present) *(volatile unsigned long *)(state + 512) |= 1 << 9;
 }
 static void frames(void) {
     struct sigaction action = {.sa_sigaction = opens, .sa_flags = SA_SIGINFO};
@@ -265,13 +270,15 @@ static void frames(void) {
     look("a changed frame");
 }
 
-/* Jumps to an instruction of the image, with registers as they would open the keys: must not come back with them open. `then` is where a
- * `ret` or a call's return address leads. */
-static void arrived(void) {
+/* Jumps to an instruction of the image, with registers as they would open the keys: must not come back with them open. Every word of the
+ * stack leads to where that is looked at. */
+__attribute__((used)) static void has_arrived(void) {
     look("a jump");
     held();
     _exit(0);
 }
+void arrived(void);
+__asm__("arrived: and $-16, %rsp; call has_arrived; ud2");
 static void jump(unsigned long to, unsigned long eax, unsigned long stack) {
     static unsigned long words[8192] __attribute__((aligned(4096)));
     for (unsigned i = 0; i < 8192; i++) words[i] = (unsigned long)arrived;
@@ -281,16 +288,6 @@ static void jump(unsigned long to, unsigned long eax, unsigned long stack) {
                      :
                      : [to] "r"(to), "a"(eax), [sp] "r"(sp), [area] "r"(area)
                      : "memory", "rcx", "rdx", "rdi", "rsi", "rbx");
-}
-
-/* Between its own signals, at the place where the host puts frames lies what is left of the last one. */
-static void gate(unsigned long to) {
-    for (int i = 0; i < 3; i++) syscall(SYS_getpid);
-    for (unsigned long room = 512; room < 8192; room += 8) {
-        if (fork() == 0) jump(to, 0, block - room - 8);
-        int status;
-        wait(&status);
-    }
 }
 
 int main(int argc, char **argv) {
@@ -303,14 +300,14 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
     unsigned long numbers[3] = {0};
     for (int i = 2; i < argc && i < 5; i++) numbers[i - 2] = strtoul(argv[i], NULL, 0);
+    alarm(60);
     trying();
     look("the start");
     if (is(argv[1], "memory")) memory();
     else if (is(argv[1], "code")) code();
     else if (is(argv[1], "race")) race();
-    else if (is(argv[1], "frames")) frames();
+    else if (is(argv[1], "frames")) present = numbers[0] != 0, frames();
     else if (is(argv[1], "jump")) jump(base + numbers[0], numbers[1], numbers[2] ? block - numbers[2] : 0);
-    else if (is(argv[1], "gate")) gate(base + numbers[0]);
     else return 2;
     look(argv[1]);
     held();
