@@ -21,6 +21,7 @@ mod errno;
 pub mod gadget;
 pub mod handler;
 pub mod host;
+pub mod keys;
 pub mod lend;
 pub mod patch;
 pub mod region;

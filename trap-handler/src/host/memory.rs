@@ -49,6 +49,13 @@ pub fn mprotect(address: u64, length: u64, prot: u32) -> Result<(), Errno> {
     unsafe { call(raw::__NR_mprotect, [address, length, u64::from(prot), 0, 0, 0]) }.map(|_| ())
 }
 
+/// pkey_mprotect(2).
+pub fn pkey_mprotect(address: u64, length: u64, prot: u32, key: i32) -> Result<(), Errno> {
+    // SAFETY: as for `map_fixed`.
+    unsafe { call(raw::__NR_pkey_mprotect, [address, length, u64::from(prot), i64::from(key) as u64, 0, 0]) }
+        .map(|_| ())
+}
+
 /// mremap(2) with `MREMAP_MAYMOVE | MREMAP_FIXED` (or with the flags given beside those).
 pub fn mremap_fixed(old: u64, old_length: u64, new_length: u64, flags: u32, new: u64) -> Result<u64, Errno> {
     // SAFETY: as for `map_fixed`.
