@@ -1,12 +1,13 @@
 //! Typed copies to and from the program, strings, and the two ends of file transfers.
 
+use crate::mm::make_writable;
 use crate::{Errno, Result, Short};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as raw;
 use smallvec::SmallVec;
-use trap_handler::copy;
 pub use trap_handler::host::Span;
+use trap_handler::{copy, keys};
 
 /// Types that are plain bytes of the ABI.
 ///
@@ -65,6 +66,37 @@ plain!(
 // SAFETY: an array of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
+/// Copies to the program; once more where memory is executable now that may be written, too.
+fn to_user_partial(address: u64, bytes: &[u8]) -> usize {
+    let done = copy::to_user_partial(address, bytes);
+    if done < bytes.len() && make_writable(address, bytes.len() as u64) {
+        return copy::to_user_partial(address, bytes);
+    }
+    done
+}
+
+fn to_user(address: u64, bytes: &[u8]) -> Result<()> {
+    if to_user_partial(address, bytes) == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Writes a 32-bit word of the program.
+pub fn store_u32(address: u64, value: u32) -> Result<()> {
+    copy::store_u32_user(address, value).or_else(|error| {
+        if make_writable(address, 4) { copy::store_u32_user(address, value) } else { Err(error) }
+    })
+}
+
+/// Compares a 32-bit word of the program with `expected` and, if equal, replaces it by `new`, in one step; what was there.
+pub fn compare_exchange_u32(address: u64, expected: u32, new: u32) -> Result<u32> {
+    copy::compare_exchange_u32_user(address, expected, new).or_else(|error| {
+        if make_writable(address, 4) {
+            copy::compare_exchange_u32_user(address, expected, new)
+        } else {
+            Err(error)
+        }
+    })
+}
+
 /// Reads a value of the program; made once, then checked.
 pub fn read<T: Plain>(address: u64) -> Result<T> {
     let mut value = core::mem::MaybeUninit::<T>::zeroed();
@@ -84,7 +116,7 @@ pub fn read_optional<T: Plain>(address: u64) -> Result<Option<T>> {
 pub fn write<T: Plain>(address: u64, value: &T) -> Result<()> {
     // SAFETY: reads the bytes of a plain value.
     let bytes = unsafe { core::slice::from_raw_parts((value as *const T).cast::<u8>(), size_of::<T>()) };
-    copy::to_user(address, bytes)
+    to_user(address, bytes)
 }
 
 /// Writes a value unless the address is null.
@@ -122,7 +154,7 @@ pub fn read_bytes(address: u64, length: usize) -> Result<Vec<u8>> {
 
 /// Writes bytes.
 pub fn write_bytes(address: u64, bytes: &[u8]) -> Result<()> {
-    copy::to_user(address, bytes)
+    to_user(address, bytes)
 }
 
 /// Reads a NUL-terminated string of at most `max` bytes with its NUL; `too_long` if there is no NUL within.
@@ -250,7 +282,7 @@ fn user_end<'a>(spans: &'a [Span]) -> End<'a> {
 }
 
 macro_rules! common_end {
-    ($type:ident) => {
+    ($type:ident, $is_written:literal) => {
         impl $type<'_> {
             /// Bytes that may still be transferred.
             pub fn left(&self) -> usize {
@@ -264,7 +296,12 @@ macro_rules! common_end {
 
             /// The next contiguous piece, for a host call that transfers by itself; follow with [`Self::advance`].
             pub fn span(&mut self) -> Option<Span> {
-                self.0.span()
+                let span = self.0.span();
+                if let (true, End::User { .. }, Some(span)) = ($is_written && keys::on(), &self.0, span) {
+                    // The host writes to it by itself, and does not ask again.
+                    make_writable(span.address, span.length);
+                }
+                span
             }
 
             /// Notes that a host call transferred `count` bytes of the piece.
@@ -274,8 +311,8 @@ macro_rules! common_end {
         }
     };
 }
-common_end!(Sink);
-common_end!(Source);
+common_end!(Sink, true);
+common_end!(Source, false);
 
 impl<'a> Sink<'a> {
     /// Program memory; spans were checked when they were made.
@@ -303,7 +340,7 @@ impl<'a> Sink<'a> {
                     into.copy_from_slice(part);
                     length
                 }
-                _ => copy::to_user_partial(span.address, part),
+                _ => to_user_partial(span.address, part),
             };
             self.0.advance(put);
             count += put;

@@ -83,6 +83,11 @@ fn set_up() -> Result<(), String> {
     kernel::ipc::init();
     vfs::tty::init();
     netstack::init();
+    kernel::mm::set_make_writable(|address, length| {
+        // SAFETY: this thread; what comes from it lives for this statement.
+        kernel::task::current_if_any().is_some()
+            && unsafe { thread::current().own_memory() }.space.make_writable(address, length)
+    });
     kernel::mm::set_shared_memory(vfs::page_file::shared_memory);
     task::init_table(ThreadGroup::sandbox(config.options.container), config.options.pids_limit as usize);
     crate::system::init(&config.hostname, &config.domainname);

@@ -24,7 +24,7 @@ impl Kernel for TrapboxKernel {
         match cause {
             Cause::Call => call(regs),
             Cause::Int80 => crate::int80::handle(regs),
-            Cause::Fault => crate::fault::handle(ThreadBlock::current().fault()),
+            Cause::Fault => crate::fault::handle(ThreadBlock::current().fault(), regs),
             Cause::Poke => {}
         }
         trace.arm(regs);

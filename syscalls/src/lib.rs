@@ -29,6 +29,7 @@ pub mod ptrace;
 pub mod restart;
 pub mod signal;
 pub mod socket;
+mod stand_in;
 pub mod start;
 pub mod stats;
 pub mod strace;

@@ -28,6 +28,9 @@ const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// Code and stack segment of 64-bit programs (`arch/x86/include/asm/segment.h`).
 const USER_CS: u16 = 0x33;
 const USER_SS: u64 = 0x2b;
+/// Access that the protection of a page refuses, and that its key does.
+const SEGV_ACCERR: i32 = 2;
+const SEGV_PKUERR: i32 = 4;
 /// `SI_KERNEL`.
 const SI_KERNEL: i32 = 0x80;
 
@@ -247,7 +250,8 @@ fn fault(signal: i32, info: &SigInfo, context: &mut UContext) {
     unsafe {
         *block.fault.get() = Fault {
             signal,
-            code: info.code,
+            // The keys are the kernel's own affair.
+            code: if (signal, info.code) == (SIGSEGV, SEGV_PKUERR) { SEGV_ACCERR } else { info.code },
             address: info.address,
             trapno: context.trapno,
             error: context.err,

@@ -223,6 +223,29 @@ pub fn trampoline(
     Some(to.code)
 }
 
+/// Where a slot of [`moved_away`] has the address behind the instruction, then [`MOVED_AWAY`], then the instruction's.
+const NEXT_AT: u64 = SLOT - 24;
+/// Tells such a slot. Trampolines have breakpoints there.
+const MOVED_AWAY: u64 = u64::from_le_bytes(*b"MOVEAWAY");
+
+/// The code of a slot that has an instruction from `head`, whose place something else has taken; the program goes on at `next`.
+pub fn moved_away(instruction: &[u8], slot: u64, head: u64, next: u64) -> Option<[u8; SLOT as usize]> {
+    let mut to = Assembler { code: [0xcc; SLOT as usize], length: 0, at: slot };
+    to.bytes(instruction)?;
+    to.relative(&[0xe9], next)?;
+    let words = to.code.get_mut(NEXT_AT as usize..)?;
+    for (place, word) in words.chunks_exact_mut(8).zip([next, MOVED_AWAY, head]) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    (to.length as u64 <= NEXT_AT).then_some(to.code)
+}
+
+fn as_words(bytes: &[u8; 24]) -> Option<[u64; 3]> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let [first, second, third] = *words else { return None };
+    Some([first, second, third].map(u64::from_le_bytes))
+}
+
 /// What an arena's first word has to be.
 pub fn entry_point() -> u64 {
     if keys::on() { &raw const gates::way_in_patched as u64 } else { &raw const entry::entry_patched as u64 }
@@ -292,6 +315,13 @@ fn target(head: u64) -> Option<u64> {
 /// nothing to see (`None`), or behind the call.
 pub(crate) fn program_rip(rip: u64) -> Option<u64> {
     let (slot, offset) = (rip & !(SLOT - 1), rip & (SLOT - 1));
+    let mut words = [0u8; 24];
+    copy::from_user(&mut words, slot + NEXT_AT).ok()?;
+    if let Some([next, mark, head]) = as_words(&words)
+        && mark == MOVED_AWAY
+    {
+        return Some(if offset == 0 { head } else { next });
+    }
     let mut code = [0u8; 7];
     copy::from_user(&mut code, slot).ok()?;
     match code {

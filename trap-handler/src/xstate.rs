@@ -17,6 +17,9 @@ pub const MIN_SIZE: usize = 576;
 
 static COMPONENTS: AtomicU64 = AtomicU64::new(3);
 static SIZE: AtomicU64 = AtomicU64::new(MIN_SIZE as u64);
+/// By component: its size, its place in the standard format, and a bit if it is aligned in the compacted one. CPUID is slow where a
+/// hypervisor answers it.
+static LAYOUT: [AtomicU64; 63] = [const { AtomicU64::new(0) }; 63];
 static MXCSR_MASK: AtomicU64 = AtomicU64::new(0xffbf);
 
 /// An aligned buffer for one image.
@@ -45,9 +48,17 @@ pub fn detect() {
         if __cpuid_count(1, 0).ecx & (1 << 27) == 0 {
             return;
         }
+        let all = xcr0();
+        for (component, layout) in (2..63u32).zip(LAYOUT.iter().skip(2)) {
+            if all & (1 << component) != 0 {
+                let leaf = __cpuid_count(0xd, component);
+                let (size, place) = (u64::from(leaf.eax), u64::from(leaf.ebx) & 0x7fff_ffff);
+                layout.store(size | place << 32 | u64::from(leaf.ecx & 2) << 62, Ordering::Relaxed);
+            }
+        }
         // The keys that are closed are not the program's to see or to change.
         let keys = if keys::on() { 1 << keys::PKRU } else { 0 };
-        let enabled = xcr0() & !(WITHHELD | keys);
+        let enabled = all & !(WITHHELD | keys);
         let mut size = MIN_SIZE as u64;
         let mut components = enabled & 3;
         for component in 2..63u32 {
@@ -141,6 +152,103 @@ pub fn load(area: &mut Area) -> bool {
     }
     ThreadBlock::current().set_vector(&xmm, mxcsr);
     true
+}
+
+/// Why [`restore`] did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The processor would have wanted more of the image than there was to read.
+    TooShort,
+    /// The processor would not have taken it (#GP).
+    Malformed,
+}
+
+/// XRSTOR as a program asked for it, in place of the processor: the components `requested` (EDX:EAX) of an image of the program's, of which
+/// `read` bytes could be read; but for PKRU, which is never loaded. In the standard or the compacted format (Intel SDM volume 1, 13.8).
+pub fn restore(area: &mut Area, read: usize, requested: u64) -> Result<(), Refused> {
+    if read < MIN_SIZE {
+        return Err(Refused::TooShort);
+    }
+    let word = |at: usize| {
+        let bytes = area.0.get(at..).and_then(|bytes| bytes.first_chunk::<8>());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
+    let (present, format) = (word(512), word(520));
+    let compacted = format & COMPACTED != 0;
+    let requested = requested & components() & !(1 << keys::PKRU);
+    let mxcsr = u32::from_le_bytes([area.0[24], area.0[25], area.0[26], area.0[27]]);
+    let loads_mxcsr = if compacted { requested & present & SSE != 0 } else { requested & (SSE | AVX) != 0 };
+    if loads_mxcsr && mxcsr & !(MXCSR_MASK.load(Ordering::Relaxed) as u32) != 0 {
+        return Err(Refused::Malformed);
+    }
+    let needed = if compacted {
+        compacted_size(format, requested & present)
+    } else {
+        standard_size(requested & present)
+    };
+    if needed > read {
+        return Err(Refused::TooShort);
+    }
+    // SAFETY: aligned, and as long as what is loaded; a malformed image is caught.
+    if !unsafe { copy::xrstor(area.0.as_ptr(), requested) } {
+        return Err(Refused::Malformed);
+    }
+    let block = ThreadBlock::current();
+    let (mut xmm, mut control) = block.vector();
+    if requested & SSE != 0 {
+        xmm = if present & SSE != 0 { xmm_of(area) } else { XmmRegs::default() };
+    }
+    if loads_mxcsr {
+        control = mxcsr;
+    } else if compacted && requested & SSE != 0 {
+        control = INITIAL_MXCSR;
+    }
+    block.set_vector(&xmm, control);
+    Ok(())
+}
+
+const SSE: u64 = 2;
+const AVX: u64 = 4;
+const COMPACTED: u64 = 1 << 63;
+const INITIAL_MXCSR: u32 = 0x1f80;
+
+fn xmm_of(area: &Area) -> XmmRegs {
+    let mut xmm = XmmRegs::default();
+    for (value, slot) in xmm.0.iter_mut().zip(area.0[160..416].as_chunks::<16>().0) {
+        *value = u128::from_le_bytes(*slot);
+    }
+    xmm
+}
+
+/// Size, place and alignment of a component, as its leaf has them.
+fn component(number: u32) -> (usize, usize, bool) {
+    let known = LAYOUT.get(number as usize).map_or(0, |layout| layout.load(Ordering::Relaxed));
+    ((known & 0xffff_ffff) as usize, (known >> 32 & 0x7fff_ffff) as usize, known >> 63 != 0)
+}
+
+/// Bytes of an image in the standard format up to the last of these components.
+fn standard_size(loaded: u64) -> usize {
+    let ends = (2..63).filter(|number| loaded & 1 << number != 0).map(|number| {
+        let (size, offset, _) = component(number);
+        offset + size
+    });
+    ends.max().unwrap_or(0).max(MIN_SIZE)
+}
+
+/// Bytes of an image in the compacted format that has the components `format`, up to the last of those that are loaded.
+fn compacted_size(format: u64, loaded: u64) -> usize {
+    let (mut end, mut needed) = (MIN_SIZE, MIN_SIZE);
+    for number in (2..63).filter(|number| format & 1 << number != 0) {
+        let (size, _, aligned) = component(number);
+        if aligned {
+            end = end.next_multiple_of(64);
+        }
+        end += size;
+        if loaded & 1 << number != 0 {
+            needed = end;
+        }
+    }
+    needed
 }
 
 /// Puts the extended state into its initial form (execve).

@@ -7,7 +7,7 @@ use crate::{Errno, Result, uaccess};
 use alloc::vec;
 use boundary::layout::PAGE_SIZE;
 use linux_raw_sys::general as raw;
-use trap_handler::{host, region};
+use trap_handler::{host, keys, region};
 
 /// `MADV_GUARD_INSTALL` and `MADV_GUARD_REMOVE` (Linux 6.13).
 const GUARD: [u32; 2] = [102, 103];
@@ -105,6 +105,13 @@ impl AddressSpace {
         let (parts, whole) = match effect {
             Effect::Host => {
                 let drops = matches!(advice, raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED);
+                if keys::on()
+                    && (drops
+                        || matches!(advice, raw::MADV_FREE | raw::MADV_REMOVE)
+                        || GUARD.contains(&advice))
+                {
+                    self.inner.write().drop_code(address, end)?;
+                }
                 // Under the lock, so that nothing else is mapped there by the time the host acts.
                 let mut inner = self.inner.read();
                 if drops && inner.patches.are_in(address, end) {

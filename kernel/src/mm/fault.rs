@@ -1,14 +1,18 @@
 //! What a fault of the program means.
 
-use super::area::{Area, AreaFlags, Content};
+use super::area::{Area, AreaFlags, Content, Prot};
 use super::area_map::STACK_GUARD;
+use super::screen::{Kind, Opening};
 use super::space::{AddressSpace, Inner, Limits};
 use super::{Backing, host_map};
 use crate::task;
 use alloc::vec::Vec;
 use boundary::layout::PAGE_SIZE;
 use core::sync::atomic::Ordering;
-use trap_handler::region;
+use trap_handler::{keys, region};
+
+/// Bytes of the longest instruction.
+const LONGEST: u64 = 15;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -28,7 +32,15 @@ pub struct Fault {
     pub code: i32,
     /// `si_addr`.
     pub address: u64,
+    /// The processor's error code for a page fault.
+    pub error: u64,
+    /// Where the program was.
+    pub rip: u64,
 }
+
+/// Bits of [`Fault::error`] (Intel SDM volume 3, 5.7).
+const ERROR_WRITE: u64 = 1 << 1;
+const ERROR_FETCH: u64 = 1 << 4;
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +69,15 @@ impl AddressSpace {
     /// What a fault means: pages of a file that came into being since it was mapped are mapped now, areas that grow
     /// downwards grow, anything else is the program's signal. For the calling process.
     pub fn resolve_fault(&self, fault: Fault, limits: &Limits) -> FaultOutcome {
-        let Fault { signal, code, address } = fault;
+        let Fault { signal, code, address, .. } = fault;
         let page = address & !(PAGE_SIZE - 1);
+        if keys::on()
+            && (signal, code) == (SIGSEGV, SEGV_ACCERR)
+            && region::is_user(page, PAGE_SIZE)
+            && let Some(outcome) = self.resolve_closed(page, fault)
+        {
+            return outcome;
+        }
         match (signal, code) {
             (SIGBUS, BUS_ADRERR) if self.extend_file(page) => FaultOutcome::Retry,
             // Where the kernel lies there is nothing, for the program.
@@ -70,6 +89,60 @@ impl AddressSpace {
         }
     }
 
+    /// What a fault means that the guard may be the reason of: the page is executable, or writable, where the area allows both.
+    fn resolve_closed(&self, page: u64, fault: Fault) -> Option<FaultOutcome> {
+        let prot = {
+            let inner = self.inner.read();
+            let (_, area) = inner.map.find(page)?;
+            area.prot
+        };
+        if fault.error & ERROR_FETCH != 0 && prot.contains(Prot::EXEC) {
+            let behind_end = || self.inner.read().beyond.find(page).is_some();
+            if behind_end() && !self.extend_file(page) {
+                return Some(FaultOutcome::Signal { signal: SIGBUS, code: BUS_ADRERR });
+            }
+            let opening = self.inner.write().open_code(page);
+            return match opening {
+                Opening::Opened => Some(FaultOutcome::Retry),
+                Opening::Nothing => Some(FaultOutcome::Signal { signal: SIGBUS, code: BUS_ADRERR }),
+                Opening::Refused(kind) => {
+                    self.tell_refused(page, kind);
+                    None
+                }
+                Opening::RefusedAgain | Opening::Failed => None,
+            };
+        }
+        if fault.error & ERROR_WRITE != 0 && prot.contains(Prot::WRITE | Prot::EXEC) {
+            // Not both at once, which it would go on asking for.
+            if (fault.rip..fault.rip.saturating_add(LONGEST)).any(|at| at & !(PAGE_SIZE - 1) == page) {
+                crate::warn!(
+                    "kernel guard: the code at {:#x} writes to its own page, which is not possible; run with --kernel-guard=off",
+                    fault.rip
+                );
+                return None;
+            }
+            self.make_writable(page, 1);
+            return Some(FaultOutcome::Retry);
+        }
+        None
+    }
+
+    fn tell_refused(&self, page: u64, kind: Kind) {
+        let path = {
+            let inner = self.inner.read();
+            inner.map.find(page).and_then(|(_, area)| match &area.content {
+                Content::File(file, _) => Some(file.describe().2),
+                _ => None,
+            })
+        };
+        let path = path.filter(|path| !path.is_empty()).unwrap_or_else(|| b"memory".to_vec());
+        crate::warn!(
+            "kernel guard: the page at {page:#x} of {} holds the bytes of {} and is not executed; run with --kernel-guard=off",
+            alloc::string::String::from_utf8_lossy(&path),
+            kind.name()
+        );
+    }
+
     /// Takes away the pages that are behind the end of a file now that files may have become shorter (truncate(2)), also those
     /// that a private mapping had copied. For the calling process.
     pub fn cut_behind_ends(&self) {
@@ -79,6 +152,7 @@ impl AddressSpace {
             let gone = [Backing::BeyondEnd { length: part.end - from }];
             // Should the host refuse, the pages stay: the program reads what was cut off.
             if host_map::file(from, &part, &gone, 0).is_ok() {
+                inner.screen.forget(from, part.end);
                 inner.beyond.insert(from, part.end);
             }
         }

@@ -1,7 +1,7 @@
 //! Mapping an area's content on the host.
 
 use super::area::{Area, AreaFlags, Content, Prot};
-use super::{Backing, Mappable};
+use super::{Backing, Mappable, screen};
 use crate::{Errno, Result, frames};
 use alloc::vec::Vec;
 use boundary::layout::{FRAMES_SIZE, PAGE_SIZE};
@@ -15,7 +15,7 @@ pub fn anonymous(start: u64, length: u64, prot: Prot, flags: AreaFlags, populate
     if flags.contains(AreaFlags::NO_RESERVE) {
         host_flags |= raw::MAP_NORESERVE;
     }
-    host::map_fixed(start, length, prot.bits(), host_flags, -1, 0)
+    host::map_fixed(start, length, screen::host_bits(prot), host_flags, -1, 0)
 }
 
 /// What a file gives for `[offset, offset + length)`, all of it. Asked before anything is mapped, since a file may have to
@@ -52,7 +52,7 @@ pub fn pieces(file: &dyn Mappable, offset: u64, length: u64, area: &Area) -> Res
 pub fn file(start: u64, area: &Area, pieces: &[Backing], populate: u32) -> Result<Vec<(u64, u64)>> {
     let sharing = if area.shared() { raw::MAP_SHARED } else { raw::MAP_PRIVATE };
     let reserve = if area.flags.contains(AreaFlags::NO_RESERVE) { raw::MAP_NORESERVE } else { 0 };
-    let prot = area.prot.bits();
+    let prot = screen::host_bits(area.prot);
     let mut beyond = Vec::new();
     let mut at = start;
     for piece in pieces {

@@ -4,7 +4,7 @@ use super::area::{Area, AreaFlags, Content, Prot};
 use super::space::{
     AddressSpace, BOTTOM_UP_BASE, Inner, Limits, MAX_AREAS, aligned, lowest, make_shared_memory, page_up,
 };
-use super::{Mappable, host_map};
+use super::{Mappable, host_map, screen};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -89,6 +89,9 @@ impl AddressSpace {
             return Err(Errno::EEXIST);
         }
         let mut area = template(request, length)?;
+        if screen::refuses(&area) {
+            return Err(Errno::EACCES);
+        }
         let populate = if flags & (raw::MAP_POPULATE | raw::MAP_NONBLOCK) == raw::MAP_POPULATE {
             raw::MAP_POPULATE
         } else {
@@ -338,6 +341,7 @@ impl Inner {
     ) -> (Vec<(u64, Area)>, Result<()>) {
         let end = area.end;
         self.patches.forget(start, end);
+        self.screen.forget(start, end);
         let old = self.map.remove(start, end);
         self.beyond.remove(start, end);
         match map(start, &area) {
@@ -370,6 +374,7 @@ impl Inner {
                 host_map::check(start, end - start)?;
                 host::munmap(start, end - start)?;
                 self.patches.forget(start, end);
+                self.screen.forget(start, end);
                 removed.append(&mut self.map.remove(start, end));
                 self.beyond.remove(start, end);
             }

@@ -7,6 +7,7 @@
 mod advise;
 mod area;
 mod area_map;
+mod arena;
 mod code;
 mod fault;
 mod host_map;
@@ -20,6 +21,7 @@ mod range_set;
 mod remap;
 mod remote;
 mod report;
+mod screen;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ pub use mappable::{Backing, Mappable, MappingId};
 pub use range_set::RangeSet;
 pub use remote::Reach;
 pub use report::AreaReport;
+pub use screen::{Action, Kind, MakeWritable, StandIn, make_writable, set_make_writable};
 pub use space::{
     AddressSpace, Limits, MAX_AREAS, MAX_STACK, MakeSharedMemory, ProgramRanges, random_pages,
     random_program_base, set_shared_memory,

@@ -5,16 +5,18 @@
 //! memory changes protection or moves: a program that changes its own code sees its own code.
 
 use super::area::{AreaFlags, Content, Prot};
+use super::arena::Arena;
 use super::code::{close_code, exchange, while_writable};
 use super::learned::{self, AFTER, Advice, BEFORE, Code, FileId, Known};
+use super::screen;
 use super::space::{AddressSpace, Inner, lowest};
-use crate::{Errno, Result};
+use crate::Result;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use boundary::layout::{PAGE_SIZE, USER_END};
 use trap_handler::block::ThreadBlock;
 use trap_handler::patch::{self, ARENA, JUMP, SLOT, Shape};
-use trap_handler::{copy, host};
+use trap_handler::{copy, keys};
 
 #[derive(Debug, Clone)]
 struct Patch {
@@ -33,15 +35,6 @@ const COUNTED: usize = 1024;
 
 /// How often calls trapped in a process, by the address of their `syscall`. A forked child starts anew.
 pub(super) type Trapped = BTreeMap<u64, u8>;
-
-#[derive(Debug, Clone)]
-struct Arena {
-    start: u64,
-    /// It was just made: it can be written, and not yet executed.
-    fresh: bool,
-    /// A bit a slot; slot 0 holds the address to jump to.
-    used: [u64; (ARENA / SLOT / 64) as usize],
-}
 
 /// The rewritten sites of an address space.
 #[derive(Debug, Clone, Default)]
@@ -273,7 +266,8 @@ impl Inner {
         let plan = self.plan(site, code.get(..length).unwrap_or_default(), number)?;
         self.write_trampolines(core::slice::from_ref(&plan))
             .map_err(|_| Refusal::Here("the host refused to change its trampoline"))?;
-        exchange(plan.head, plan.jump, alone, false)
+        let runs = self.runs_in(plan.head, plan.head + JUMP);
+        exchange(plan.head, plan.jump, alone, false, &runs)
             .map_err(|_| Refusal::Here("the host refused to change its code"))?;
         plan.resume();
         self.patches.sites.insert(plan.head, Patch { original: plan.original });
@@ -299,6 +293,9 @@ impl Inner {
         if self.patches.sites.range(head.saturating_sub(JUMP - 1)..end).next().is_some() {
             return Err(Refusal::Here("it overlaps another site"));
         }
+        if self.screen.stands_in(head, end.max(head + JUMP)) {
+            return Err(Refusal::Here("it overlaps an instruction that the kernel does"));
+        }
         Ok(shape)
     }
 
@@ -318,6 +315,12 @@ impl Inner {
         let trampoline =
             patch::trampoline(shape, site, after, slot & !(ARENA - 1), slot).ok_or_else(out_of_reach)?;
         let jump = patch::jump(head, slot).ok_or_else(out_of_reach)?;
+        if keys::on()
+            && !(screen::is_harmless_exchange(head, &original, &jump)
+                && screen::is_harmless(slot, &trampoline))
+        {
+            return Err(Refusal::Here("its jump has the bytes of an instruction that the guard keeps out"));
+        }
         Ok(Plan { site, shape, head, jump, original, slot, trampoline })
     }
 
@@ -351,8 +354,9 @@ impl Inner {
         } else {
             (first.head, last.head + JUMP)
         };
+        let runs = self.runs_in(first, last);
         let written = self.write_trampolines(&plans).and_then(|()| {
-            while_writable(first, last, || {
+            while_writable(first, last, &runs, || {
                 plans.iter().try_for_each(|plan| copy::to_user(plan.head, &plan.jump))
             })
         });
@@ -378,10 +382,40 @@ impl Inner {
                 close_code(arena.start, ARENA)?;
                 arena.fresh = false;
             } else {
-                while_writable(arena.start, arena.start + ARENA, write)?;
+                let all = (arena.start, arena.start + ARENA);
+                while_writable(all.0, all.1, &[all], write)?;
             }
         }
         Ok(())
+    }
+
+    /// Writes code of up to [`SLOT`] bytes into a slot in reach of `head`, that `code` makes for it; the slot.
+    pub(super) fn write_moved(
+        &mut self,
+        head: u64,
+        code: impl FnOnce(u64) -> Option<Vec<u8>>,
+    ) -> Option<u64> {
+        // As far as that of a jump.
+        let slot = self.slot_for(Shape::Number(0), head).ok()?;
+        let code = code(slot).filter(|code| code.len() as u64 <= SLOT)?;
+        let arena = self.patches.arenas.iter_mut().find(|arena| arena.start == slot & !(ARENA - 1))?;
+        let write = || copy::to_user(slot, &code);
+        if arena.fresh {
+            write().and_then(|()| close_code(arena.start, ARENA)).ok()?;
+            arena.fresh = false;
+        } else {
+            let all = (arena.start, arena.start + ARENA);
+            while_writable(all.0, all.1, &[all], write).ok()?;
+        }
+        Some(slot)
+    }
+
+    /// The parts of the pages of `[start, end)` that are executable on the host; asked with the guard alone.
+    fn runs_in(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        if !keys::on() {
+            return Vec::new();
+        }
+        self.screen.executable(start & !(PAGE_SIZE - 1), end.next_multiple_of(PAGE_SIZE))
     }
 
     fn check_code(&self, start: u64, end: u64) -> Result<(), Refusal> {
@@ -428,16 +462,15 @@ impl Inner {
         };
         let gap = below.or_else(above).ok_or("there is no room for trampolines")?;
         let start = gap.next_multiple_of(ARENA);
-        make_arena(start).map_err(|_| "the host refused memory for trampolines")?;
+        let arena = Arena::map(start).map_err(|_| "the host refused memory for trampolines")?;
         self.map.reserve(start, start + ARENA);
-        let mut used = [0; (ARENA / SLOT / 64) as usize];
-        used[0] = 1;
-        Ok(Arena { start, fresh: true, used })
+        Ok(arena)
     }
 
     /// Puts the original code of rewritten sites into what was read at `start`.
     pub fn show_original_code(&self, start: u64, bytes: &mut [u8]) {
         let end = start.saturating_add(bytes.len() as u64);
+        self.screen.show_original_code(start, bytes);
         for (head, site) in self.patches.sites.range(start.saturating_sub(JUMP)..end) {
             for (at, original) in (*head..).zip(site.original) {
                 if let Some(byte) = at.checked_sub(start).and_then(|offset| bytes.get_mut(offset as usize)) {
@@ -454,37 +487,10 @@ impl Inner {
         for head in heads {
             if head + JUMP > start
                 && let Some(site) = self.patches.sites.remove(&head)
-                && exchange(head, site.original, false, true).is_err()
+                && exchange(head, site.original, false, true, &self.runs_in(head, head + JUMP)).is_err()
             {
                 crate::warn!("the code at {head:#x} could not be put back");
             }
         }
     }
-}
-
-impl Arena {
-    fn take(&mut self, shape: Shape, head: u64) -> Option<u64> {
-        for (index, word) in self.used.iter_mut().enumerate() {
-            for bit in 0..64u64 {
-                let slot = self.start + (index as u64 * 64 + bit) * SLOT;
-                if *word & 1 << bit == 0 && patch::fits(shape, head, slot) {
-                    *word |= 1 << bit;
-                    return Some(slot);
-                }
-            }
-        }
-        None
-    }
-}
-
-fn make_arena(start: u64) -> Result<()> {
-    use linux_raw_sys::general as raw;
-    super::host_map::check(start, ARENA)?;
-    let flags = raw::MAP_PRIVATE | raw::MAP_ANONYMOUS | raw::MAP_NORESERVE;
-    host::map_fixed(start, ARENA, raw::PROT_READ | raw::PROT_WRITE, flags, -1, 0)?;
-    if copy::store_u64_user(start, patch::entry_point()).is_err() || !patch::add_arena(start) {
-        let _ = host::munmap(start, ARENA);
-        return Err(Errno::ENOMEM);
-    }
-    Ok(())
 }

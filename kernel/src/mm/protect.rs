@@ -1,8 +1,8 @@
 //! mprotect(2).
 
 use super::area::{AreaFlags, Prot};
-use super::host_map;
 use super::space::{AddressSpace, Inner, Limits, MAX_AREAS, aligned, page_up};
+use super::{host_map, screen};
 use crate::{Errno, Result};
 use linux_raw_sys::general as raw;
 use trap_handler::host;
@@ -59,6 +59,9 @@ impl Inner {
         }
         let mut after = area.clone();
         after.prot = prot;
+        if screen::refuses(&after) {
+            return Err(Errno::EACCES);
+        }
         let becomes_data = after.is_data() && !area.is_data();
         if becomes_data && self.map.totals().data.saturating_add(end - start) > limits.data {
             return Err(Errno::ENOMEM);
@@ -69,7 +72,8 @@ impl Inner {
         }
         host_map::check(start, end - start)?;
         self.restore_calls(start, end);
-        host::mprotect(start, end - start, prot.bits())?;
+        self.close_code(start, end)?;
+        host::mprotect(start, end - start, screen::host_bits(prot))?;
         self.map.update(start, end, |area| area.prot = prot);
         Ok(())
     }

@@ -199,6 +199,7 @@ impl Inner {
         host_map::check(old, old_length)?;
         host_map::check(target, new_length)?;
         self.restore_calls(old, old + old_length);
+        self.close_code(old, old + old_length)?;
 
         // Memory without a file is moved and grown by one host call, where the host has it as one area.
         let at_once = anonymous && new_length > old_length && {
@@ -233,9 +234,12 @@ impl Inner {
             if keep == 0 {
                 removed.append(&mut self.map.remove(old, old + old_length));
                 self.beyond.shift(old, old_length, target);
+                self.screen.shift(old, old_length, target);
             } else {
                 // The old place stays mapped, empty and no longer locked.
                 self.map.update(old, old + old_length, |area| area.flags.remove(AreaFlags::ANY_LOCK));
+                self.screen.share(old, old_length, target);
+                self.drop_code(old, old + old_length)?;
             }
         }
         // Moving takes the locks along.

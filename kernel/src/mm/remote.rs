@@ -79,13 +79,19 @@ impl Inner {
         if reach != Reach::Forced || !may.contains(Prot::READ) {
             return 0;
         }
-        with_access(address, prot, Prot::READ, || copy::from_user_partial(bytes, address)).unwrap_or(0)
+        with_access(address, self.screen.host_prot(address, prot), Prot::READ, || {
+            copy::from_user_partial(bytes, address)
+        })
+        .unwrap_or(0)
     }
 
     fn write_chunk(&mut self, address: u64, bytes: &[u8], reach: Reach) -> usize {
         let Some((_, area)) = self.map.find(address) else { return 0 };
         let (prot, may, shared) = (area.prot, area.may, area.flags.contains(AreaFlags::SHARED));
         if is_clock_page(area) {
+            return 0;
+        }
+        if self.close_code(address, address.saturating_add(bytes.len() as u64)).is_err() {
             return 0;
         }
         if prot.contains(Prot::WRITE) {
@@ -96,6 +102,7 @@ impl Inner {
             return 0;
         }
         self.restore_calls(address, address.saturating_add(bytes.len() as u64));
+        let prot = self.screen.host_prot(address, prot);
         with_access(address, prot, Prot::READ | Prot::WRITE, || copy::to_user_partial(address, bytes))
             .unwrap_or(0)
     }

@@ -4,6 +4,7 @@ use super::area::{Area, AreaFlags, Content, Prot};
 use super::area_map::{AreaMap, STACK_GUARD, Totals};
 use super::patch::{Patches, Trapped};
 use super::range_set::RangeSet;
+use super::screen::{Running, Screen};
 use super::{Mappable, host_map};
 use crate::cred::cap;
 use crate::sync::{BootCell, Mutex, RwLock};
@@ -15,7 +16,7 @@ use boundary::layout::{PAGE_SIZE, USER_END};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as raw;
 use trap_handler::block::ThreadBlock;
-use trap_handler::{host, patch, region};
+use trap_handler::{host, keys, patch, region};
 
 /// Areas at most (`vm.max_map_count`).
 pub const MAX_AREAS: usize = 65530;
@@ -107,6 +108,7 @@ pub(super) struct Inner {
     pub future: AreaFlags,
     pub program: ProgramRanges,
     pub patches: Patches,
+    pub screen: Screen,
 }
 
 /// The kernel's record of a process's program memory, and the only place that maps program memory on the host.
@@ -119,6 +121,8 @@ pub struct AddressSpace {
     resident: AtomicU64,
     /// Innermost lock.
     pub(super) trapped: Mutex<Trapped>,
+    /// That of the record's [`Screen`].
+    pub(super) running: Running,
 }
 
 /// No memory at all: of a thread that has ended, or of a process that is about to be forked.
@@ -141,7 +145,23 @@ impl AddressSpace {
                 map.insert(*start, special(*end, name));
             }
         }
-        AddressSpace::with(map)
+        let space = AddressSpace::with(map);
+        space.note_special();
+        space
+    }
+
+    /// The host's pages are executable by themselves.
+    fn note_special(&self) {
+        let mut inner = self.inner.write();
+        let Inner { map, screen, .. } = &mut *inner;
+        for (start, area) in map.iter().filter(|(_, area)| area.prot.contains(Prot::EXEC)) {
+            screen.note_special(start, area.end);
+        }
+        if keys::on() && !screen.special_is_clean() {
+            crate::warn!(
+                "kernel guard: the host's own pages hold the bytes of an instruction that the guard keeps out"
+            );
+        }
     }
 
     pub(super) fn with(map: AreaMap) -> AddressSpace {
@@ -153,8 +173,11 @@ impl AddressSpace {
             future: AreaFlags::empty(),
             program: ProgramRanges::default(),
             patches: Patches::default(),
+            screen: Screen::default(),
         };
-        AddressSpace { inner: RwLock::new(inner), resident: AtomicU64::new(0), trapped: Mutex::default() }
+        let running = inner.screen.running.clone();
+        let (resident, trapped) = (AtomicU64::new(0), Mutex::default());
+        AddressSpace { inner: RwLock::new(inner), resident, trapped, running }
     }
 
     /// The record of a forked child, whose host process has a copy of this memory (fork(2), madvise(2)): without
@@ -172,12 +195,19 @@ impl AddressSpace {
             if flags.contains(AreaFlags::DONT_FORK) {
                 inner.map.remove(start, end);
                 inner.beyond.remove(start, end);
-            } else if flags.intersects(locked) {
+                inner.screen.forget(start, end);
+                continue;
+            }
+            if flags.contains(AreaFlags::WIPE_ON_FORK) {
+                inner.screen.wiped(start, end);
+            }
+            if flags.intersects(locked) {
                 inner.map.update(start, end, |area| area.flags.remove(locked));
             }
         }
         inner.future = AreaFlags::empty();
         inner.patches.for_child();
+        inner.screen.belongs_to(&copy.running);
         let empty = core::mem::replace(&mut *copy.inner.write(), inner);
         copy.resident.store(self.resident.load(Ordering::Relaxed), Ordering::Relaxed);
         let forked = fork();
@@ -208,6 +238,9 @@ impl AddressSpace {
             at = at.max(end);
         }
         let patches = inner.patches.for_new_program();
+        let kept: Vec<(u64, u64)> = map.iter().map(|(start, area)| (start, area.end)).collect();
+        inner.screen.retain(&kept);
+        let screen = core::mem::take(&mut inner.screen);
         let old = core::mem::replace(
             &mut *inner,
             Inner {
@@ -218,6 +251,7 @@ impl AddressSpace {
                 future: AreaFlags::empty(),
                 program: ProgramRanges::default(),
                 patches,
+                screen,
             },
         );
         patch::forget_arenas();

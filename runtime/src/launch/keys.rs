@@ -54,6 +54,10 @@ fn what_lacks() -> Option<(String, &'static str)> {
             "use Linux 6.12 or newer",
         ));
     }
+    if enabled_state() & APX != 0 {
+        let reason = "this processor has APX, in which the instructions that open keys have other bytes, too";
+        return Some((reason.into(), WITHOUT));
+    }
     let found = openers(IMAGE);
     if found != Openers::EXPECTED {
         return Some((
@@ -76,6 +80,19 @@ fn processor_has_keys() -> bool {
     let (most, leaf) =
         unsafe { (core::arch::x86_64::__cpuid(0).eax, core::arch::x86_64::__cpuid_count(7, 0)) };
     most >= 7 && leaf.ecx & 1 << 4 != 0
+}
+
+/// Bit of APX in XCR0 (Intel APX architecture specification, 3.1.4): REX2 stands in for the opcode map's byte, which the search goes by.
+const APX: u64 = 1 << 19;
+
+/// XCR0: the components of extended state that the host has enabled.
+fn enabled_state() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: a processor whose protection keys are enabled has XSAVE enabled, and with it this instruction.
+    unsafe {
+        core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack))
+    };
+    u64::from(high) << 32 | u64::from(low)
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {

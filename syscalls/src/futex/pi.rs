@@ -9,6 +9,7 @@
 use crate::{Errno, Result};
 use kernel::task::lock_table;
 use kernel::time;
+use kernel::uaccess;
 use trap_handler::copy;
 
 const WAITERS: u32 = 0x8000_0000;
@@ -61,7 +62,7 @@ pub(super) fn try_lock(tid: u32, address: u64) -> Result<u64> {
                 _ => Errno::EAGAIN,
             });
         };
-        let seen = copy::compare_exchange_u32_user(address, word, new)?;
+        let seen = uaccess::compare_exchange_u32(address, word, new)?;
         if seen == word {
             return Ok(0);
         }
@@ -82,7 +83,7 @@ pub(super) fn lock(tid: u32, address: u64, deadline: Option<u64>, mut contended:
             Step::Wait(word) => (word, false),
         };
         if wanted != word {
-            let seen = copy::compare_exchange_u32_user(address, word, wanted)?;
+            let seen = uaccess::compare_exchange_u32(address, word, wanted)?;
             if seen != word {
                 word = seen;
                 continue;
@@ -101,7 +102,7 @@ pub(super) fn lock(tid: u32, address: u64, deadline: Option<u64>, mut contended:
                 return Err(Errno::ESRCH);
             }
             let left = tid | WAITERS | OWNER_DIED;
-            word = copy::compare_exchange_u32_user(address, wanted, left)?;
+            word = uaccess::compare_exchange_u32(address, wanted, left)?;
             if word == wanted {
                 return Ok(0);
             }
@@ -132,7 +133,7 @@ pub(super) fn unlock(tid: u32, address: u64) -> Result<u64> {
             return Err(Errno::EPERM);
         }
         // The one that is woken sets the waiters' bit again.
-        let seen = copy::compare_exchange_u32_user(address, word, 0)?;
+        let seen = uaccess::compare_exchange_u32(address, word, 0)?;
         if seen == word {
             if word & WAITERS != 0 {
                 super::wake_shared(address);
@@ -147,7 +148,7 @@ pub(super) fn unlock(tid: u32, address: u64) -> Result<u64> {
 pub(super) fn mark_waited_for(address: u64) -> Result<()> {
     let mut word = copy::load_u32_user(address)?;
     while word & TID_MASK != 0 && word & WAITERS == 0 {
-        let seen = copy::compare_exchange_u32_user(address, word, word | WAITERS)?;
+        let seen = uaccess::compare_exchange_u32(address, word, word | WAITERS)?;
         if seen == word {
             break;
         }

@@ -58,7 +58,7 @@ pub(super) fn sys_set_tid_address(context: &mut Context<'_>, args: Args) -> Resu
 /// Zeroes and wakes the word that pthread_join(3) waits on. For the ending thread itself.
 pub fn clear_child_tid(task: &Task) {
     let address = task.clear_child_tid.swap(0, Ordering::Relaxed);
-    if address != 0 && copy::store_u32_user(address, 0).is_ok() {
+    if address != 0 && uaccess::store_u32(address, 0).is_ok() {
         wake_shared(address);
     }
 }
@@ -102,7 +102,7 @@ fn release(address: u64, tid: u32, inherits: bool, pending: bool) -> Result<()> 
         return Ok(());
     }
     while seen & TID_MASK == tid {
-        let now = copy::compare_exchange_u32_user(address, seen, (seen & WAITERS) | OWNER_DIED)?;
+        let now = uaccess::compare_exchange_u32(address, seen, (seen & WAITERS) | OWNER_DIED)?;
         if now == seen {
             if seen & WAITERS != 0 {
                 wake_shared(address);
