@@ -280,9 +280,11 @@ __attribute__((used)) static void has_arrived(void) {
 void arrived(void);
 __asm__("arrived: and $-16, %rsp; call has_arrived; ud2");
 static void jump(unsigned long to, unsigned long eax, unsigned long stack) {
+    alarm(10);
     static unsigned long words[8192] __attribute__((aligned(4096)));
     for (unsigned i = 0; i < 8192; i++) words[i] = (unsigned long)arrived;
     memset(area, 0, sizeof area);
+    if (sigsetjmp(back, 0)) has_arrived();
     unsigned long sp = stack ? stack : (unsigned long)(words + 4096) + 8;
     __asm__ volatile("mov %[sp], %%rsp; xor %%ecx, %%ecx; xor %%edx, %%edx; mov %[area], %%rdi; mov %[area], %%rsi; mov %[area], %%rbx; jmp *%[to]"
                      :
@@ -300,7 +302,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
     unsigned long numbers[3] = {0};
     for (int i = 2; i < argc && i < 5; i++) numbers[i - 2] = strtoul(argv[i], NULL, 0);
-    alarm(60);
+    alarm(120);
     trying();
     look("the start");
     if (is(argv[1], "memory")) memory();
