@@ -230,6 +230,47 @@ static void race(void) {
     }
 }
 
+/* The kernel rewrites call sites of code while another thread has it copy into that very page. */
+static unsigned char *rewritten;
+static int openers_file;
+static void *copies(void *unused) {
+    (void)unused;
+    while (!stop) {
+        if (pread(openers_file, rewritten + 2048, sizeof WRPKRU, 0) > 0) break;
+    }
+    return NULL;
+}
+static void rewriting(void) {
+    /* mov $39,%eax; syscall; ret */
+    static const unsigned char CALL[] = {0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3};
+    char name[] = "/tmp/rewritten-XXXXXX", other[] = "/tmp/openers-XXXXXX";
+    int file = mkstemp(name);
+    openers_file = mkstemp(other);
+    unsigned char page[PAGE];
+    memset(page, 0xc3, PAGE);
+    for (unsigned at = 0; at + 16 <= 2048; at += 16) memcpy(page + at, CALL, sizeof CALL);
+    if (write(file, page, PAGE) != PAGE || write(openers_file, WRPKRU, sizeof WRPKRU) < 0) exit(2);
+    for (volatile int round = 0; round < 3; round++) {
+        rewritten = mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+        pthread_t thread;
+        stop = 0;
+        pthread_create(&thread, NULL, copies, NULL);
+        for (volatile unsigned at = 0; at + 16 <= 2048; at += 16) {
+            for (int i = 0; i < 12; i++) ((int (*)(void))(rewritten + at))();
+            run(rewritten + 2048, "a copy to code that is rewritten");
+        }
+        stop = 1;
+        pthread_join(thread, NULL);
+        run(rewritten + 2048, "a copy to code that was rewritten");
+        munmap(rewritten, PAGE);
+        /* What was learned of a file is not learned again. */
+        page[2048 + 64]++;
+        if (pwrite(file, page, PAGE, 0) != PAGE) exit(2);
+    }
+    unlink(name);
+    unlink(other);
+}
+
 static void code(void) {
     memset(area, 0, sizeof area);
     for (unsigned i = 0; i < 2; i++) code_of(&OPENERS[i]);
@@ -308,6 +349,7 @@ int main(int argc, char **argv) {
     if (is(argv[1], "memory")) memory();
     else if (is(argv[1], "code")) code();
     else if (is(argv[1], "race")) race();
+    else if (is(argv[1], "rewriting")) rewriting();
     else if (is(argv[1], "frames")) present = numbers[0] != 0, frames();
     else if (is(argv[1], "jump")) jump(base + numbers[0], numbers[1], numbers[2] ? block - numbers[2] : 0);
     else return 2;

@@ -1,6 +1,7 @@
 //! The private memory that trampolines lie in.
 
-use super::screen;
+use super::code::{close_code, while_writable};
+use super::screen::rewrite::{Piece, replace_trampolines};
 use crate::{Errno, Result};
 use trap_handler::patch::{self, ARENA, SLOT, Shape};
 use trap_handler::{copy, host, keys};
@@ -34,23 +35,36 @@ impl Arena {
         use linux_raw_sys::general as raw;
         super::host_map::check(start, ARENA)?;
         let flags = raw::MAP_PRIVATE | raw::MAP_ANONYMOUS | raw::MAP_NORESERVE;
-        if keys::on() {
-            // Nobody else writes to it, from the first moment on.
-            host::map_fixed(start, ARENA, raw::PROT_NONE, flags, -1, 0)?;
-            host::pkey_mprotect(start, ARENA, raw::PROT_READ | raw::PROT_WRITE, keys::code_key())?;
-            if !screen::is_harmless(start, &patch::entry_point().to_le_bytes()) {
-                let _ = host::munmap(start, ARENA);
-                return Err(Errno::ENOMEM);
-            }
-        } else {
-            host::map_fixed(start, ARENA, raw::PROT_READ | raw::PROT_WRITE, flags, -1, 0)?;
-        }
-        if copy::store_u64_user(start, patch::entry_point()).is_err() || !patch::add_arena(start) {
+        // With the guard it is never writable.
+        let write = if keys::on() { 0 } else { raw::PROT_WRITE };
+        host::map_fixed(start, ARENA, raw::PROT_READ | write, flags, -1, 0)?;
+        let entry = patch::entry_point().to_le_bytes();
+        let written =
+            if keys::on() { replace_trampolines(&[(start, &entry)]) } else { copy::to_user(start, &entry) };
+        if written.is_err() || !patch::add_arena(start) {
             let _ = host::munmap(start, ARENA);
             return Err(Errno::ENOMEM);
         }
         let mut used = [0; (ARENA / SLOT / 64) as usize];
         used[0] = 1;
         Ok(Arena { start, fresh: true, used })
+    }
+
+    /// Writes into slots.
+    pub fn write(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        if keys::on() {
+            return replace_trampolines(pieces);
+        }
+        let write = || pieces.iter().try_for_each(|(slot, code)| copy::to_user(*slot, code));
+        if self.fresh {
+            write()?;
+            close_code(self.start, ARENA)?;
+            self.fresh = false;
+            return Ok(());
+        }
+        while_writable(self.start, self.start + ARENA, write)
     }
 }

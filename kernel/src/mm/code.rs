@@ -3,41 +3,13 @@
 use crate::Result;
 use boundary::layout::PAGE_SIZE;
 use trap_handler::patch::{self, JUMP};
-use trap_handler::{copy, host, keys};
+use trap_handler::{copy, host};
 
-/// Runs `write` while the pages of `[start, end)`, which are executable, can be written. `runs`: those of them that are executable on the
-/// host, where it keeps that from others ([`super::screen`]).
-pub(super) fn while_writable(
-    start: u64,
-    end: u64,
-    runs: &[(u64, u64)],
-    write: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+/// Runs `write` while the pages of `[start, end)`, which are executable, can be written. Not with the guard: see [`super::screen`].
+pub(super) fn while_writable(start: u64, end: u64, write: impl FnOnce() -> Result<()>) -> Result<()> {
     use linux_raw_sys::general as raw;
     let first = start & !(PAGE_SIZE - 1);
     let length = end.next_multiple_of(PAGE_SIZE) - first;
-    if keys::on() {
-        // Writable for the kernel alone.
-        let of = |at: u64| runs.iter().any(|(from, to)| (*from..*to).contains(&at));
-        let protect = |more: u32, key: i32| -> Result<()> {
-            let mut at = first;
-            while at < first + length {
-                let runs = of(at);
-                let mut to = at + PAGE_SIZE;
-                while to < first + length && of(to) == runs {
-                    to += PAGE_SIZE;
-                }
-                let access = raw::PROT_READ | if runs { raw::PROT_EXEC } else { 0 };
-                host::pkey_mprotect(at, to - at, access | more, key)?;
-                at = to;
-            }
-            Ok(())
-        };
-        protect(raw::PROT_WRITE, keys::code_key())?;
-        let written = write();
-        protect(0, keys::PROGRAM)?;
-        return written;
-    }
     host::mprotect(first, length, raw::PROT_READ | raw::PROT_WRITE | raw::PROT_EXEC)?;
     let written = write();
     close_code(first, length)?;
@@ -47,21 +19,12 @@ pub(super) fn while_writable(
 /// What was written can be executed from now on, and not be written any more.
 pub(super) fn close_code(start: u64, length: u64) -> Result<()> {
     use linux_raw_sys::general as raw;
-    if keys::on() {
-        return host::pkey_mprotect(start, length, raw::PROT_READ | raw::PROT_EXEC, keys::PROGRAM);
-    }
     host::mprotect(start, length, raw::PROT_READ | raw::PROT_EXEC)
 }
 
 /// Exchanges the five bytes at `head`. Other threads may be running them: a breakpoint comes first and the first byte last, and
 /// between the steps every processor takes notice (Intel SDM volume 3, 10.1.3).
-pub(super) fn exchange(
-    head: u64,
-    code: [u8; 5],
-    alone: bool,
-    restores: bool,
-    runs: &[(u64, u64)],
-) -> Result<()> {
+pub(super) fn exchange(head: u64, code: [u8; 5], alone: bool, restores: bool) -> Result<()> {
     const BREAKPOINT: u8 = 0xcc;
     let [first, second, third, rest @ ..] = code;
     // A thread that returns from the call of shape *next* finds the third byte. It is invalid as long as what follows is not
@@ -69,7 +32,7 @@ pub(super) fn exchange(
     let (middle, outer): (&[u8], [(u64, &[u8]); 2]) = (&[third], [(1, &[second]), (3, &rest)]);
     let steps: [&[(u64, &[u8])]; 2] =
         if restores { [&outer, &[(2, middle)]] } else { [&[(2, middle)], &outer] };
-    while_writable(head, head + JUMP, runs, || {
+    while_writable(head, head + JUMP, || {
         if alone {
             return copy::to_user(head, &code);
         }

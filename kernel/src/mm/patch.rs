@@ -6,9 +6,9 @@
 
 use super::area::{AreaFlags, Content, Prot};
 use super::arena::Arena;
-use super::code::{close_code, exchange, while_writable};
+use super::code::{exchange, while_writable};
 use super::learned::{self, AFTER, Advice, BEFORE, Code, FileId, Known};
-use super::screen;
+use super::screen::{self, rewrite};
 use super::space::{AddressSpace, Inner, lowest};
 use crate::Result;
 use alloc::collections::BTreeMap;
@@ -266,8 +266,7 @@ impl Inner {
         let plan = self.plan(site, code.get(..length).unwrap_or_default(), number)?;
         self.write_trampolines(core::slice::from_ref(&plan))
             .map_err(|_| Refusal::Here("the host refused to change its trampoline"))?;
-        let runs = self.runs_in(plan.head, plan.head + JUMP);
-        exchange(plan.head, plan.jump, alone, false, &runs)
+        self.exchange(plan.head, plan.jump, alone, false)
             .map_err(|_| Refusal::Here("the host refused to change its code"))?;
         plan.resume();
         self.patches.sites.insert(plan.head, Patch { original: plan.original });
@@ -295,6 +294,9 @@ impl Inner {
         }
         if self.screen.stands_in(head, end.max(head + JUMP)) {
             return Err(Refusal::Here("it overlaps an instruction that the kernel does"));
+        }
+        if keys::on() && !rewrite::is_one_step(head, head + JUMP) {
+            return Err(Refusal::Here("it cannot be replaced in one step"));
         }
         Ok(shape)
     }
@@ -354,9 +356,12 @@ impl Inner {
         } else {
             (first.head, last.head + JUMP)
         };
-        let runs = self.runs_in(first, last);
         let written = self.write_trampolines(&plans).and_then(|()| {
-            while_writable(first, last, &runs, || {
+            if keys::on() {
+                let jumps = plans.iter().map(|plan| (plan.head, &plan.jump[..]));
+                return self.replace_code(&jumps.collect::<Vec<_>>());
+            }
+            while_writable(first, last, || {
                 plans.iter().try_for_each(|plan| copy::to_user(plan.head, &plan.jump))
             })
         });
@@ -370,21 +375,9 @@ impl Inner {
 
     /// Writes the trampolines of sites, arena by arena.
     fn write_trampolines(&mut self, plans: &[Plan]) -> Result<()> {
-        let arena_of = |slot: u64| slot & !(ARENA - 1);
         for arena in &mut self.patches.arenas {
-            let mut here = plans.iter().filter(|plan| arena_of(plan.slot) == arena.start).peekable();
-            if here.peek().is_none() {
-                continue;
-            }
-            let mut write = || here.try_for_each(|plan| copy::to_user(plan.slot, &plan.trampoline));
-            if arena.fresh {
-                write()?;
-                close_code(arena.start, ARENA)?;
-                arena.fresh = false;
-            } else {
-                let all = (arena.start, arena.start + ARENA);
-                while_writable(all.0, all.1, &[all], write)?;
-            }
+            let here = plans.iter().filter(|plan| plan.slot & !(ARENA - 1) == arena.start);
+            arena.write(&here.map(|plan| (plan.slot, &plan.trampoline[..])).collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -399,23 +392,13 @@ impl Inner {
         let slot = self.slot_for(Shape::Number(0), head).ok()?;
         let code = code(slot).filter(|code| code.len() as u64 <= SLOT)?;
         let arena = self.patches.arenas.iter_mut().find(|arena| arena.start == slot & !(ARENA - 1))?;
-        let write = || copy::to_user(slot, &code);
-        if arena.fresh {
-            write().and_then(|()| close_code(arena.start, ARENA)).ok()?;
-            arena.fresh = false;
-        } else {
-            let all = (arena.start, arena.start + ARENA);
-            while_writable(all.0, all.1, &[all], write).ok()?;
-        }
+        arena.write(&[(slot, &code)]).ok()?;
         Some(slot)
     }
 
-    /// The parts of the pages of `[start, end)` that are executable on the host; asked with the guard alone.
-    fn runs_in(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        if !keys::on() {
-            return Vec::new();
-        }
-        self.screen.executable(start & !(PAGE_SIZE - 1), end.next_multiple_of(PAGE_SIZE))
+    /// Exchanges the bytes at `head`; see [`exchange`].
+    fn exchange(&mut self, head: u64, code: [u8; JUMP as usize], alone: bool, restores: bool) -> Result<()> {
+        if keys::on() { self.replace_code(&[(head, &code)]) } else { exchange(head, code, alone, restores) }
     }
 
     fn check_code(&self, start: u64, end: u64) -> Result<(), Refusal> {
@@ -487,7 +470,7 @@ impl Inner {
         for head in heads {
             if head + JUMP > start
                 && let Some(site) = self.patches.sites.remove(&head)
-                && exchange(head, site.original, false, true, &self.runs_in(head, head + JUMP)).is_err()
+                && self.exchange(head, site.original, false, true).is_err()
             {
                 crate::warn!("the code at {head:#x} could not be put back");
             }

@@ -12,6 +12,7 @@
 pub mod find;
 mod open;
 mod operand;
+pub(super) mod rewrite;
 #[cfg(test)]
 mod tests;
 

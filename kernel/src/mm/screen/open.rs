@@ -14,7 +14,7 @@ use linux_raw_sys::general as raw;
 use trap_handler::{copy, host, keys, patch, region};
 
 /// Bytes that are opened at once: a fault costs as much as this takes to copy and to search.
-const WINDOW: u64 = 128 << 10;
+pub(super) const WINDOW: u64 = 128 << 10;
 
 /// What became of a page that the program wants to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl Inner {
     }
 
     /// The bytes on either side, where they are executable; nothing elsewhere can be run on into these pages, or from them.
-    fn add_neighbours(&self, code: &mut [u8], start: u64, end: u64) {
+    pub(super) fn add_neighbours(&self, code: &mut [u8], start: u64, end: u64) {
         let runs = |at: u64| {
             !self.screen.executable(at, at.saturating_add(1)).is_empty() || patch::touches_arena(at, 1)
         };
@@ -339,7 +339,7 @@ impl Inner {
             if area.prot.contains(Prot::WRITE) {
                 self.screen.running.lock().insert(at, end);
             }
-            take_place(at, code, area)?;
+            take_place(at, code, area.flags.contains(AreaFlags::DONT_FORK))?;
             self.screen.own.insert(at, end);
             if area.flags.contains(AreaFlags::LOCKED) {
                 lock_on_host(at, length);
@@ -357,7 +357,7 @@ impl Inner {
 ///
 /// A private copy of a file's page is not enough: when the file is made shorter, the host takes that away, too, and what the file holds
 /// when it has become longer again is mapped in its place.
-fn take_place(at: u64, code: &[u8], area: &Area) -> Result<()> {
+pub(super) fn take_place(at: u64, code: &[u8], dont_fork: bool) -> Result<()> {
     let length = code.len() as u64;
     // Room of the kernel's, which calls do not write to for programs. The lock of the address space makes it one at a time.
     let room = region::base() + IMAGE_OFFSET + IMAGE_SIZE - 2 * WINDOW;
@@ -371,7 +371,7 @@ fn take_place(at: u64, code: &[u8], area: &Area) -> Result<()> {
             let _ = host::madvise(room, length, raw::MADV_POPULATE_WRITE);
             // SAFETY: the room was just mapped, is as long as the code, and nobody else's.
             unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), room as *mut u8, code.len()) };
-            if area.flags.contains(AreaFlags::DONT_FORK) {
+            if dont_fork {
                 host::madvise(room, length, raw::MADV_DONTFORK)?;
             }
             host::pkey_mprotect(room, length, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)
