@@ -95,7 +95,9 @@ pub unsafe fn adopt(slot: u64) -> Result<(), Errno> {
     let block = block_of(slot);
     set_gs_base(block as u64)?;
     let stack = host::SigAltStack { sp: low(slot), flags: 0, pad: 0, size: block as u64 - low(slot) };
-    host::sigaltstack(&stack)
+    host::sigaltstack(&stack)?;
+    // Blocked by who started the thread.
+    if keys::on() { host::set_signal_mask(0) } else { Ok(()) }
 }
 
 fn set_gs_base(base: u64) -> Result<(), Errno> {

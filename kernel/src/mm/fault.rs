@@ -115,7 +115,7 @@ impl AddressSpace {
         if fault.error & ERROR_WRITE != 0 && prot.contains(Prot::WRITE | Prot::EXEC) {
             // Not both at once, which it would go on asking for.
             if (fault.rip..fault.rip.saturating_add(LONGEST)).any(|at| at & !(PAGE_SIZE - 1) == page) {
-                crate::warn!(
+                crate::error!(
                     "kernel guard: the code at {:#x} writes to its own page, which is not possible; run with --kernel-guard=off",
                     fault.rip
                 );
@@ -136,7 +136,7 @@ impl AddressSpace {
             })
         };
         let path = path.filter(|path| !path.is_empty()).unwrap_or_else(|| b"memory".to_vec());
-        crate::warn!(
+        crate::error!(
             "kernel guard: the page at {page:#x} of {} holds the bytes of {} and is not executed; run with --kernel-guard=off",
             alloc::string::String::from_utf8_lossy(&path),
             kind.name()
