@@ -159,6 +159,9 @@ global_asm!(
     "shr rcx, 30",
     "cmp rcx, {stacks_gib}",
     "jae 9f",
+    "and eax, {slot_mask}",
+    "cmp eax, {block_at}",
+    "jne 9f",
     "mov ebx, gs:[{inside}]",
     "test ebx, ebx",
     "jnz 4f",
@@ -185,6 +188,8 @@ global_asm!(
     "9:",
     "ud2",
     slot_shift = const SLOT_SHIFT,
+    slot_mask = const STACK_SLOT_SIZE - 1,
+    block_at = const STACK_SLOT_SIZE - stack::BLOCK_BYTES,
     stacks = sym STACKS,
     stacks_gib = const STACKS_GIB,
     inside = const offset_of!(ThreadBlock, inside),
@@ -273,11 +278,13 @@ unsafe extern "C" fn signal(signal: i32, info: *const SigInfo, context: *mut UCo
     }
     // SAFETY: the gate has found that the host wrote the frame, on this thread's alternate stack.
     let (info, context) = unsafe { (&*info, &mut *context) };
+    // The one place where kernel code asks to go on where the program says, which may be in the kernel's text.
+    let leaves = context.rip == address_of(&raw const entry::exit_by_signal);
     if within(context.rip, &raw const way_out_closed, &raw const way_out_end) {
         finish_way_out(context);
     }
     handler::handle(signal, info, context);
-    let to_program = !region::is_kernel_code(context.rip);
+    let to_program = leaves || !region::is_kernel_code(context.rip);
     if to_program
         || context.rip == address_of(&raw const way_in_call)
         || context.rip == address_of(&raw const way_in_aside)

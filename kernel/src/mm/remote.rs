@@ -2,10 +2,11 @@
 //! process_vm_readv(2), `/proc/PID/mem`).
 
 use super::area::{Area, AreaFlags, Content, Prot};
+use super::screen;
 use super::space::{AddressSpace, Inner};
 use crate::Result;
 use boundary::layout::PAGE_SIZE;
-use trap_handler::{copy, host};
+use trap_handler::{copy, host, keys};
 
 /// Rules of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,16 +74,14 @@ impl Inner {
         if is_clock_page(area) {
             return 0;
         }
-        if prot.contains(Prot::READ) {
+        // What can be executed can be read on the host with the guard; and nothing is made executable here.
+        if prot.contains(Prot::READ) || keys::on() && prot.contains(Prot::EXEC) {
             return copy::from_user_partial(bytes, address);
         }
         if reach != Reach::Forced || !may.contains(Prot::READ) {
             return 0;
         }
-        with_access(address, self.screen.host_prot(address, prot), Prot::READ, || {
-            copy::from_user_partial(bytes, address)
-        })
-        .unwrap_or(0)
+        with_access(address, prot, Prot::READ, || copy::from_user_partial(bytes, address)).unwrap_or(0)
     }
 
     fn write_chunk(&mut self, address: u64, bytes: &[u8], reach: Reach) -> usize {
@@ -102,7 +101,8 @@ impl Inner {
             return 0;
         }
         self.restore_calls(address, address.saturating_add(bytes.len() as u64));
-        let prot = self.screen.host_prot(address, prot);
+        // Its code was closed.
+        let prot = Prot::from_bits_truncate(screen::host_bits(prot));
         with_access(address, prot, Prot::READ | Prot::WRITE, || copy::to_user_partial(address, bytes))
             .unwrap_or(0)
     }

@@ -167,23 +167,6 @@ fn around(address: u64, length: u64) -> ([u8; find::SIDE], [u8; find::SIDE]) {
 }
 
 impl Screen {
-    /// The parts of `[start, end)` that are executable on the host.
-    pub fn executable(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let mut parts = self.opened.within(start, end);
-        parts.append(&mut self.running.lock().within(start, end));
-        parts.sort_unstable();
-        parts
-    }
-
-    /// What the page of `address` has on the host, in an area with this protection.
-    pub fn host_prot(&self, address: u64, prot: Prot) -> Prot {
-        if self.executable(address, address.saturating_add(1)).is_empty() {
-            unopened(prot)
-        } else {
-            Prot::READ | Prot::EXEC
-        }
-    }
-
     /// Whether an instruction that the kernel stands in for has a byte in `[start, end)`.
     pub fn stands_in(&self, start: u64, end: u64) -> bool {
         self.stand_ins_in(start, end).next().is_some()
@@ -371,23 +354,23 @@ impl AddressSpace {
         self.inner.read().screen.stand_ins.get(&address).copied()
     }
 
-    /// Makes pages of writable areas in `[address, address + length)` writable that are executable now; whether there were any.
+    /// Makes pages of writable areas in `[address, address + length)` writable that are executable now, or were searched just now. Whether
+    /// a copy may succeed.
     pub fn make_writable(&self, address: u64, length: u64) -> bool {
         let first = address & !(PAGE_SIZE - 1);
         let Some(last) = address.checked_add(length).and_then(|end| end.checked_next_multiple_of(PAGE_SIZE))
         else {
             return false;
         };
+        // Not while a page is searched, which holds this.
         let mut running = self.running.lock();
-        let mut some = false;
         for (start, end) in running.within(first, last) {
             if host::pkey_mprotect(start, end - start, host::PROT_READ | host::PROT_WRITE, keys::PROGRAM)
                 .is_ok()
             {
                 running.remove(start, end);
-                some = true;
             }
         }
-        some
+        true
     }
 }

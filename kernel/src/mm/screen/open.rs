@@ -3,6 +3,7 @@
 use super::super::area::{Area, AreaFlags, Content, Prot};
 use super::super::host_map;
 use super::super::lock_calls::lock_on_host;
+use super::super::range_set::RangeSet;
 use super::super::space::Inner;
 use super::find::{self, Kind, SIDE};
 use super::{Action, BREAKPOINT, StandIn};
@@ -68,11 +69,17 @@ impl Inner {
         // What was said about a page that is written to again and again is not said again.
         let said = self.screen.refused.get(&page).is_some_and(|(_, said)| *said);
         self.screen.refused.remove(&page);
-        let (start, end) = if writable { (page, page + PAGE_SIZE) } else { self.window(page, first, &area) };
-        let mut outcome = self.open_range(page, start, end, first, &area);
-        if matches!(outcome, Ok(Opening::Nothing)) && end - start > PAGE_SIZE {
-            outcome = self.open_range(page, page, page + PAGE_SIZE, first, &area);
-        }
+        let outcome = if writable {
+            self.open_written(page, &area)
+        } else {
+            let (start, end) = self.window(page, first, &area);
+            match self.open_range(start, end, first, &area) {
+                Ok(Opening::Nothing) if end - start > PAGE_SIZE => {
+                    self.open_range(page, page + PAGE_SIZE, first, &area)
+                }
+                other => other,
+            }
+        };
         if let Some((_, known)) = self.screen.refused.get_mut(&page) {
             *known |= said;
         }
@@ -113,28 +120,63 @@ impl Inner {
         (start, end)
     }
 
-    fn open_range(&mut self, page: u64, start: u64, end: u64, first: u64, area: &Area) -> Result<Opening> {
-        host_map::check(start, end - start)?;
-        let writable = area.prot.contains(Prot::WRITE);
-        if writable {
-            // Nobody writes from here on: who tries waits for the lock.
-            host::pkey_mprotect(start, end - start, host::PROT_READ, keys::PROGRAM)?;
+    /// A page of an area that is writable, too. In it nothing is done in place of instructions: the program reads what it has written.
+    fn open_written(&mut self, page: u64, area: &Area) -> Result<Opening> {
+        host_map::check(page, PAGE_SIZE)?;
+        let end = page + PAGE_SIZE;
+        let running = self.screen.running.clone();
+        // Held until it can be executed: who wants to write there, or have the kernel write there, waits for it.
+        let mut running = running.lock();
+        running.remove(page, end);
+        host::pkey_mprotect(page, PAGE_SIZE, host::PROT_READ, keys::PROGRAM)?;
+        let opened = self.search_written(page, area, &mut running);
+        if !matches!(opened, Ok(Opening::Opened)) || self.screen.refused.contains_key(&page) {
+            running.remove(page, end);
+            host::pkey_mprotect(page, PAGE_SIZE, super::host_bits(area.prot), keys::PROGRAM)?;
         }
-        let mut search = self.search(start, end, first, area, !writable);
+        opened
+    }
+
+    fn search_written(&mut self, page: u64, area: &Area, running: &mut RangeSet) -> Result<Opening> {
+        let end = page + PAGE_SIZE;
+        let mut code = Vec::new();
+        code.try_reserve_exact(PAGE_SIZE as usize + 2 * SIDE).map_err(|_| Errno::ENOMEM)?;
+        code.resize(PAGE_SIZE as usize + 2 * SIDE, 0);
+        let Some(body) = code.get_mut(SIDE..SIDE + PAGE_SIZE as usize) else { return Ok(Opening::Nothing) };
+        if copy::from_user(body, page).is_err() {
+            return Ok(Opening::Nothing);
+        }
+        self.add_neighbours(&mut code, page, end, running);
+        if let Some((_, kind)) = find::occurrences(&code).next() {
+            self.screen.refused.insert(page, (kind, false));
+            return Ok(Opening::Opened);
+        }
+        if matches!(area.content, Content::Anonymous) {
+            host::pkey_mprotect(page, PAGE_SIZE, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)?;
+        } else {
+            let body = code.get(SIDE..SIDE + PAGE_SIZE as usize).unwrap_or_default();
+            take_place(page, body, area.flags.contains(AreaFlags::DONT_FORK))?;
+            self.screen.own.insert(page, end);
+            if area.flags.contains(AreaFlags::LOCKED) {
+                lock_on_host(page, PAGE_SIZE);
+            }
+        }
+        running.insert(page, end);
+        Ok(Opening::Opened)
+    }
+
+    fn open_range(&mut self, start: u64, end: u64, first: u64, area: &Area) -> Result<Opening> {
+        host_map::check(start, end - start)?;
+        let mut search = self.search(start, end, first, area, true);
         if let Search::Wider(start, end) = search {
             self.close_code(start, end)?;
             search = self.search(start, end, first, area, false);
         }
-        let opened = match search {
+        match search {
             Search::Done(searched) => self.let_run(searched, area).map(|()| Opening::Opened),
             Search::Wider(..) => Err(Errno::ENOEXEC),
             Search::Unreadable => Ok(Opening::Nothing),
-        };
-        let stays = !matches!(opened, Ok(Opening::Opened)) || self.screen.refused.contains_key(&page);
-        if writable && stays {
-            host::pkey_mprotect(start, end - start, super::host_bits(area.prot), keys::PROGRAM)?;
         }
-        opened
     }
 
     /// Searches what is readable of `[start, end)`. `widens`: more pages may be asked for, for an instruction that lies across the end.
@@ -152,7 +194,7 @@ impl Inner {
         }
         code.truncate(read + 2 * SIDE);
         let end = start + read as u64;
-        self.add_neighbours(&mut code, start, end);
+        self.add_neighbours(&mut code, start, end, &self.screen.running.lock());
 
         let mut searched = Searched { start, code, sites: Vec::new(), refused: Vec::new() };
         let found: Vec<(usize, Kind)> = find::occurrences(&searched.code).collect();
@@ -162,13 +204,7 @@ impl Inner {
             if searched.sites.iter().any(|(head, site)| *head <= at && site.end(*head) > at) {
                 continue;
             }
-            let site = if area.prot.contains(Prot::WRITE) {
-                // The program reads what it has written.
-                None
-            } else {
-                self.stand_in(at, kind, first, area)
-            };
-            match site {
+            match self.stand_in(at, kind, first, area) {
                 Some((head, site)) if head >= start && site.end(head) <= end => {
                     searched.sites.push((head, site));
                     let from = (head - start) as usize + SIDE;
@@ -187,9 +223,9 @@ impl Inner {
     }
 
     /// The bytes on either side, where they are executable; nothing elsewhere can be run on into these pages, or from them.
-    pub(super) fn add_neighbours(&self, code: &mut [u8], start: u64, end: u64) {
+    pub(super) fn add_neighbours(&self, code: &mut [u8], start: u64, end: u64, running: &RangeSet) {
         let runs = |at: u64| {
-            !self.screen.executable(at, at.saturating_add(1)).is_empty() || patch::touches_arena(at, 1)
+            self.screen.opened.find(at).is_some() || running.find(at).is_some() || patch::touches_arena(at, 1)
         };
         if let Some(before) = code.first_chunk_mut::<SIDE>() {
             let at = start.saturating_sub(SIDE as u64);
@@ -331,23 +367,15 @@ impl Inner {
                     return Err(Errno::EAGAIN);
                 }
             }
-            if area.prot.contains(Prot::WRITE) {
-                self.screen.running.lock().insert(at, end);
-            }
             host::pkey_mprotect(at, length, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)?;
         } else {
-            if area.prot.contains(Prot::WRITE) {
-                self.screen.running.lock().insert(at, end);
-            }
             take_place(at, code, area.flags.contains(AreaFlags::DONT_FORK))?;
             self.screen.own.insert(at, end);
             if area.flags.contains(AreaFlags::LOCKED) {
                 lock_on_host(at, length);
             }
         }
-        if !area.prot.contains(Prot::WRITE) {
-            self.screen.opened.insert(at, end);
-        }
+        self.screen.opened.insert(at, end);
         self.screen.stand_ins.extend(sites.copied());
         Ok(())
     }

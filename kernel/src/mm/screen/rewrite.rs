@@ -83,7 +83,7 @@ impl Inner {
         }
         for ((start, end), pieces) in open {
             let mut code = changed(start, end, &pieces)?;
-            self.add_neighbours(&mut code, start, end);
+            self.add_neighbours(&mut code, start, end, &self.screen.running.lock());
             if find::occurrences(&code).next().is_some() {
                 return Err(Errno::ENOEXEC);
             }
