@@ -167,6 +167,10 @@ impl Inner {
 
     fn open_range(&mut self, start: u64, end: u64, first: u64, area: &Area) -> Result<Opening> {
         host_map::check(start, end - start)?;
+        if matches!(area.content, Content::Anonymous) {
+            // Whatever was left when the host could not change all of a range.
+            host::pkey_mprotect(start, end - start, host::PROT_READ, keys::PROGRAM)?;
+        }
         let mut search = self.search(start, end, first, area, true);
         if let Search::Wider(start, end) = search {
             self.close_code(start, end)?;
@@ -367,7 +371,16 @@ impl Inner {
                     return Err(Errno::EAGAIN);
                 }
             }
-            host::pkey_mprotect(at, length, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)?;
+            // Before the host can have changed a part: neighbours ask.
+            self.screen.opened.insert(at, end);
+            if let Err(error) =
+                host::pkey_mprotect(at, length, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)
+            {
+                if host::pkey_mprotect(at, length, host::PROT_READ, keys::PROGRAM).is_ok() {
+                    self.screen.opened.remove(at, end);
+                }
+                return Err(error);
+            }
         } else {
             take_place(at, code, area.flags.contains(AreaFlags::DONT_FORK))?;
             self.screen.own.insert(at, end);
