@@ -208,6 +208,51 @@ static void turning(int seconds, int peeking) {
     say("%u rounds\n", round);
 }
 
+/* The host allows so many mappings and no more: a change of code that it refuses halfway must not stay open. The site lies across pages that
+ * are opened apart, 128 KiB being opened at once. */
+static void *waits(void *none) { return (pause(), none); }
+static void limits(void) {
+    enum { PAGES = 64, EDGE = 32 };
+    static unsigned char code[PAGES * 4096];
+    memset(code, 0x90, sizeof code);
+    unsigned char *edge = code + EDGE * PAGE;
+    for (unsigned char *end = code + PAGE; end <= code + sizeof code; end += PAGE) end[-1] = 0xc3;
+    edge[-1] = 0;
+    put_site(edge - 2);
+    put_site(code + 2 * PAGE);
+    char name[] = "/tmp/edge-XXXXXX";
+    int file = mkstemp(name);
+    unlink(name);
+    if (write(file, code, sizeof code) != sizeof code) exit(2);
+    evil = evil_file();
+    unsigned char *at = mmap(AT, sizeof code, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, file, 0);
+    if (at != AT) exit(2);
+    ((void (*)(void))(at + PAGE - 1))();
+    ((void (*)(void))(at + (EDGE + 1) * PAGE - 1))();
+    /* Memory for trampolines, another thread, for which sites are rewritten one by one, and mappings that can be given back one by one. */
+    pthread_t thread;
+    pthread_create(&thread, NULL, waits, NULL);
+    call(at + 2 * PAGE, 100);
+    unsigned char *single[16];
+    for (int i = 0; i < 16; i++) single[i] = mmap(AT + GIB + 2 * i * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    /* No two of these are one mapping of the host's. */
+    unsigned long count = 0;
+    unsigned char *room = mmap(NULL, 140000 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (; count < 70000; count++) {
+        if (mprotect(room + 2 * count * PAGE, PAGE, PROT_READ) != 0) break;
+    }
+    say("%lu mappings, then %s\n", count, strerror(errno));
+    for (int freed = 0; freed < 16; freed++) {
+        call(edge - code + at - 2, 40);
+        if (pread(evil, at + (EDGE - 1) * PAGE + 0x100, sizeof WRPKRU, 0) > 0) {
+            say("written by a call, %d free\n", freed);
+            run(at + (EDGE - 1) * PAGE + 0x100, "a change of code that the host refused");
+            break;
+        }
+        munmap(single[freed], PAGE);
+    }
+}
+
 /* Guesses of the token, each by a child. */
 static void guesses(unsigned long call_at) {
     for (volatile int i = 0; i < 3; i++) {
@@ -248,6 +293,7 @@ int main(int argc, char **argv) {
     else if (is(argv[1], "rewriting")) rewriting();
     else if (is(argv[1], "turning")) turning(number ? (int)number : 10, 0);
     else if (is(argv[1], "peeking")) turning(number ? (int)number : 10, 1);
+    else if (is(argv[1], "limits")) limits();
     else if (is(argv[1], "guesses")) guesses(base + number);
     else if (is(argv[1], "own_slot")) own_slot(base + number);
     else return 2;
