@@ -179,6 +179,10 @@ global_asm!(
     "mov rbp, rsp",
     "and rsp, -16",
     "cld",
+    // Alignment is not checked for the kernel's code.
+    "pushfq",
+    "and dword ptr [rsp], {not_ac}",
+    "popfq",
     "call {signal}",
     "mov gs:[{inside}], eax",
     "lea rsp, [rbp + {context_at}]",
@@ -187,6 +191,7 @@ global_asm!(
     // Nothing that the host has done leads here: the fault says so.
     "9:",
     "ud2",
+    not_ac = const !0x4_0000i32,
     slot_shift = const SLOT_SHIFT,
     slot_mask = const STACK_SLOT_SIZE - 1,
     block_at = const STACK_SLOT_SIZE - stack::BLOCK_BYTES,
@@ -254,6 +259,17 @@ pub(crate) fn frame_below(top: u64) -> u64 {
 /// Where the kernel's own frames begin below `top`: on whole pages, which the host's signal frames never reach.
 pub(crate) fn stack_below(top: u64) -> u64 {
     top - FRAME_BYTES.load(Ordering::Relaxed).next_multiple_of(boundary::layout::PAGE_SIZE)
+}
+
+/// Makes what lies where a signal's frame would no frame: a forked child has a copy of what other threads of its parent had there.
+///
+/// # Safety
+/// The stack below `top` is mapped and nobody's.
+pub(crate) unsafe fn take_frame_away(top: u64) {
+    if keys::on() && FRAME_BYTES.load(Ordering::Relaxed) != 0 {
+        // SAFETY: the caller's.
+        unsafe { ((frame_below(top) + INFO_AT) as *mut u32).write(0) }
+    }
 }
 
 /// Learns where the host puts signal frames, by a signal. Called once, at boot, by a thread that has its alternate stack and does not

@@ -83,7 +83,10 @@ pub unsafe fn prepare(slot: u64, mapped: bool, state: *const ThreadState) -> Res
         host::map_anonymous_fixed(low, length, read_write)?;
     }
     // SAFETY: it is mapped, and the caller vouches that nobody uses it.
-    unsafe { ThreadBlock::init(block_of(slot), state) };
+    unsafe {
+        ThreadBlock::init(block_of(slot), state);
+        gates::take_frame_away(block_of(slot) as u64);
+    }
     Ok(())
 }
 

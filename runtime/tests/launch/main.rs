@@ -277,7 +277,7 @@ fn host_filter(_: &Test) {
             page.write([0x89, 0xf8, 0x89, 0xf7, 0x89, 0xd6, 0x0f, 0x05, 0xc3]);
             let call: extern "C" fn(u32, u32, u32) -> i64 = std::mem::transmute(page);
             let allowlist = filter::allowlist(&Default::default()).expect("compiles");
-            let program = filter::guarded(allowlist, (GADGET, GADGET + 4096)).expect("is guarded");
+            let program = filter::guarded(allowlist, (GADGET, GADGET + 4096), 0).expect("is guarded");
             let description =
                 libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut _ };
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

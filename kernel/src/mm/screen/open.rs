@@ -17,6 +17,8 @@ use trap_handler::{copy, host, keys, patch, region};
 /// Bytes that are opened at once: a fault costs as much as this takes to copy and to search.
 pub(super) const WINDOW: u64 = 128 << 10;
 
+const READ_EXECUTE: u32 = host::PROT_READ | host::PROT_EXEC;
+
 /// What became of a page that the program wants to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
@@ -155,7 +157,7 @@ impl Inner {
             host::pkey_mprotect(page, PAGE_SIZE, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)?;
         } else {
             let body = code.get(SIDE..SIDE + PAGE_SIZE as usize).unwrap_or_default();
-            take_place(page, body, area.flags.contains(AreaFlags::DONT_FORK))?;
+            take_place(page, body, READ_EXECUTE, area.flags.contains(AreaFlags::DONT_FORK))?;
             self.screen.own.insert(page, end);
             if area.flags.contains(AreaFlags::LOCKED) {
                 lock_on_host(page, PAGE_SIZE);
@@ -382,7 +384,7 @@ impl Inner {
                 return Err(error);
             }
         } else {
-            take_place(at, code, area.flags.contains(AreaFlags::DONT_FORK))?;
+            take_place(at, code, READ_EXECUTE, area.flags.contains(AreaFlags::DONT_FORK))?;
             self.screen.own.insert(at, end);
             if area.flags.contains(AreaFlags::LOCKED) {
                 lock_on_host(at, length);
@@ -394,11 +396,11 @@ impl Inner {
     }
 }
 
-/// Puts executable anonymous memory with this content at `at`, in one step for all who run it or read it.
+/// Puts anonymous memory with this content and protection at `at`, in one step for all who run it or read it.
 ///
 /// A private copy of a file's page is not enough: when the file is made shorter, the host takes that away, too, and what the file holds
 /// when it has become longer again is mapped in its place.
-pub(super) fn take_place(at: u64, code: &[u8], dont_fork: bool) -> Result<()> {
+pub(super) fn take_place(at: u64, code: &[u8], prot: u32, dont_fork: bool) -> Result<()> {
     let length = code.len() as u64;
     // Room of the kernel's, which calls do not write to for programs. The lock of the address space makes it one at a time.
     let room = region::base() + IMAGE_OFFSET + IMAGE_SIZE - 2 * WINDOW;
@@ -415,7 +417,7 @@ pub(super) fn take_place(at: u64, code: &[u8], dont_fork: bool) -> Result<()> {
             if dont_fork {
                 host::madvise(room, length, raw::MADV_DONTFORK)?;
             }
-            host::pkey_mprotect(room, length, host::PROT_READ | host::PROT_EXEC, keys::PROGRAM)
+            host::pkey_mprotect(room, length, prot, keys::PROGRAM)
         })
         .and_then(|()| host::mremap_fixed(room, length, length, 0, at));
     if placed.is_err() {

@@ -84,12 +84,15 @@ impl Inner {
         for ((start, end), pieces) in open {
             let mut code = changed(start, end, &pieces)?;
             self.add_neighbours(&mut code, start, end, &self.screen.running.lock());
-            if find::occurrences(&code).next().is_some() {
-                return Err(Errno::ENOEXEC);
-            }
+            // With its neighbours it may have become what is not to be executed: it is searched again when it is run.
+            let harmless = find::occurrences(&code).next().is_none();
             let flags = self.map.find(start).map_or(AreaFlags::empty(), |(_, area)| area.flags);
-            take_place(start, body(&code), flags.contains(AreaFlags::DONT_FORK))?;
+            let execute = if harmless { host::PROT_EXEC } else { 0 };
+            take_place(start, body(&code), host::PROT_READ | execute, flags.contains(AreaFlags::DONT_FORK))?;
             self.screen.own.insert(start, end);
+            if !harmless {
+                self.screen.opened.remove(start, end);
+            }
             if flags.contains(AreaFlags::LOCKED) {
                 lock_on_host(start, end - start);
             }
@@ -109,7 +112,7 @@ pub(in super::super) fn replace_trampolines(pieces: &[Piece<'_>]) -> Result<()> 
         if !super::is_harmless(page, body(&code)) {
             return Err(Errno::ENOEXEC);
         }
-        take_place(page, body(&code), false)?;
+        take_place(page, body(&code), host::PROT_READ | host::PROT_EXEC, false)?;
     }
     Ok(())
 }
