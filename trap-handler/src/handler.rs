@@ -168,9 +168,15 @@ fn trapped(info: &SigInfo, context: &mut UContext) {
 
 fn aside(context: &mut UContext, cause: u64) {
     if patch::touches_arena(context.rip, 1) {
-        // On the way in, the kernel looks at its work word by itself; nothing there can fault.
-        let Some(rip) = patch::program_rip(context.rip) else { return };
-        context.rip = rip;
+        // SAFETY: this thread's own; set before a fault comes here.
+        let signal = unsafe { (*ThreadBlock::current().fault.get()).signal };
+        match patch::program_rip(context.rip) {
+            Some(rip) => context.rip = rip,
+            // Nothing that the kernel has put there faults but by steps: the program has jumped to where there is nothing.
+            None if cause == CAUSE_FAULT && signal != SIGTRAP => {}
+            // On the way in, the kernel looks at its work word by itself.
+            None => return,
+        }
     }
     let block = ThreadBlock::current();
     block.aside_rip.store(context.rip, Ordering::Relaxed);
