@@ -186,16 +186,18 @@ pub unsafe fn spawn(
 /// signal there without room. With the stack pointer below the alternate stack it would begin that stack afresh, fault by fault,
 /// for ever (`arch/x86/kernel/signal.c`, `get_sigframe`).
 pub(crate) fn end_without_a_call() -> ! {
-    const RED_ZONE: i32 = 128;
+    const RED_ZONE: u64 = 128;
     const SLOT_MASK: i32 = -(STACK_SLOT_SIZE as i32);
+    // From the start of the slot.
+    let start = low(0) - slot_start(0) + RED_ZONE + 64;
     // SAFETY: the process ends here; nothing on the stack is read again.
     unsafe {
         core::arch::asm!(
             "and rsp, {slot}",
-            "add rsp, {start}",
+            "add rsp, {start:r}",
             "ud2",
             slot = const SLOT_MASK,
-            start = const 2 * PAGE_SIZE as i32 + RED_ZONE + 64,
+            start = in(reg) start,
             options(noreturn)
         )
     }
