@@ -335,12 +335,7 @@ static void jump(unsigned long to, unsigned long eax, unsigned long stack) {
 
 int main(int argc, char **argv) {
     if (argc < 2) return 2;
-    __asm__ volatile("rdgsbase %0" : "=r"(block));
-    base = block & ~(GIB - 1);
-    heap = base + HEAP;
-    struct sigaction action = {.sa_sigaction = faulted, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE};
-    for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
+    heap = look_around(faulted) + HEAP;
     unsigned long numbers[3] = {0};
     for (int i = 2; i < argc && i < 5; i++) numbers[i - 2] = strtoul(argv[i], NULL, 0);
     alarm(120);

@@ -363,12 +363,7 @@ static void own_slot(unsigned long wrgsbase) {
 
 int main(int argc, char **argv) {
     if (argc < 2) return 2;
-    __asm__ volatile("rdgsbase %0" : "=r"(block));
-    base = block & ~(GIB - 1);
-    heap = base + HEAP;
-    struct sigaction action = {.sa_sigaction = faulted, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE};
-    for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
+    heap = look_around(faulted) + HEAP;
     unsigned long number = argc > 2 ? strtoul(argv[2], NULL, 0) : 0;
     ret = base + number + 2;
     alarm(120);

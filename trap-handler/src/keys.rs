@@ -12,9 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The key of everything that is the program's.
 pub const PROGRAM: i32 = 0;
-/// The key of everything that is the kernel's: the first that a process is given.
-pub const KERNEL: i32 = boundary::boot::KERNEL_KEY;
-/// The key of code that is being changed, the second: program code may read and execute it, kernel code alone can write it.
+/// The key of code that is being changed: program code may read and execute it, kernel code alone can write it.
 pub const CODE: i32 = boundary::boot::CODE_KEY;
 /// Number of the component of the extended state that PKRU is (Intel SDM volume 1, 13.1).
 pub const PKRU: u32 = 9;
@@ -42,11 +40,6 @@ pub fn turn_on(token: u32) {
 /// Whether the kernel's memory is closed to program code in this sandbox.
 pub fn on() -> bool {
     TOKEN.load(Ordering::Relaxed) != 0
-}
-
-/// [`CODE`].
-pub fn code_key() -> i32 {
-    CODE
 }
 
 /// Puts the token into the arguments of a host call, where the host does not look and its filter does: the upper half of the sixth, which

@@ -315,7 +315,7 @@ impl Inner {
             let page = at & !(PAGE_SIZE - 1);
             let length = site.end(at).next_multiple_of(PAGE_SIZE) - page;
             host_map::check(page, length)?;
-            host::pkey_mprotect(page, length, host::PROT_READ | host::PROT_WRITE, keys::code_key())?;
+            host::pkey_mprotect(page, length, host::PROT_READ | host::PROT_WRITE, keys::CODE)?;
             copy::to_user(at, site.bytes())?;
             self.screen.stand_ins.remove(&at);
         }

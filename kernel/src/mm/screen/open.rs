@@ -359,7 +359,7 @@ impl Inner {
         if matches!(area.content, Content::Anonymous) {
             let sites: Vec<_> = sites.clone().collect();
             if !sites.is_empty() {
-                host::pkey_mprotect(at, length, host::PROT_READ | host::PROT_WRITE, keys::code_key())?;
+                host::pkey_mprotect(at, length, host::PROT_READ | host::PROT_WRITE, keys::CODE)?;
                 for (head, site) in &sites {
                     copy::to_user(*head, [BREAKPOINT; find::AFTER].get(..site.bytes().len()).unwrap_or(&[]))?;
                 }
@@ -408,7 +408,7 @@ pub(super) fn take_place(at: u64, code: &[u8], prot: u32, dont_fork: bool) -> Re
         return Err(Errno::ENOMEM);
     }
     host::map_anonymous_fixed(room, length, host::PROT_NONE)?;
-    let placed = host::pkey_mprotect(room, length, host::PROT_READ | host::PROT_WRITE, keys::code_key())
+    let placed = host::pkey_mprotect(room, length, host::PROT_READ | host::PROT_WRITE, keys::CODE)
         .and_then(|()| {
             // One call for all of its pages, in place of a fault for each; a host that does not know it has the faults.
             let _ = host::madvise(room, length, raw::MADV_POPULATE_WRITE);

@@ -69,12 +69,7 @@ impl Inner {
                 }
                 None => {
                     let after = super::host_bits(area.prot);
-                    host::pkey_mprotect(
-                        page,
-                        PAGE_SIZE,
-                        host::PROT_READ | host::PROT_WRITE,
-                        keys::code_key(),
-                    )?;
+                    host::pkey_mprotect(page, PAGE_SIZE, host::PROT_READ | host::PROT_WRITE, keys::CODE)?;
                     let written = copy::to_user(at, bytes);
                     host::pkey_mprotect(page, PAGE_SIZE, after, keys::PROGRAM)?;
                     written?;
